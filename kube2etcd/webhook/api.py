@@ -1,8 +1,7 @@
 """The REST API: ExternalDNS's four calls, and Desktop Kubernetes' two, as a WSGI application on waitress.
 
-ExternalDNS ends on every 4xx, and on anything but 204 to changes: 4xx is for a body that is no message
-at all, 503 for what may work later.  A refused caller is answered after the head of its request, and nothing
-more is read: it can neither fill a disk nor hold a connection for long.
+ExternalDNS exits on every 4xx, and on anything but 204 to changes.  So 4xx is for a body that is no message,
+and 503 for what may work later.  A refused caller is answered after its headers; its body is not read.
 """
 
 from __future__ import annotations
@@ -53,29 +52,29 @@ log = logging.getLogger(__name__)
 
 #: The client compares the Content-Type of the answer to ``GET /`` with this very text.
 MEDIA_TYPE: Final = "application/external.dns.webhook+json;version=1"
-#: Octets of a body; the client's own limit.
+#: Limit of a body in octets; also the client's own.
 MAX_BODY: Final = 32 * 1024 * 1024
-#: Objects and lists in a body: a full one of endpoints has fewer; one of brackets alone would decode to
-#: gigabytes.
+#: Limit of objects and lists in a body: endpoints in the largest body have fewer, but mere brackets would
+#: decode to gigabytes.
 MAX_VALUES: Final = 1_500_000
 
 _TYPE = MEDIA_TYPE.partition(";")[0]
-#: Methods that are counted by name.
+#: Methods with their own time series.
 _METHODS: Final = ("GET", "HEAD", "POST", "DELETE")
-#: Characters of an error's text.
+#: Limit of an error's text in characters.
 _BRIEF: Final = 800
-#: Octets from which on a body is worked on alone: it takes some ten times as much memory.
+#: Octets above which bodies are processed one at a time: each takes some ten times its size in memory.
 _LARGE: Final = 4 * 1024 * 1024
-#: Seconds that one large call waits for another.
+#: Seconds that a large call waits for another.
 _TURN: Final = 1.5
-#: Octets of a body of bare text.
+#: Limit of a plain text body in octets.
 _BARE: Final = 65536
 
-#: Worker threads: writers wait for each other, and readers must not wait for all of them.
+#: Worker threads: writers wait for each other, and readers must not wait for them.
 THREADS = 8
-#: Limit of open connections; each further one replaces the oldest with no request in progress.
+#: Limit of open connections; a further one replaces the oldest without a request in progress.
 CONNECTIONS = 100
-#: Seconds to wait for requests in progress when stopping: more than any of them takes.
+#: Seconds to wait for requests in progress when stopping; none takes that long.
 PATIENCE = 5.0
 #: Seconds that a request may take to arrive, and that a connection may be idle.
 ARRIVAL = 30
@@ -95,9 +94,9 @@ class _Request(Request):
 
 
 class Api:
-    """The WSGI application; the listener decides who may call, before a body is read.
+    """The WSGI application; the listener has decided who may call.
 
-    A method for each call returns the body, empty for 204.
+    The method for each call returns the body, empty for 204.
     """
 
     def __init__(self, provider: Provider, metrics: Metrics) -> None:
@@ -112,7 +111,7 @@ class Api:
         }
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-        """Answer one request; every error has a body of JSON."""
+        """Answer one request; every error has a JSON body."""
         request = _Request(environ)
         try:
             response = self._response(request)
@@ -129,7 +128,7 @@ class Api:
         return response(environ, start)
 
     def count(self, method: str, path: str, status: int) -> None:
-        """Count a call; unknown methods and paths together, so that callers cannot add time series."""
+        """Count a call; unknown methods and paths are merged, so that callers cannot add time series."""
         method = method if method in _METHODS else "other"
         path = path if path in self._pages else "other"
         self._metrics.calls.labels(method, path, str(status)).inc()
@@ -174,14 +173,14 @@ class Api:
 
     @contextlib.contextmanager
     def _message(self, request: Request) -> Iterator[bytes]:
-        """The body of one of ExternalDNS's calls; of the large ones, one at a time is worked on."""
+        """The body of one of ExternalDNS's calls; large ones are processed one at a time."""
         if request.mimetype != _TYPE or request.mimetype_params.get("version", "1") != "1":
             raise UnsupportedMediaType(f"write {MEDIA_TYPE}")
         body = request.get_data(cache=False)
         with contextlib.ExitStack() as ending:
             if len(body) > _LARGE:
                 if not self._turn.acquire(timeout=_TURN):
-                    raise Unavailable("another large call is being worked on: try again")
+                    raise Unavailable("another large call is in progress: try again")
                 ending.callback(self._turn.release)
             yield body
 
@@ -195,7 +194,7 @@ class Api:
     def _remove_domains(self, request: Request) -> bytes:
         kept = self._provider.remove_domains(_parsed(_bare(request)))
         if kept:
-            raise BadRequest(f"{', '.join(map(str, kept))}: given by --domains, so not taken back here")
+            raise BadRequest(f"{', '.join(map(str, kept))}: set by --domains, so it cannot be removed here")
         return self._domains(request)
 
     def _cluster(self, _request: Request) -> bytes:
@@ -229,7 +228,6 @@ def _bare(request: Request) -> str:
     """A body of plain text, as `curl -d` sends it, or a JSON string."""
     octets = request.get_data(cache=False)
     if len(octets) > _BARE:
-        # Truncated, it would end in a different name.
         raise BadRequest(f"more than {_BARE} octets for a domain or an address")
     try:
         text = octets.decode().strip()
@@ -238,11 +236,11 @@ def _bare(request: Request) -> str:
         raise BadRequest(f"the body is neither text nor a JSON string: {error}") from None
 
 
-# --- messages: one bad endpoint must not cost the others, so only the shape is checked here
+# --- messages: only the shape is checked here, since one bad endpoint must not affect others
 
 
 def decode_changes(body: bytes) -> Changes:
-    """The changes of ``POST /records``; keys in any case (capital up to ExternalDNS v0.16)."""
+    """The changes of ``POST /records``; keys are case-insensitive (capitalized up to ExternalDNS v0.16)."""
     value = _decode(body)
     if type(value) is not dict:
         raise BadRequest("changes are an object of create, updateOld, updateNew and delete")
@@ -256,7 +254,7 @@ def decode_changes(body: bytes) -> Changes:
 
 
 def decode_endpoints(body: bytes) -> tuple[Endpoint, ...]:
-    """The endpoints of ``POST /adjustendpoints``; null, as older clients write it, is none."""
+    """The endpoints of ``POST /adjustendpoints``; older clients write null for an empty list."""
     return _endpoints("the message", _decode(body))
 
 
@@ -278,21 +276,21 @@ def _endpoints(what: str, value: object) -> tuple[Endpoint, ...]:
         return ()
     if type(value) is not list:
         raise BadRequest(f"{what} is a list of endpoints")
-    # As in Go, null in a list of pointers is no endpoint.
+    # In Go, null in a list of pointers is no endpoint.
     try:
         return tuple(Endpoint.from_json(one) for one in value if one is not None)
     except InvalidEndpoint as error:
         raise BadRequest(f"{what}: {error}") from None
 
 
-# --- the listener: waitress, with its own errors in the API's form
+# --- the listener: waitress, with its errors in the API's form
 
 
 def unwelcome(peer: str, *, from_a_page: bool, allow: Iterable[Network]) -> str:
-    """Why a caller is refused; empty: it may call.
+    """Why a caller is refused; empty if it may call.
 
-    No web page may (an ``Origin`` header), and nobody outside of ``allow``.  ``peer`` is the address at
-    the other end of the connection; forwarding headers do not count.
+    Refused are web pages (an ``Origin`` header), and addresses outside of ``allow`` if that is not empty.
+    ``peer`` is the address of the connection; forwarding headers do not count.
     """
     if from_a_page:
         return "calls from web pages are refused"
@@ -310,11 +308,11 @@ def unwelcome(peer: str, *, from_a_page: bool, allow: Iterable[Network]) -> str:
 
 
 class _ErrorTask(ErrorTask):  # type: ignore[misc]
-    """Answers what waitress itself refuses (too large, not HTTP) in the form of all our errors."""
+    """Answers requests that waitress refuses (too large, not HTTP) in the form of our errors."""
 
     def execute(self) -> None:
         error = self.request.error
-        # An unknown encoding is 501, which the client takes for a soft error; it is not one.
+        # waitress answers 501 to an unknown encoding, which the client would retry.
         code = error.code if error.code < 500 else 400
         text = " ".join(f"{error.reason}: {error.body}".split())
         response = refused(default_exceptions[code](text))
@@ -335,7 +333,7 @@ class _Unwelcome(Error):  # type: ignore[misc]
 
 
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
-    """Decides from a request's headers whether to read the rest."""
+    """Decides from the headers of a request whether to read its body."""
 
     def __init__(self, adj: Any, peer: str, allow: tuple[Network, ...]) -> None:
         super().__init__(adj)
@@ -343,9 +341,9 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
 
     def parse_header(self, header_plus: bytes) -> None:
         super().parse_header(header_plus)
-        # Two lengths are request smuggling: a proxy may read them otherwise than we do (RFC 9112, 6.1).
+        # Two lengths allow request smuggling: a proxy may use the other one (RFC 9112 section 6.1).
         if "TRANSFER_ENCODING" in self.headers or (self.chunked and "CONTENT_LENGTH" in self.headers):
-            raise ParsingError("a length of its own beside Transfer-Encoding")
+            raise ParsingError("Content-Length beside Transfer-Encoding, or an unknown encoding")
         if self.chunked:
             # waitress counts the framing as well, which may be as long again.
             self.body_bytes_received = -MAX_BODY
@@ -360,7 +358,7 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
         if body is not None and len(body) > MAX_BODY:
             self.error, self.completed = RequestEntityTooLarge(f"more than {MAX_BODY} octets"), True
         if self.error:
-            # Do not ask for a body that is refused already.
+            # Do not ask for a body that is already refused.
             self.expect_continue = False
         return consumed
 
@@ -373,7 +371,7 @@ class _Channel(EvictingChannel):
         self.parser_class = partial(_Parser, peer=str(addr[0]), allow=server.allow)
 
     def handle_read(self) -> None:
-        """A request that trickles in is as old as its first byte."""
+        """The age of an incomplete request is that of its first byte."""
         begun: Any = self.request
         since: float = self.last_activity  # type: ignore[has-type]
         super().handle_read()
@@ -385,24 +383,24 @@ class Listener(Server):
     """Serves the REST API."""
 
     def __init__(self, api: Api, listen: HostPort, allow: Iterable[Network] = ()) -> None:
-        """Without ``allow`` everybody may call.
+        """Without ``allow`` any address may call.
 
-        :raises SettingsError: nothing can listen there.
+        :raises SettingsError: the address cannot be bound.
         """
         super().__init__(
             "webhook",
             api,
-            # An empty host binds both families, which is what people mean by ::.
+            # An empty host binds both families, which users expect of ::.
             HostPort("", listen.port) if listen.host == "::" else listen,
             "--bind, --port",
             CONNECTIONS,
             _Channel,
             threads=THREADS,
-            # waitress refuses what is equal, too.
+            # waitress refuses equal, too.
             max_request_body_size=MAX_BODY + 1,
             channel_timeout=ARRIVAL,
             cleanup_interval=ARRIVAL // 6,
-            # A slow reader must not hold a thread for the length of a large answer.
+            # A slow reader of a large answer must not hold a thread.
             outbuf_high_watermark=4 * MAX_BODY,
         )
         self.waitress.api, self.waitress.allow = api, tuple(allow)
@@ -412,7 +410,7 @@ class Listener(Server):
         deadline = time.monotonic() + PATIENCE
         self.waitress.trigger.pull_trigger(lambda: wasyncore.dispatcher.close(self.waitress))
         self.waitress.task_dispatcher.shutdown(cancel_pending=True, timeout=PATIENCE)
-        # The last answers may still be in the buffers.
+        # The last answers may still be in buffers.
         while self._unsent() and time.monotonic() < deadline:
             time.sleep(0.01)
         super().stop()

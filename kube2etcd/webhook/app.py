@@ -1,7 +1,7 @@
 """The webhook in a process: `kube2etcd webhook`, and its half of `kube2etcd run --webhook`.
 
 By itself the webhook is the bridge without reflectors: the same reconciler, fed by the same events.  Threads:
-one that compares without a call, the listener's workers, and the reconciler in the caller's.
+one that repairs, the listener's workers, and the caller's, which runs the reconciler.
 """
 
 from __future__ import annotations
@@ -44,29 +44,29 @@ from skydns_compat.message import owner_of
 
 log = logging.getLogger(__name__)
 
-#: The kind of the webhook's names in the store, one object a name; the API server's are "dnsendpoints".
+#: Kind of the webhook's objects in the store, one per name; those of the API server are "dnsendpoints".
 KIND: Final = "webhook"
 #: Suffix of the owner id, so that a bridge on the same etcd leaves our keys alone.
 OWNER: Final = "/webhook"
-#: Seconds between two comparisons without a call; ten are promised.
+#: Seconds between repairs; ten are documented.
 REPAIR: Final = 5.0
-#: Seconds between them while something is wrong.
+#: Seconds between repairs while there is a fault.
 RETRY: Final = 1.0
 
 
 class Feed:
-    """Sends the reconciler names, as events of the kind `KIND`, and the zones of their domains."""
+    """Sends names to the reconciler as events of the kind `KIND`, and the zones of the domains."""
 
     def __init__(self, settings: Settings, queue: EventQueue) -> None:
         self._settings, self._queue = settings, queue
-        # With --dns-endpoints, names in state objects come from the API server, as to every other bridge.
+        # With --dns-endpoints, names in state objects come from the API server, as in every other bridge.
         reflected = settings.webhook.state_objects is not None and settings.dns_endpoints
         self.kinds: tuple[str, ...] = () if reflected else (KIND,)
         """Kinds of the events; the reconciler waits for a list of each."""
         self._zoned = (settings.domains, settings.webhook.cluster_ip)
 
     def __call__(self, current: Effective, names: Mapping[str, DnsEndpoint | None], relist: bool) -> None:
-        """Send the objects of ``names``, None where one is gone; with ``relist`` they are all there are."""
+        """Send the object of each name, None if it is gone; with ``relist`` these are all names."""
         if self._zoned != (current.domains, current.cluster):
             self._zoned = (current.domains, current.cluster)
             self._queue.put(Rezoned(tuple(build.external_zones(self._settings, *self._zoned))))
@@ -81,7 +81,7 @@ class Feed:
 
 
 class Webhook:
-    """Provider, listener, and the thread that compares."""
+    """Provider, listener, and the thread that repairs."""
 
     def __init__(
         self,
@@ -92,8 +92,8 @@ class Webhook:
         status: Status,
         corefile: CorefileWriter | None = None,
     ) -> None:
-        """``queue`` and ``status`` are the reconciler's; without a queue there are no keys, and the webhook
-        reports its own status.  ``corefile`` serves the domains.
+        """``queue`` and ``status`` are the reconciler's; without a queue no keys are published, and the
+        webhook reports its own status.  ``corefile`` is kept up to date with the domains.
 
         :raises SettingsError: the address of the API cannot be bound.
         """
@@ -111,7 +111,7 @@ class Webhook:
         self._repairs = threading.Thread(target=self._repair, name="webhook-repair", daemon=True)
 
     def start(self, *, wait: Callable[[], bool] | None = None) -> None:
-        """Read the state and open the API; with ``wait``, once the state is read or ``wait()`` is true."""
+        """Start repairs, then the API; with ``wait``, after the first repair or once ``wait()`` is true."""
         self._repairs.start()
         while wait is not None and not (wait() or self._compared.wait(0.05)):
             pass
@@ -146,7 +146,7 @@ class Webhook:
 
 
 class Stored:
-    """The names that a running webhook has stored, for a single pass."""
+    """The names that a webhook has stored, for a single pass."""
 
     def __init__(self, settings: Settings, queue: EventQueue) -> None:
         self._settings, self._feed = settings, Feed(settings, queue)
@@ -269,13 +269,13 @@ def cleanup(settings: Settings, *, with_etcd: bool) -> None:
 
 
 def options(settings: Settings) -> Options:
-    """What the settings say to the provider."""
+    """The provider's options."""
     taken = cluster_parts(settings.domain) if settings.cluster_zone else ()
     return Options(settings.domains, settings.webhook.cluster_ip, socket.gethostname(), taken)
 
 
 def owner(settings: Settings) -> str:
-    """The owner in the values of the webhook by itself."""
+    """The owner id in the values of a webhook without a bridge."""
     return f"{settings.owner_id}{OWNER}"
 
 
@@ -285,7 +285,7 @@ def state_store(
 ) -> Iterator[StateStore]:
     """The store of the state: objects of the API server if configured, else etcd or a file.
 
-    ``api`` is a connection to use, and is left open; without one it is made where needed.
+    ``api`` is used if given, and left open.
     """
     webhook = settings.webhook
     if webhook.state_objects is not None:
@@ -294,7 +294,7 @@ def state_store(
                 api = ending.enter_context(contextlib.closing(ApiConnection(settings.cluster)))
             yield ObjectsStore(api, webhook.state_objects)
     elif with_etcd:
-        # A connection of its own: calls wait for it, with a shorter timeout than the loop's.
+        # Not the reconciler's connection, whose timeout is too long for calls.
         with EtcdConnection(settings.etcd, REQUEST) as connection:
             yield EtcdState(connection, webhook.state_prefix)
     else:
@@ -302,7 +302,7 @@ def state_store(
 
 
 def hosts_file(settings: Settings) -> HostsFile | None:
-    """The hosts file to publish names in, if any."""
+    """The hosts file of the settings, if any."""
     path = settings.webhook.hosts_file
     return HostsFile(Path(path), settings.owner_id) if path is not None else None
 

@@ -145,7 +145,6 @@ class Client:
     cluster: tuple[Address, ...] = ()
     published: list[Any] = field(default_factory=list)
     metrics: Metrics = field(default_factory=Metrics)
-    with_hosts: bool = True
     feed: Feed | None = None
 
     def __post_init__(self) -> None:
@@ -155,9 +154,7 @@ class Client:
         """A new process on the stored state."""
         self._names: dict[str, DnsEndpoint | None] = {}
         options = Options(tuple(Domain.parse(text) for text in self.domains), self.cluster, "desk", TAKEN)
-        self.provider = Provider(
-            self.store, options, self.hosts if self.with_hosts else None, self._publish, self.metrics
-        )
+        self.provider = Provider(self.store, options, self.hosts, self._publish, self.metrics)
         self.application = Api(self.provider, self.metrics)
         self.provider.repair()
 

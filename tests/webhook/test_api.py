@@ -120,9 +120,9 @@ def test_apply_is_204_without_a_body(client: Client) -> None:
 
 def test_adjusting_changes_nothing() -> None:
     client = Client(cluster=parse_cluster_address("192.0.2.1"))
-    body = json.dumps([alias("Self.dtk.io", "self.dtk.io"), a("Out.example.")]).encode()
-    answer = client.call("POST", "/adjustendpoints", body)
-    assert answer.json == [a("self.dtk.io", "192.0.2.1"), a("Out.example.")]
+    posted = [alias("Self.dtk.io", "self.dtk.io"), a("Out.example."), a("b.dtk.io"), a("a.dtk.io")]
+    answer = client.call("POST", "/adjustendpoints", json.dumps(posted).encode())
+    assert answer.json == [a("self.dtk.io", "192.0.2.1"), *posted[1:]]
     assert client.records() == []
     assert client.hosts.lines == []
     assert client.call("POST", "/adjustendpoints", b"[]").data == b"[]"

@@ -153,12 +153,6 @@ def test_adjust(given: Endpoint, cluster: str, found: list[dict[str, Any]]) -> N
     assert list(adjusted) == [msgspec.structs.replace(given, **fields) for fields in found]
 
 
-def test_adjust_keeps_the_order() -> None:
-    names = ["b.dtk.io", "x.example", "a.dtk.io"]
-    given = [Endpoint(name, ("10.0.0.1",), "A") for name in names]
-    assert [one.dns_name for one in adjust(given, DOMAINS, ())] == names
-
-
 @pytest.mark.parametrize(
     ("text", "why"),
     [

@@ -207,11 +207,6 @@ def test_warnings_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     assert len([one for one in caplog.records if "is not in the hosts file" in one.message]) == 2
 
 
-def test_without_a_hosts_file() -> None:
-    client = Client(with_hosts=False)
-    assert client.apply(create=[a("foo.dtk.io")]) == 204
-
-
 def test_endpoints_and_refusals_are_counted() -> None:
     client = Client()
     skipped = 'skipped_endpoints_total{{reason="{}"}}'.format

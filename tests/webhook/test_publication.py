@@ -49,6 +49,7 @@ def published(*states: State) -> list[dict[str, DnsEndpoint | None]]:
     publication = Publication(None, lambda _, names, __: sent.append({**names}), "", Conditions())
     for one in states:
         publication.update(Effective(one, DOMAINS, ()))
+        publication.write_hosts()  # there is none
         publication.publish()
     return sent
 
