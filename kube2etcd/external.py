@@ -1,7 +1,7 @@
 """ExternalDNS's data model: endpoints, managed domains, the cluster address.
 
 An `Endpoint` holds what was posted, valid or not, because it must be returned unchanged;
-`kube2etcd.zones.targets` determines what is usable.
+`kube2etcd.zones.targets` decides what is usable.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """One record set in ExternalDNS's form, all texts as posted.
 
     ``more`` holds unknown fields: a client that misses one in the response would post the endpoint forever.
-    One that nests deeper than `MAX_DEPTH` is dropped, since it might not be encoded or decoded again.
+    One nested deeper than `MAX_DEPTH` is dropped, since encoding or decoding it later might fail.
     """
 
     dns_name: str
@@ -97,7 +97,7 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
 
         As in Go, keys are case-insensitive and null is empty.
 
-        :raises InvalidEndpoint: wrong shape.
+        :raises InvalidEndpoint: a field has the wrong type.
         """
         if not isinstance(value, dict):
             raise InvalidEndpoint(f"an endpoint is an object, not {_shown(value)}")
@@ -147,9 +147,9 @@ def _shown(value: object) -> str:
 def plain_name(text: str) -> str:
     """A DNS name in normal form, for comparison: lower case, A-labels, no final dot.
 
-    A label that has no A-label (RFC 5891), or maps to plain ASCII (the Kelvin sign to the letter k), stays in
-    Unicode and is refused later, so that no look-alike becomes another owner's name.  So does an overlong
-    text.
+    A label without an A-label (RFC 5891), or one that maps to plain ASCII (the Kelvin sign to the letter k),
+    stays in Unicode and is refused later, so that no look-alike becomes another owner's name.  So does an
+    overlong text.
     """
     plain = text.isascii() or len(text) > MAX_NAME + 1
     return (text.lower() if plain else _a_labels(text)).removesuffix(".")
@@ -247,9 +247,9 @@ _Said: TypeAlias = tuple[str, tuple[str, ...], int]
 
 
 class NameIndex(Generic[Holder]):
-    """The endpoints of each name, across all objects, and the aliases that lead to it.
+    """The endpoints of each name, across all holders, and the aliases that lead to it.
 
-    A change of where a name leads (`_route`) also touches the names that lead to it.
+    A change of where a name leads (`_route`) also affects the names that lead to it.
     """
 
     def __init__(self) -> None:
@@ -297,9 +297,9 @@ class NameIndex(Generic[Holder]):
         return before != after
 
     def _route(self, name: str) -> tuple[frozenset[_Said], frozenset[str], bool]:
-        """The data that decide where a name leads, its aliases' targets, and whether it has any endpoint.
+        """The data that decide where a name leads, the targets of its aliases, and whether it has endpoints.
 
-        Addresses count only beside aliases, and as posted, since the zone determines which are usable.
+        Addresses count only beside aliases, and as posted, since the zone decides which are usable.
         """
         all_ = [one for endpoints in self.of(name).values() for one in endpoints]
         aliases = [one for one in all_ if one.record_type == "CNAME"]
@@ -311,7 +311,7 @@ class NameIndex(Generic[Holder]):
         )
 
     def followers(self, names: Iterable[str]) -> set[str]:
-        """The names that lead to ``names``, over any number of aliases."""
+        """The names that lead to ``names`` through any number of aliases."""
         found: set[str] = set()
         todo = list(names)
         while todo:
