@@ -132,7 +132,11 @@ FOREIGN = {
 
 
 def test_foreign_values_harm_only_themselves(
-    etcd: Etcd, connection: EtcdConnection, store: EtcdState, caplog: pytest.LogCaptureFixture
+    etcd: Etcd,
+    connection: EtcdConnection,
+    store: EtcdState,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store.save(state("a", "b"), soon())
     for key, value in FOREIGN.items():
@@ -148,9 +152,16 @@ def test_foreign_values_harm_only_themselves(
     etcd.ctl("compact", str(etcd.revision()))
     assert fresh(connection) == state("a")
     assert store.check(kept, soon()) is kept
-    revision = etcd.revision()
+    revision, real, asked = etcd.revision(), connection.start, []
+
+    def start(method: str, request: Any) -> Any:
+        asked.append(method)
+        return real(method, request)
+
+    monkeypatch.setattr(connection, "start", start)
     assert store.check(kept, soon()) is kept
-    assert etcd.revision() == revision
+    assert (etcd.revision(), asked) == (revision, ["Txn"]), "the state is not read again"
+    monkeypatch.undo()
     store.save(state("a", "c"), soon())
     assert fresh(connection) == state("a", "c")
     for key, value in FOREIGN.items():
