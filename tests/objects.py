@@ -21,6 +21,7 @@ from kube2etcd.kube.objects import (
     VirtualMachineInstance,
 )
 from kube2etcd.kube.store import Store, Unit
+from kube2etcd.sync.claims import Former, FormerGroups
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.zones.base import Zone
 from kube2etcd.zones.cluster import ClusterZone
@@ -84,12 +85,17 @@ def published(
     return publisher
 
 
+def flat(former: FormerGroups) -> Former:
+    """The keys of all groups."""
+    return {key: before for keys in former.values() for key, before in keys.items()}
+
+
 def take(publisher: Publisher, *events: Changed) -> Mapping[bytes, bytes | None]:
     """Have these happen; the keys whose value changed with the last of them, and what they had."""
     found: Mapping[bytes, bytes | None] = {}
     for one in events:
         touched = publisher.store.apply(one.kind, one.event)
-        found = publisher.refresh(publisher.with_followers(touched))
+        found = flat(publisher.refresh(publisher.with_followers(touched)))
     return found
 
 

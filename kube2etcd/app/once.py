@@ -114,8 +114,8 @@ class _Cluster:
 
     def _refresh(self) -> set[bytes]:
         found: set[bytes] = set()
-        for keys in self.listings.refresh():
-            found.update(keys)
+        for former in self.listings.refresh():
+            found.update(*former.values())
             self._progress("deriving records, keys", len(self.publisher.desired))
         return found
 

@@ -24,6 +24,8 @@ from skydns_compat.names import Name
 Rank: TypeAlias = tuple[int, int, str, str, str]
 #: Keys with their former desired values; None: there was none.
 Former: TypeAlias = dict[bytes, bytes | None]
+#: The same by group; no group is empty.
+FormerGroups: TypeAlias = dict[bytes, Former]
 #: Age, namespace, name; the smallest wins an exclusive name.
 Seniority: TypeAlias = tuple[str, str, str]
 
@@ -161,7 +163,9 @@ class Claims(Entries):
         self._count = self._readings = 0
         self._last = _NO_GROUP
 
-    def put(self, unit: Unit, after: Mapping[bytes, bytes], changed: Former | None = None) -> Former:
+    def put(
+        self, unit: Unit, after: Mapping[bytes, bytes], changed: FormerGroups | None = None
+    ) -> FormerGroups:
         """Replace all claims of ``unit`` with ``after``; adds the keys whose value changed to ``changed``.
 
         If the rank function raises, the next call for the unit completes the change.
@@ -186,7 +190,7 @@ class Claims(Entries):
             self._groups[unit] = tuple(parts) if len(parts) > 1 else next(iter(parts))
         return changed
 
-    def regroup(self, groups: Groups) -> Former:
+    def regroup(self, groups: Groups) -> FormerGroups:
         """Switch to other groups; returns the keys whose value changed, since ranks are computed anew."""
         shared = [block for block in self._blocks.values() if isinstance(block, _Shared)]
         before = {key: value for block in shared for key, value in block.entries(b"").items()}
@@ -202,7 +206,11 @@ class Claims(Entries):
                 elif block is not None and block.unit == unit:
                     wanted |= block.entries(group)
             self.put(unit, wanted)
-        return {key: value for key, value in before.items() if self[key] != value}
+        former: FormerGroups = {}
+        for key, value in before.items():
+            if self[key] != value:
+                former.setdefault(groups.of(key), {})[key] = value
+        return former
 
     def holder(self, key: bytes) -> Unit | None:
         """The unit that holds ``key``."""
@@ -244,7 +252,7 @@ class Claims(Entries):
         self._readings += 1
         return Reading(self.within, self._grouping, self._blocks, self._readings)
 
-    def _replace(self, unit: Unit, group: bytes, entries: dict[bytes, bytes], changed: Former) -> None:
+    def _replace(self, unit: Unit, group: bytes, entries: dict[bytes, bytes], changed: FormerGroups) -> None:
         block = self._blocks.get(group)
         held: Mapping[bytes, bytes] = {}
         if block is not None:
@@ -260,14 +268,15 @@ class Claims(Entries):
                 )
                 self._share(unit, group, shared, entries, changed)
                 return
-            if entries == held:
-                return
-        for key in held:
-            if held[key] != entries.get(key):
-                changed.setdefault(key, held[key])
-        for key in entries:
-            if key not in held:
-                changed.setdefault(key, None)
+        if entries == held:
+            return
+        former: Former = dict.fromkeys(entries)
+        for key, value in held.items():
+            if entries.get(key) == value:
+                del former[key]
+            else:
+                former[key] = value
+        changed[group] = former | changed[group] if group in changed else former
         self._count += len(entries) - len(held)
         if entries:
             self._blocks[group] = self._sole(unit, group, entries)
@@ -286,9 +295,10 @@ class Claims(Entries):
         return block
 
     def _share(
-        self, unit: Unit, group: bytes, block: _Shared, entries: dict[bytes, bytes], changed: Former
+        self, unit: Unit, group: bytes, block: _Shared, entries: dict[bytes, bytes], changed: FormerGroups
     ) -> None:
         claims, holders = block.claims, block.holders
+        earlier = changed.get(group, {})
         block.keys[unit] = block.keys.get(unit, frozenset()) | entries.keys()
         for key in block.keys[unit]:
             before = claims.get(key, {})
@@ -303,7 +313,8 @@ class Claims(Entries):
                 claims.pop(key, None)
                 holders.pop(key, None)
             if former != (wanted[holders[key]] if wanted else None):
-                changed.setdefault(key, former)
+                earlier.setdefault(key, former)
+                changed[group] = earlier
             self._count += bool(wanted) - (former is not None)
         if entries:
             block.keys[unit] = frozenset(entries)

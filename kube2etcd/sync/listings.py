@@ -11,7 +11,7 @@ from typing import Final
 from kube2etcd.kube.objects import Changed, Failing, Healthy, Listed, Rejected
 from kube2etcd.kube.store import Unit
 from kube2etcd.metrics import Metrics
-from kube2etcd.sync.claims import Former
+from kube2etcd.sync.claims import FormerGroups
 from kube2etcd.sync.events import Rezoned, Wake
 from kube2etcd.sync.publisher import Publisher
 
@@ -124,7 +124,7 @@ class Listings:
             what = event.event if isinstance(event, Changed) else event
             self._drop(f"{type(event).__name__} {what}"[:300])
 
-    def refresh(self) -> Iterator[Former]:
+    def refresh(self) -> Iterator[FormerGroups]:
         """Publish the touched units again, in batches; yields the keys whose desired value changed, with the
         former one.
 
@@ -158,7 +158,7 @@ class Listings:
         empty, self._empty = bool(self._empty), set()
         return empty
 
-    def _refresh_one(self, unit: Unit) -> Former:
+    def _refresh_one(self, unit: Unit) -> FormerGroups:
         try:
             return self._publisher.refresh([unit])
         except Exception:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from kube2etcd.etcd import changes
-from kube2etcd.sync.claims import Claims, Entries, Former
+from kube2etcd.sync.claims import Claims, Entries, Former, FormerGroups
 
 
 class Mirror(Entries):
@@ -76,12 +76,13 @@ class Mirror(Entries):
             if _held(key, before, self._desired) != _held(key, unlike, self._desired)
         }
 
-    def desire(self, former: Former) -> None:
+    def desire(self, former: FormerGroups) -> None:
         """The desired values of these keys have changed; etcd has not."""
         if not self.revision:
             return  # the first read compares everything
-        for key, before in former.items():
-            self._hold(key, self.unlike.pop(key, before))
+        for keys in former.values():
+            for key, before in keys.items():
+                self._hold(key, self.unlike.pop(key, before))
 
     def caught_up(self, revision: int) -> None:
         """Everything up to ``revision`` is included; events up to it may still arrive and are skipped."""

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, KeysView, Mapping, Sequence
 from typing import TypeAlias
 
 from kube2etcd.kube.store import NAMES, Store, Unit
-from kube2etcd.sync.claims import Claims, ExclusiveNames, Former, Groups, Rank, Seniority
+from kube2etcd.sync.claims import Claims, ExclusiveNames, FormerGroups, Groups, Rank, Seniority
 from kube2etcd.zones.base import Expected, Published, Taken, Zone, sort_of
 from kube2etcd.zones.cluster import ClusterZone, dashed
 from kube2etcd.zones.external import ExternalZone
@@ -43,7 +43,7 @@ class Publisher:
         self.layout = layout
         self._take((zone, *others) if zone is not None else tuple(others))
         self.desired = Claims(self.groups, self._rank)
-        self._changed: Former = {}
+        self._changed: FormerGroups = {}
         self._non_terminals: dict[Unit, frozenset[bytes]] = {}
         self._selecting: dict[str, frozenset[Name]] = {}  # Namespace -> zones that its labels select it for
         self._reverse = f"{layout.prefix}/arpa/".encode()
@@ -59,8 +59,8 @@ class Publisher:
         before = set(self._zone_units)
         kept = [one for one in self.zones if not isinstance(one, ExternalZone)]
         self._take((*kept, *external))
-        for key, former in self.desired.regroup(self.groups).items():
-            self._changed.setdefault(key, former)
+        for group, former in self.desired.regroup(self.groups).items():
+            self._changed[group] = former | self._changed.get(group, {})
         return before | set(self.units())
 
     def _take(self, zones: tuple[Zone, ...]) -> None:
@@ -84,7 +84,7 @@ class Publisher:
         """The cluster zone, if configured."""
         return next((one for one in self.zones if isinstance(one, ClusterZone)), None)
 
-    def refresh(self, units: Iterable[Unit]) -> Former:
+    def refresh(self, units: Iterable[Unit]) -> FormerGroups:
         """Derive these units again; returns the keys whose desired value changed, with the former one.
 
         If a Namespace is among them, so must be its followers (`with_followers`).  If a unit raises an
@@ -109,7 +109,7 @@ class Publisher:
             self.desired.put(unit, self._claim(unit, self.by_zone(unit)), changed)
         return self.take_changed()
 
-    def take_changed(self) -> Former:
+    def take_changed(self) -> FormerGroups:
         """The keys whose desired value changed since the last call, with the former one."""
         changed, self._changed = self._changed, {}
         return changed

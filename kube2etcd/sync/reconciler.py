@@ -18,7 +18,7 @@ import msgspec
 from kube2etcd.errors import EtcdError
 from kube2etcd.kube.objects import Changed
 from kube2etcd.metrics import Metrics, Status
-from kube2etcd.sync.claims import Former
+from kube2etcd.sync.claims import FormerGroups
 from kube2etcd.sync.events import EtcdChanged, EtcdLost, EventQueue, SyncEvent
 from kube2etcd.sync.listings import LeftOut, Listings
 from kube2etcd.sync.plan import diff
@@ -109,7 +109,7 @@ class Reconciler:
         self._report.publish()
         self._at_rest = target.at_rest() and not (self.held.keys or self.disputes.disputed)
 
-    def _reconcile(self, refreshed: Iterator[Former], now: float) -> None:
+    def _reconcile(self, refreshed: Iterator[FormerGroups], now: float) -> None:
         """Compare ``refreshed`` keys, or all after a full read of etcd, and write what differs."""
         parts, target, full = self.parts, self.target, self.target.mirror.lost
         if full and now < target.retry_at:

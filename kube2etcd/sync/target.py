@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from kube2etcd.errors import EtcdDeposed, EtcdError, EtcdNoSpace
 from kube2etcd.etcd import changes
 from kube2etcd.metrics import Metrics
-from kube2etcd.sync.claims import Former
+from kube2etcd.sync.claims import FormerGroups
 from kube2etcd.sync.events import EtcdChanged, EtcdLost
 from kube2etcd.sync.mirror import Mirror
 from kube2etcd.sync.plan import HELD_SHARE, Change, Create, Delete, Plan, generations, pack
@@ -116,14 +116,14 @@ class Target:
         self.other_leader = other_leader
         self._metrics.leads.set(not other_leader)
 
-    def desire(self, refreshed: Iterable[Former]) -> None:
+    def desire(self, refreshed: Iterable[FormerGroups]) -> None:
         """Note that desired values have changed."""
         for changed in refreshed:
             self.mirror.desire(changed)
             if self.mirror.revision:  # at first it is everything
-                self.touched.update(changed)
+                self.touched.update(*changed.values())
 
-    def load(self, now: float, refreshed: Iterable[Former]) -> tuple[list[Change], int]:
+    def load(self, now: float, refreshed: Iterable[FormerGroups]) -> tuple[list[Change], int]:
         """Read all of etcd; if it is empty and we lead, fill it with the ``refreshed`` keys.
 
         Returns what was written: the first changes, and how many more.
@@ -224,34 +224,32 @@ class Target:
     def _lose(self) -> None:
         self.mirror.lost, self.equal = True, False
 
-    def _fill(self, refreshed: Iterable[Former]) -> tuple[list[Change], int]:
+    def _fill(self, refreshed: Iterable[FormerGroups]) -> tuple[list[Change], int]:
         """Write new keys to an empty etcd as they come, so that it works while more are derived.
 
         Consumes all of ``refreshed`` unless etcd fails.  A key that changes again, since a later unit has the
         better claim, is left to `write`: concurrent transactions must not share a key.  Returns the changes
         of the first batches, up to about `MANY`, and the number of the others.
         """
-        publisher, first, count = self._publisher, list[Change](), 0
-        desired = publisher.desired
+        desired, first, count = self._publisher.desired, list[Change](), 0
 
         def batches() -> Iterator[changes.Batch]:
             nonlocal count
             for changed in refreshed:
-                created: dict[bytes, list[Change]] = {}
-                rest: Former = {}
-                for group, keys in publisher.groups.runs(changed):
-                    wanted, members = desired.within(group), created.setdefault(group, [])
-                    for key in keys:
+                created: list[list[Change]] = []
+                for group, former in changed.items():
+                    wanted, members = desired.within(group), list[Change]()
+                    for key, before in former.items():
                         value = wanted.get(key)
-                        if value is None or changed[key] is not None:
-                            rest[key] = changed[key]
+                        if value is None or before is not None:
+                            self.mirror.desire({group: {key: before}})
                         else:
                             members.append(Create(key, value))
-                self.mirror.desire(rest)
-                count += len(changed) - len(rest)
+                    created.append(members)
+                    count += len(members)
                 if len(first) <= MANY:
-                    first.extend(chain(*created.values()))
-                yield from pack(created.values(), MAX_TXN_OPS)
+                    first.extend(chain(*created))
+                yield from pack(created, MAX_TXN_OPS)
 
         self._loads = 0  # if this fails, no other writer took the missing keys away
         result = self._store.apply([batches()], self._progress)

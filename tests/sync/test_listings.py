@@ -20,7 +20,7 @@ from kube2etcd.kube.objects import (
 )
 from kube2etcd.kube.store import Store, Unit
 from kube2etcd.metrics import Metrics
-from kube2etcd.sync.claims import Former
+from kube2etcd.sync.claims import FormerGroups
 from kube2etcd.sync.events import EtcdLost
 from kube2etcd.sync.listings import AT_ONCE, ENOUGH, LONGEST, MOST, ClusterEvent, Listings, fresh, lines
 from kube2etcd.sync.publisher import Publisher
@@ -198,7 +198,7 @@ def test_a_unit_that_raises_costs_its_own_names(
 ) -> None:
     refresh = world.publisher.refresh
 
-    def faulty(units: Iterable[Unit]) -> Former:
+    def faulty(units: Iterable[Unit]) -> FormerGroups:
         units = list(units)
         if any(unit.name == "bad" for unit in units):
             raise ZeroDivisionError("a fault of ours")

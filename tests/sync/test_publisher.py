@@ -27,6 +27,7 @@ from tests.objects import (
     ZONE,
     changed,
     external,
+    flat,
     gone,
     host,
     machine,
@@ -345,6 +346,6 @@ def test_who_has_an_address_changes_with_the_zones_and_is_reported() -> None:
     publisher = published(service("a", age="1"), service("b", age="2"))
     before = publisher.desired[PTR]
     touched = publisher.store.apply("services", changed(service("b", age="0")).event)
-    found = publisher.refresh(touched | publisher.rezone([external("dtk.io")]))
+    found = flat(publisher.refresh(touched | publisher.rezone([external("dtk.io")])))
     assert (host(publisher, PTR), found[PTR]) == ("b.shop.svc.cluster.local", before)
     assert publisher.refresh(publisher.units()) == {}

@@ -23,7 +23,7 @@ from kube2etcd.zones.vmi import VmZone
 from skydns_compat.layout import Layout
 from skydns_compat.message import decode
 from skydns_compat.names import Name, parse_address
-from tests.objects import ZONE, left
+from tests.objects import ZONE, flat, left
 from tests.strategies import LAW, crowds, events, histories, rings, rivals
 
 Steps: TypeAlias = list[tuple[str, Event]]
@@ -44,7 +44,7 @@ def test_events_equal_a_listing(told: list[tuple[str, Event]], endpoint_names: s
     by_event = Publisher(Store(), Layout(), zone)
     for kind, event in told:
         before = dict(by_event.desired.items())
-        changed = by_event.refresh(by_event.with_followers(by_event.store.apply(kind, event)))
+        changed = flat(by_event.refresh(by_event.with_followers(by_event.store.apply(kind, event))))
         differ = before.items() ^ by_event.desired.items()
         assert {key: before.get(key) for key, _ in differ}.items() <= changed.items()
     store, touched = left(told)
@@ -93,10 +93,10 @@ def assert_order_is_nothing(history: Steps, rezoned: Rezonings, others: Sequence
         before = dict(by_event.desired.items())
         if isinstance(step, Rezoned):
             zones = step.zones
-            changed = by_event.refresh(by_event.rezone(zones))
+            changed = flat(by_event.refresh(by_event.rezone(zones)))
         else:
             changes.append(step)
-            changed = by_event.refresh(by_event.with_followers(by_event.store.apply(*step)))
+            changed = flat(by_event.refresh(by_event.with_followers(by_event.store.apply(*step))))
         differ = before.items() ^ by_event.desired.items()
         assert {key: before.get(key) for key, _ in differ}.items() <= changed.items()
     store, touched = left(changes)
