@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from bisect import insort
-from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, ItemsView, Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
 
 from lz4 import block as lz4
@@ -60,6 +60,15 @@ class Groups:
     def of(self, key: bytes) -> bytes:
         """The group of ``key``."""
         return self._find(key)[0]
+
+    def common(self, keys: Collection[bytes]) -> bytes | None:
+        """The group of all keys, where the first one names it; None: they may have several.
+
+        The keys of most objects; no key has a line break.
+        """
+        group, below = self._find(next(iter(keys)))
+        lines = b"\n".join(keys)
+        return group if lines.count(b"\n" + below) == len(keys) - 1 and _OWN not in lines else None
 
     def runs(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, list[bytes]]]:
         """The keys in their order, cut into pieces that share a group, each with that group."""
@@ -172,9 +181,12 @@ class Claims(Entries):
         """
         changed = {} if changed is None else changed
         parts: dict[bytes, dict[bytes, bytes]] = {}
-        for group, keys in self._grouping.runs(after):
-            part = dict(after) if len(keys) == len(after) else {key: after[key] for key in keys}
-            parts[group] = parts[group] | part if group in parts else part
+        if after and (whole := self._grouping.common(after)) is not None:
+            parts[whole] = dict(after)
+        else:
+            for group, keys in self._grouping.runs(after):
+                part = {key: after[key] for key in keys}
+                parts[group] = parts[group] | part if group in parts else part
         self._last = _NO_GROUP
         before = _several(self._groups.pop(unit, ()))
         try:

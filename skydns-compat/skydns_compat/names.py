@@ -49,7 +49,10 @@ class Name(msgspec.Struct, frozen=True, order=True, gc=False):
 
     def child(self, *labels: str) -> Name:
         """The name with ``labels`` in front; `InvalidName` if it is not valid or cannot be served."""
-        return servable(_checked((*map(check_label, labels), *self.labels)))
+        whole = (*map(check_label, labels), *self.labels)
+        if WILDCARD in whole or len(".".join(whole)) > MAX_NAME:
+            servable(_checked(whole))  # raises
+        return Name(whole)
 
     def below(self, other: Name) -> bool:
         """Whether this name is ``other`` or under it."""

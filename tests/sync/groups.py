@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from kube2etcd.sync.claims import Groups
 from skydns_compat.layout import Layout
@@ -17,6 +17,10 @@ class GroupsBy(Groups):
 
     def of(self, key: bytes) -> bytes:
         return self._of(key)
+
+    def common(self, keys: Collection[bytes]) -> bytes | None:
+        first, *others = {self._of(key) for key in keys}
+        return None if others else first
 
     def runs(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, list[bytes]]]:
         return ((self._of(key), [key]) for key in keys)

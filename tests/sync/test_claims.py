@@ -199,6 +199,8 @@ def test_of_many_keys_each_has_the_group_that_it_has_alone(keys: list[bytes], in
     asked = sorted(keys) if in_order else keys
     pairs = [(group, key) for group, run in ZONED.runs(asked) for key in run]
     assert pairs == [(ZONED.of(key), key) for key in asked]
+    whole = ZONED.common(asked) if asked else None
+    assert whole is None or {ZONED.of(key) for key in asked} == {whole}
 
 
 WEB, DB = Name.parse("web.test"), Name.parse("db.test")
