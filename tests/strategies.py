@@ -166,13 +166,17 @@ _HOLDERS = [*(("dnsendpoints", "shop", name) for name in ("d1", "d2")), ("webhoo
 #: With the kinds that only some zones read.
 ALL_IDENTITIES = [
     *IDENTITIES,
-    *(("virtualmachineinstances", namespace, name) for namespace in NAMESPACES for name in ("web", "vm1")),
+    # A machine may be named below another.
+    *(
+        ("virtualmachineinstances", namespace, name)
+        for namespace in NAMESPACES
+        for name in ("web", "vm1", "my.web")
+    ),
     *_HOLDERS[:2],
 ]
-#: Fewer objects, so that they meet more often, and a machine below another one's name.
+#: Fewer objects, so that they meet more often.
 _CROWD = [
     *(one for one in ALL_IDENTITIES if one[2] not in ("db", "vm1") and one[:2] != ("endpointslices", "any")),
-    *(("virtualmachineinstances", namespace, "my.web") for namespace in NAMESPACES),
     _HOLDERS[2],
 ]
 #: Of one name, in a zone that names Services without their namespace.

@@ -12,7 +12,7 @@ from kube2etcd.kube.store import NAMES, Unit
 from kube2etcd.log import printable
 from kube2etcd.sync.publisher import Publisher
 from skydns_compat.names import Name
-from skydns_compat.records import NO_PORT, Host, Port, Record
+from skydns_compat.records import NO_PORT, Exists, Host, Port, Record
 
 #: Types of published records; NODATA stands for a name without data.
 TYPES = ("A", "AAAA", "CNAME", "MX", "NODATA", "PTR", "SRV", "TXT")
@@ -50,13 +50,33 @@ def _order(row: Row) -> tuple[tuple[str, ...], str, str, Unit]:
 
 
 def unit_rows(publisher: Publisher, unit: Unit) -> Iterator[Row]:
-    """The records of a unit, except those whose name another unit holds."""
+    """The records of a unit, except those that it claims but another unit holds."""
     published, made_by = publisher.published(unit), maker(publisher, unit)
     for record in dict.fromkeys([*published.records, *published.pointers, *published.non_terminals]):
         # A port without a number is not a record: it only takes part in the weights.
         numberless = isinstance(record.data, Port) and record.data.port == NO_PORT
-        if not numberless and publisher.desired.holder(publisher.key(record.name)) in (unit, None):
+        if not numberless and _holds(publisher, unit, record):
             yield Row(record, made_by)
+
+
+def _holds(publisher: Publisher, unit: Unit, record: Record) -> bool:
+    """Whether ``record`` is among the keys of ``unit``.
+
+    Machines may share a name, and so its marker, yet each has its own keys below it.
+    """
+    holder = publisher.desired.holder
+    if holder(publisher.key(record.name)) in (unit, None):
+        return True
+    return not isinstance(record.data, Exists) and any(
+        holder(key) == unit for key in _keys(publisher, record)
+    )
+
+
+def _keys(publisher: Publisher, record: Record) -> set[bytes]:
+    """The keys of a record, its name's marker included."""
+    zone = publisher.zone_of(record.name)
+    entries = zone.entries(publisher.layout, [record]) if zone is not None else {}
+    return {publisher.key(record.name), *entries}
 
 
 def maker(publisher: Publisher, unit: Unit) -> Unit:
@@ -171,9 +191,10 @@ class Changes:
         units, publisher = set(touched), self._publisher
         # Another object may hold the name now, or may have held it, with the same value.
         own = {
-            publisher.key(row.record.name)
+            key
             for unit in units
             for row in (*self._rows.get(unit, ()), *self._of(unit))
+            for key in _keys(publisher, row.record)
         }
         for key in own.union(keys):
             units |= {

@@ -162,9 +162,8 @@ class Publisher:
     def _leave_to_others(self, zone: Zone, published: Published) -> None:
         """Leave out names that the server looks up in another zone."""
         within = self._within[zone.name]
-        published.records = [
-            one for one in published.records if not self._elsewhere(one.name, within, published)
-        ]
+        for records in (published.records, published.non_terminals):
+            records[:] = [one for one in records if not self._elsewhere(one.name, within, published)]
         published.pointers = [
             one
             for one in published.pointers

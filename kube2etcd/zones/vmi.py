@@ -130,7 +130,7 @@ def machine_records(machine: VirtualMachineInstance, zone: VmZone) -> Published:
     # Names between a dotted machine name and its namespace exist without data.
     records, ttl = published.records, zone.ttl
     for cut in range(1, len(labels)):
-        records.append(Record(Name(name.labels[cut:]), Exists(guarded=True), ttl))
+        published.non_terminals.append(Record(Name(name.labels[cut:]), Exists(guarded=True), ttl))
     named = [found[label] for label in sorted(found)]
     for owner, addresses in [(name, named[0][1]), *named]:
         for address in addresses:

@@ -25,8 +25,8 @@ _WORD = {rtype: re.compile(r"\S+$") for rtype in ("CNAME", "MX", "NS", "PTR", "S
 }
 
 
-class EndlessQuestionError(RuntimeError):
-    """CNAME records of two zones of one server point to each other: the server queries itself forever."""
+class _EndlessQuestionError(RuntimeError):
+    """A question led back to itself."""
 
 
 def refused(_name: str, _qtype: str) -> Answer:
@@ -37,8 +37,15 @@ def refused(_name: str, _qtype: str) -> Answer:
 def served_answer(
     entries: Entries, blocks: Sequence[Block], qname: Name | str, qtype: str, upstream: Upstream = refused
 ) -> Answer:
-    """The answer of a server with the Corefile ``blocks`` and ``entries`` in etcd."""
-    return _Server(entries, tuple(blocks), upstream).ask(absolute(str(qname)), qtype.upper())
+    """The answer of a server with the Corefile ``blocks`` and ``entries`` in etcd.
+
+    SERVFAIL if CNAME records of two zones point to each other: the server queries itself until it gives up.
+    """
+    name, qtype = absolute(str(qname)), qtype.upper()
+    try:
+        return _Server(entries, tuple(blocks), upstream, ((name.lower(), qtype),)).ask(name, qtype)
+    except _EndlessQuestionError:
+        return Answer("SERVFAIL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,7 @@ class _Server:
     entries: Entries
     blocks: tuple[Block, ...]
     upstream: Upstream
-    asked: tuple[tuple[str, str], ...] = ()
+    asked: tuple[tuple[str, str], ...]
 
     def ask(self, name: str, qtype: str) -> Answer:
         # Of two blocks for one zone, the first whose view matches the type.
@@ -73,17 +80,17 @@ class _Server:
 
     def stored(self, block: Block, zone: Name, name: str, qtype: str) -> Answer:
         """The etcd plugin's answer; missing names may go to the upstream."""
-        inner = replace(self, asked=(*self.asked, (name.lower(), qtype)))
-        given = answer(self.entries, zone, name, qtype, inner.elsewhere)
+        given = answer(self.entries, zone, name, qtype, self.elsewhere)
         if given.rcode == "NXDOMAIN" and block.fallthrough:
             return self.upstream(name, qtype)
         return given
 
     def elsewhere(self, name: str, qtype: str) -> Sequence[Rr]:
         """Query the whole server for a name outside the zone."""
-        if (name.lower(), qtype) in self.asked:
-            raise EndlessQuestionError(" -> ".join(each for each, _ in (*self.asked, (name, qtype))))
-        return self.ask(name, qtype).answers
+        asked = (*self.asked, (name.lower(), qtype))
+        if asked[-1] in self.asked:
+            raise _EndlessQuestionError
+        return replace(self, asked=asked).ask(name, qtype).answers
 
 
 def _rewritten(name: str, rewrites: Sequence[Rewrite]) -> tuple[str, list[_Revert]]:

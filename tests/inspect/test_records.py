@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given
 
 from kube2etcd.inspect.records import Changes, Row, change_line, count, rows, zone_file
-from kube2etcd.kube.objects import Event
+from kube2etcd.kube.objects import Event, VirtualMachineInstance
 from kube2etcd.kube.store import Store, Unit
 from kube2etcd.sync.publisher import Publisher
+from kube2etcd.zones.vmi import VmZone
 from skydns_compat.layout import Layout
 from skydns_compat.names import Name, parse_address
 from skydns_compat.records import Host, Port, Record
-from tests.objects import ZONE, flat, published, service
+from tests.objects import ZONE, flat, machine, published, service
 from tests.strategies import LAW, histories
 from tests.sync.test_publisher_laws import OTHERS, external_zones
 
@@ -55,6 +57,30 @@ def test_an_address_goes_to_the_next_object() -> None:
     ]
     assert changes.after([], set()) == []
     assert count(publisher) == len(rows(publisher))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        (
+            machine("web", ("nic1", "10.0.0.1")),
+            machine("my.web", ("nic1", "10.0.0.2")),
+            {"web A 10.0.0.1", "nic1.web A 10.0.0.1", "my.web A 10.0.0.2", "nic1.my.web A 10.0.0.2"},
+        ),
+        (
+            machine("vm", ("my", "10.0.0.1")),
+            machine("my.vm", ("nic1", "10.0.0.2")),
+            {"vm A 10.0.0.1", "my.vm A 10.0.0.1", "my.vm A 10.0.0.2", "nic1.my.vm A 10.0.0.2"},
+        ),
+    ],
+    ids=["name below another's", "interface and machine"],
+)
+def test_machines_that_share_a_name(
+    one: VirtualMachineInstance, other: VirtualMachineInstance, expected: set[str]
+) -> None:
+    found = records(published(one, other, cluster=None, zones=[VmZone(Name.parse("vm"))]))
+    found = {record.replace(".shop.vm. 30 IN", "") for record in found if ".shop.vm." in record}
+    assert found == expected
 
 
 def test_a_change_is_one_line() -> None:
