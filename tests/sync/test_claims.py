@@ -132,6 +132,21 @@ def test_a_reading_finds_what_is_unlike_and_what_is_missing(
         assert sorted(reading.missing()) == sorted(claims.keys() - found.keys())
 
 
+def test_a_unit_that_failed_at_once_keeps_no_group() -> None:
+    def failing(unit: Unit, key: bytes, value: bytes) -> Rank:
+        if unit == B:
+            raise ZeroDivisionError
+        return ranked(unit, key, value)
+
+    claims = Claims(GROUPS, failing)
+    claims.put(A, {b"/a/x": b"1"})
+    with pytest.raises(ZeroDivisionError):
+        claims.put(B, {b"/a/x": b"1"})
+    assert flat(claims.put(A, {})) == {b"/a/x": b"1"}
+    assert claims.groups() == []
+    assert flat(claims.put(B, {b"/a/x": b"2"})) == {b"/a/x": None}
+
+
 def test_with_the_groups_the_ranks_are_those_of_now() -> None:
     rank = {A: 1, B: 2}
     claims = Claims(GROUPS, lambda unit, *_: (rank[unit], 0, "", "", ""))
