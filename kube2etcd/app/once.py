@@ -247,7 +247,7 @@ def resync(
                 break
             progress("deletions that wait for a second listing, keys", len(held.keys))
             if held.relist_due(now):
-                cluster.relist("a plan is held")
+                cluster.relist("deletions are held")
             cluster.turn()
         write(Plan(tuple(one for one in planned.changes if one.key in planned.pruned)))
     made = tuple(done[key] for key in sorted(done))

@@ -324,7 +324,6 @@ def as_json(outcome: Outcome, records: Records, total: int, dry: bool = False) -
 
 def _key_changes(outcome: Outcome) -> list[RecordChange]:
     """The changed keys in place of names, and values in place of data; a deletion has no value."""
-
     found = []
     for one in outcome.changes:
         before = _text(one.before) if isinstance(one, Update) else ""

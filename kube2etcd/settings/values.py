@@ -413,7 +413,7 @@ def _url_hint(text: str) -> str:
     host = (rest if slashes else scheme).partition("/")[0].rpartition("@")[2]
     port = re.search(r":([0-9]+)$", host)
     if host.count(":") > 1 and "[" not in host:
-        return "; an IPv6 address stands in brackets, such as http://[::1]:2379"
+        return "; write an IPv6 address in brackets, such as http://[::1]:2379"
     if not slashes:
         return ", with http:// or https:// in front"
     if port is not None and int(port[1]) > 65535:

@@ -62,16 +62,17 @@ class Groups:
         return self._find(key)[0]
 
     def common(self, keys: Collection[bytes]) -> bytes | None:
-        """The group of all keys, where the first one names it; None: they may have several.
+        """The group that all ``keys`` share, if it follows from the first one; None if they may have several.
 
-        The keys of most objects; no key has a line break.
+        A shortcut for most objects, whose first key is above all others.  ``keys`` are not empty, and none
+        contains a line break.
         """
         group, below = self._find(next(iter(keys)))
         lines = b"\n".join(keys)
         return group if lines.count(b"\n" + below) == len(keys) - 1 and _OWN not in lines else None
 
     def runs(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, list[bytes]]]:
-        """The keys in their order, cut into pieces that share a group, each with that group."""
+        """Pairs of a group and the consecutive ``keys`` that share it, in their order."""
         group, below, own = b"", _NOTHING, False
         run: list[bytes] = []
         for key in keys:

@@ -27,7 +27,7 @@ from skydns_compat.names import REVERSE, Name
 
 _SHARED = f"/{OWN}".encode()
 
-#: A plan is held when it deletes more than this share of the names ...
+#: Deletions are held if they are more than this share of the names ...
 HELD_SHARE = 0.3
 #: ... and at least so many: small clusters change by large shares.
 HELD_FROM = 10

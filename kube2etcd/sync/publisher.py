@@ -239,7 +239,7 @@ class Publisher:
         """Age, namespace, name: the order in which units are given exclusive names."""
         return (self.store.age(unit), unit.namespace, unit.name)
 
-    def is_pointer(self, key: bytes) -> bool:
+    def _is_pointer(self, key: bytes) -> bool:
         """Whether ``key`` is a PTR record's, which any unit may claim."""
         return key.startswith(self._reverse)
 
@@ -284,7 +284,7 @@ class Publisher:
             # The zone's own apex comes before non-terminals of units in it.
             return (_NON_TERMINAL, unit not in self._zone_units, "", "", "")
         worth = length = 0
-        if self.is_pointer(key):
+        if self._is_pointer(key):
             worth = _CLAIM_TO_ADDRESSES.get(unit.kind, 1)
             target = decode(value).host.split(".")
             name = self.layout.name(key)

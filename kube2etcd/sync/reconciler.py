@@ -105,7 +105,7 @@ class Reconciler:
                 target.failed(error, self._clock())
             target.desire(refreshed)  # whatever happened to etcd
         if self.held.relist_due(now):
-            parts.relist("a plan is held")
+            parts.relist("deletions are held")
         self._report.publish()
         self._at_rest = target.at_rest() and not (self.held.keys or self.disputes.disputed)
 

@@ -17,7 +17,7 @@ from skydns_compat.message import owner_of
 log = logging.getLogger(__name__)
 
 ASK_AGAIN: Final = (5.0, 10.0, 20.0)
-"""Seconds until a held plan requests another listing."""
+"""Seconds until held deletions cause another listing."""
 
 UNDONE: Final = 2
 """Reverts of one key within `DISPUTE_WINDOW` that we tolerate before it is disputed."""

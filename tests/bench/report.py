@@ -98,7 +98,7 @@ bytes in its file). Beyond one pod, divide the names, not the objects' fields: s
 `--domain` or zones of its own and its own etcd; or one etcd cluster that one bridge (of several with
 `--leader-elect`) fills and any number of CoreDNS read, since reading costs the bridge nothing.
 
-What a question costs beside the `kubernetes` plugin, line by line of the Corefile, stands in
+What a question costs beside the `kubernetes` plugin, line by line of the Corefile, is in
 [skydns-compat/README.md](../skydns-compat/README.md#what-it-costs-python--m-testsbenchquestions).
 """
 

@@ -116,7 +116,7 @@ KNOWN: tuple[KnownDifference, ...] = (
         kinds="reverse of .*",
         types=REVERSE,
         what="lacks PTR|lacks PTR, adds PTR",
-        reason="The etcd plugin reads exactly one PTR per address: the older object's. The plugin returns "
+        reason="The etcd plugin reads exactly one PTR per address, so one object gets it. The plugin returns "
         "all.",
     ),
     KnownDifference(

@@ -89,7 +89,7 @@ def test_an_outage_costs_only_readiness(apiserver: ApiServer, etcd: Etcd, run: R
     assert bridge.log_text().count("cannot be reached") < 10
     etcd.start()
     bridge.wait_ready(10)
-    appears(etcd, "later")
+    assert keys_of(etcd, "later"), "known long before: ready means written"
     appears(etcd, "busy")
     assert bridge.metric("kube2etcd_repairs_total") == 0, "etcd lost nothing"
     assert keys_of(etcd, "s005")

@@ -90,7 +90,7 @@ def test_a_mass_deletion_waits_for_a_second_listing(clock: Clock, told: pytest.L
     before = dict(world.etcd.entries)
     world.turn(Listed("services", []))
     assert world.etcd.entries == before
-    assert world.relists == ["a plan is held"]
+    assert world.relists == ["deletions are held"]
     assert "held until a second listing agrees" in told.text
     assert "deletions are held" in world.reasons
     assert world.ready
@@ -182,7 +182,7 @@ def test_changes_during_a_held_plan_need_their_own_listing(clock: Clock) -> None
     world.turn(namespace, Listed("nodes", []))
     gone = {change.key for change in world.etcd.written if isinstance(change, changes.Delete)}
     assert gone == held, "of these two listings say that they are gone; of the others one"
-    assert world.relists == ["a plan is held"] * 2
+    assert world.relists == ["deletions are held"] * 2
     world.turn(namespace, Listed("services", services), Listed("nodes", []))
     world.assert_equal()
     assert world.loop.held.keys == frozenset()
@@ -218,7 +218,7 @@ def test_a_held_plan_asks_again_and_again(clock: Clock) -> None:
     began = clock.now
 
     def relist(reason: str) -> None:
-        assert reason == "a plan is held"
+        assert reason == "deletions are held"
         asked.append(clock.now - began)
         if asked == [0.0]:
             asked.clear()  # at once, when it was held
