@@ -280,6 +280,7 @@ BAD_FILES = [
     ("domian: x", "did you mean domain?"),
     ("etcd: {certfile: x}", "etcd.certfile is not a setting"),
     ("etcd: 5", "write a mapping"),
+    ("etcd: http://u:hidden@a:1", "'http://***@a:1'; write a mapping"),
     ("5: x", "5 is not a setting"),
     ("on: x", "true is not a setting"),
     ('"a\\nb": x', r"'a\nb' is not a setting"),

@@ -123,7 +123,9 @@ def called(value: Any) -> str:
         return f"{str(value).lower()} (yes or no)"
     if isinstance(value, Mapping):
         return "a mapping"
-    return "a list" if isinstance(value, list) else repr(value)
+    if isinstance(value, list):
+        return "a list"
+    return re.sub("://.*@", "://***@", repr(value))  # credentials
 
 
 def either(words: tuple[str, ...]) -> str:
