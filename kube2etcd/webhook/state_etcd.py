@@ -204,9 +204,12 @@ class EtcdState:
     def _read(self, deadline: float) -> tuple[Head, State]:
         """Head and state; updates what is known of the keys."""
         now = self._range(deadline)
-        head_kv, pending_kv = now.pop(self._head_key, None), now.pop(self._pending_key, None)
+        head_kv = now.pop(self._head_key, None)
+        # Of a call that deletes, only the pending key is newer than the head.
+        newer = head_kv is not None and any(kv.mod_revision > head_kv.mod_revision for kv in now.values())
+        pending_kv = now.pop(self._pending_key, None)
         ours = committed = self._ours(now)
-        if head_kv is not None and any(kv.mod_revision > head_kv.mod_revision for kv in now.values()):
+        if head_kv is not None and newer:
             try:
                 committed = self._ours(self._range(deadline, head_kv.mod_revision))
             except EtcdCompacted:

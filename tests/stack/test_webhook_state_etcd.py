@@ -111,6 +111,26 @@ def test_a_killed_writer_leaves_the_old_state(
     assert fresh(connection) == state("a", "b")
 
 
+def test_a_killed_writer_that_deletes_leaves_the_old_state(
+    connection: EtcdConnection, store: EtcdState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = state(*(f"a{number}" for number in range(150)))
+    store.save(many, soon())
+    real, asked = connection.start, []
+
+    def dies(method: str, request: Any) -> Any:
+        asked.append(method)
+        if len(asked) == 2:
+            raise EtcdUnavailable("killed")
+        return real(method, request)
+
+    monkeypatch.setattr(connection, "start", dies)
+    with pytest.raises(NotStored):
+        store.save(state(), soon())
+    monkeypatch.undo()
+    assert fresh(connection) == many
+
+
 def test_a_partial_write_after_compaction(etcd: Etcd, connection: EtcdConnection, store: EtcdState) -> None:
     store.save(state("a"), soon())
     etcd.put(
