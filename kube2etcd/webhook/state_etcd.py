@@ -72,6 +72,10 @@ class EtcdState:
         """The head without generation and writer; None if it must be written in any case."""
         self._stored: dict[bytes, bytes] = {}
         """All keys of endpoints, committed or not."""
+        self._checked = 0
+        """Up to this revision, all keys are known from reading."""
+        self._written: dict[bytes, int] = {}
+        """The keys that we have written since, with their revisions."""
         self._in_doubt = False
         """Whether the outcome of a transaction is unknown, so that we must read before the next one."""
 
@@ -158,12 +162,15 @@ class EtcdState:
         answer = self._ask("Txn", request, deadline)
         if not answer.succeeded:
             raise _Overtaken
+        made = int(answer.header.revision)
         for change in batch:
-            self._foreign.pop(change.key, None)
-            self._stored.pop(change.key, None)
-            if isinstance(change, Put) and change.key not in (self._head_key, self._pending_key):
-                self._stored[change.key] = change.value
-        return int(answer.header.revision)
+            for known in (self._foreign, self._stored, self._written):
+                known.pop(change.key, None)
+            if isinstance(change, Put):
+                self._written[change.key] = made
+                if change.key not in (self._head_key, self._pending_key):
+                    self._stored[change.key] = change.value
+        return made
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -176,15 +183,19 @@ class EtcdState:
         head.key, head.keys_only = self._head_key, True
         newer = request.success.add().request_range
         newer.key, newer.range_end, newer.keys_only = self._below, successor(self._below), True
-        newer.min_mod_revision = self._revision + 1
+        newer.min_mod_revision = self._checked + 1
         head_answer, newer_answer = (
             one.response_range for one in self._ask("Txn", request, deadline).responses
         )
-        return (
+        known = self._foreign | self._written
+        equal = (
             [kv.mod_revision for kv in head_answer.kvs] == [self._revision]
-            and all(self._foreign.get(kv.key) == kv.mod_revision for kv in newer_answer.kvs)
+            and all(known.get(kv.key) == kv.mod_revision for kv in newer_answer.kvs)
             and newer_answer.count == len(self._stored) + len(self._foreign) + 1
         )
+        if equal:
+            self._checked, self._written = self._revision, {}
+        return equal
 
     def _look(self, deadline: float) -> None:
         """Read the stored state, to overwrite it, or to adopt it if another writer is ahead of us.
@@ -235,6 +246,7 @@ class EtcdState:
         self._head = structs.replace(head, generation=0, writer="") if head_kv is not None else None
         self._pending = pending_kv.mod_revision if pending_kv is not None else 0
         self._stored = {key: now[key].value for key in ours}
+        self._checked, self._written = self._revision, {}
         self._in_doubt = False
         return head, state
 

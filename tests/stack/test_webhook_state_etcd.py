@@ -193,6 +193,19 @@ def texts(value: str) -> State:
     return State({one.key: one for one in found})
 
 
+def test_a_value_damaged_before_a_call_is_repaired_after_it(
+    etcd: Etcd, connection: EtcdConnection, store: EtcdState
+) -> None:
+    store.save(state("a"), soon())
+    etcd.put(f"{STATE}/endpoint/a.dtk.io/A/", "garbage")
+    store.save(state("a", "b"), soon())
+    assert store.check(state("a", "b"), soon()) == state("a", "b")
+    assert fresh(connection) == state("a", "b")
+    revision = etcd.revision()
+    assert store.check(state("a", "b"), soon()) == state("a", "b")
+    assert etcd.revision() == revision
+
+
 @pytest.mark.parametrize("before", [State(), texts("old")], ids=["new keys", "new values"])
 def test_of_two_writers_of_many_keys_none_adopts_a_part(
     connection: EtcdConnection, store: EtcdState, monkeypatch: pytest.MonkeyPatch, before: State
