@@ -228,8 +228,9 @@ class Target:
         """Write new keys to an empty etcd as they come, so that it works while more are derived.
 
         Consumes all of ``refreshed`` unless etcd fails.  A key that changes again, since a later unit has the
-        better claim, is left to `write`: concurrent transactions must not share a key.  Returns the changes
-        of the first batches, up to about `MANY`, and the number of the others.
+        better claim, is left to `write`, also if it comes back after it was taken away: concurrent
+        transactions must not share a key.  Returns the changes of the first batches, up to about `MANY`, and
+        the number of the others.
         """
         desired, first, count = self._publisher.desired, list[Change](), 0
 
@@ -241,7 +242,7 @@ class Target:
                     wanted, members = desired.within(group), list[Change]()
                     for key, before in former.items():
                         value = wanted.get(key)
-                        if value is None or before is not None:
+                        if value is None or before is not None or key in self.mirror.unlike:
                             self.mirror.desire({group: {key: before}})
                         else:
                             members.append(Create(key, value))

@@ -39,12 +39,13 @@ def served_answer(
 ) -> Answer:
     """The answer of a server with the Corefile ``blocks`` and ``entries`` in etcd.
 
-    SERVFAIL if CNAME records of two zones point to each other: the server queries itself until it gives up.
+    SERVFAIL if CNAME records of two zones point to each other, since the server queries itself until it gives
+    up, and for a chain between zones too long for Python's stack.
     """
     name, qtype = absolute(str(qname)), qtype.upper()
     try:
         return _Server(entries, tuple(blocks), upstream, ((name.lower(), qtype),)).ask(name, qtype)
-    except _EndlessQuestionError:
+    except (_EndlessQuestionError, RecursionError):
         return Answer("SERVFAIL")
 
 

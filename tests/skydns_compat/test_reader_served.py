@@ -112,6 +112,19 @@ def test_two_zones_in_a_cycle() -> None:
     assert served_answer(Entries(keys), rules, "a.one.example", "A").rcode == "SERVFAIL"
 
 
+def test_a_chain_between_two_zones_too_long_for_the_stack() -> None:
+    length, sides = 400, ("one", "two")
+    keys = {
+        f"/skydns/example/{sides[at % 2]}/a{at}".encode(): (
+            f'{{"host":"a{at + 1}.{sides[(at + 1) % 2]}.example"}}'.encode()
+        )
+        for at in range(length)
+    }
+    rules = tuple(Block((Name.parse(f"{side}.example"),)) for side in sides)
+    assert served_answer(Entries(keys), rules, "a0.one.example", "A").rcode == "SERVFAIL"
+    assert len(served_answer(Entries(keys), rules, f"a{length - 10}.one.example", "A").answers) == 10
+
+
 @pytest.mark.parametrize(
     ("entries", "settings", "questions"),
     [

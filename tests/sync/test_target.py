@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from typing import cast
 
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from kube2etcd.errors import EtcdDeposed, EtcdError, EtcdNoSpace, EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd import changes
 from kube2etcd.etcd.changes import ApplyResult, WatchBatch, WatchEvent
-from kube2etcd.kube.objects import Listed, Metadata, Service
+from kube2etcd.kube.objects import Listed, Metadata, Port, Service
+from kube2etcd.kube.store import Unit
+from kube2etcd.sync.claims import FormerGroups
 from kube2etcd.sync.events import EtcdChanged, EtcdLost, EventQueue, SyncEvent, Wake
 from kube2etcd.sync.listings import BATCH
 from kube2etcd.sync.target import ETCD_RETRY, FULL_RETRY, OTHERWISE, PATIENCE, REFUSED_RETRY
@@ -182,6 +185,36 @@ def test_no_key_is_written_twice_or_taken_back(clock: Clock) -> None:
     world.assert_equal()
     keys = [change.key for change in world.etcd.written]
     assert len(keys) == len(set(keys)) == len(world.etcd.entries)
+
+
+def test_a_key_that_comes_back_while_etcd_is_filled(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an error in the batch, units come one by one by name: here each is older than the one before."""
+    port = Port("http", "TCP", 80)
+    rivals = [
+        Service(
+            Metadata(space, "web", f"2026-01-0{9 - at}T00:00:00Z"), cluster_ip=f"10.0.0.{at}", ports=ports
+        )
+        for at, (space, ports) in enumerate([("a", (port,)), ("b", ()), ("c", (port,))])
+    ]
+    world = World(clock, zones=[ServicesZone(Name.parse("flat.example"), template="{service}")])
+    real, generations = world.publisher.refresh, []
+
+    def one_by_one(units: list[Unit]) -> FormerGroups:
+        if len(units) > 1:
+            raise ValueError("odd")
+        return real(units)
+
+    def apply(given: Iterable[Iterable[changes.Batch]], progress: object) -> ApplyResult:
+        generations.extend(whole := [list(one) for one in given])
+        return Entries.apply(world.etcd, whole)
+
+    monkeypatch.setattr(world.publisher, "refresh", one_by_one)
+    monkeypatch.setattr(world.etcd, "apply", apply)
+    world.listed(*rivals).assert_equal()
+    for generation in generations:
+        keys = [change.key for batch in generation for change in batch]
+        assert len(keys) == len(set(keys))
+    assert len(world.loop.target.mirror) == len(world.etcd.entries)
 
 
 def test_a_better_claim_that_comes_later_wins(clock: Clock) -> None:
