@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
+from typing import Final
 
 import msgspec
 
@@ -36,6 +37,8 @@ from kube2etcd.settings import Etcd
 
 log = logging.getLogger(__name__)
 
+#: Transactions on their way: enough for etcd while the next batch of units is derived.
+IN_FLIGHT: Final = 32
 # Attempts at a snapshot whose revision is compacted in the meantime.
 _SNAPSHOT_TRIES = 3
 # So many changes refused singly and none accepted: the changes are not the cause (a missing permission is).
@@ -57,7 +60,7 @@ class EtcdStore(KeyStore):
         connection: EtcdConnection,
         prefix: bytes,
         max_txn_ops: int = 128,
-        in_flight: int = 32,
+        in_flight: int = IN_FLIGHT,
         page: int = PAGE,
         election: Election | None = None,
     ) -> None:
