@@ -1,4 +1,4 @@
-"""The pods of addons/dns on an IPv6-only cluster."""
+"""The pods of addons/dns and addons/vm on an IPv6-only cluster."""
 
 import ipaddress
 import socket
@@ -11,7 +11,7 @@ from tests.stack import addon
 from tests.stack.addon import DOMAIN, KUBERNETES, RC, SVC, Cluster, answers, expect
 from tests.stack.harness import Binaries, http
 from tests.stack.node import IPV6
-from tests.stack.objects import service
+from tests.stack.objects import nic, service, vmi, vmi_crd
 from tests.stack.pod import Pod
 
 ADDRESS = "fd00:10::a"
@@ -70,3 +70,19 @@ def test_every_port_is_open_to_the_node(two: list[Pod]) -> None:
     for port in (2379, 2380):
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection((two[0].network.address, port), 5)
+
+
+def test_machines_are_answered(cluster: Cluster) -> None:
+    values = {**VALUES6, "NAME_SERVER_IP": "fd00:10::b"}
+    manifest, zone = filled("vm/vm-dns.yaml.in", values), f"vm.{values['DOMAIN']}"
+    cluster.apply([vmi_crd(), *manifest, vmi("default", "vmi-sec", nic("nic1", "fd00:99::5"))])
+    pod = cluster.pod(next(pods(manifest)), "vm-dns", values["NAME_SERVER_IP"])
+    pod.wait_ready()
+    table = [
+        (f"nic1.vmi-sec.default.{zone}", "AAAA", ["fd00:99::5"]),
+        (f"nic1.vmi-sec.default.{zone}", "A", ["NODATA"]),
+        (f"ns.{zone}", "AAAA", [values["NAME_SERVER_IP"]]),
+        (zone, "NS", [f"ns.{zone}."]),
+        (KUBERNETES, "AAAA", ["REFUSED"]),
+    ]
+    answers(table, values["NAME_SERVER_IP"], pod.network.address, port=5353)
