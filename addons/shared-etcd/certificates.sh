@@ -4,7 +4,7 @@
 #   ./certificates.sh DIRECTORY ETCD_0 ETCD_1 ETCD_2
 #
 # Writes etcd/ and client/ below DIRECTORY, each with ca.crt, tls.crt and tls.key, valid for DAYS (default 3650), and the
-# CA's key as ca.key: keep that in a safe place.  Changes no cluster.
+# CA's key as ca.key: keep that in a safe place.  Does not touch the cluster.
 set -eu
 
 if [ $# -ne 4 ]; then
@@ -18,7 +18,7 @@ umask 077
 mkdir -p "$directory/etcd" "$directory/client"
 cd "$directory"
 if [ -e ca.key ]; then
-    echo "$directory/ca.key is there already: remove it for a new authority" >&2
+    echo "$directory/ca.key exists: delete it to make a new CA" >&2
     exit 1
 fi
 
