@@ -47,16 +47,6 @@ def _logfmt(record: logging.LogRecord) -> str:
     return "".join(f" {key}={_quoted(value)}" for key, value in _fields(record).items())
 
 
-def _message(record: logging.LogRecord, formatter: logging.Formatter) -> str:
-    """The message on one line, with the traceback of an unforeseen error folded in."""
-    text = record.getMessage()
-    if record.exc_info:
-        text += " | " + formatter.formatException(record.exc_info)
-    if len(text) > MAX_MESSAGE:
-        text = text[: MAX_MESSAGE // 2] + " … " + text[-MAX_MESSAGE // 2 :]
-    return printable(redact(" | ".join(part.strip() for part in text.splitlines() if part.strip())))
-
-
 def printable(text: str) -> str:
     """The text with control characters escaped, since others choose names and addresses."""
     if text.isprintable():
@@ -64,34 +54,35 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-def _moment(record: logging.LogRecord) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+class Formatter(logging.Formatter):
+    """One line per record: ``TIME LEVEL module: message key=value`` or, with ``as_json``, a JSON object of
+    time, level, logger, message and the fields."""
 
-
-class TextFormatter(logging.Formatter):
-    """``TIME LEVEL module: message key=value``."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The record as one line of text."""
-        name = record.name.removeprefix(_ROOT + ".")
-        return f"{_moment(record)} {record.levelname:<7} {name}: {_message(record, self)}{_logfmt(record)}"
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object per line: time, level, logger, message, and the fields."""
+    def __init__(self, as_json: bool = False) -> None:
+        super().__init__()
+        self._as_json = as_json
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line of JSON."""
-        line = {
-            "time": _moment(record),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": _message(record, self),
-        }
-        fields = {
-            key: redact(value) if isinstance(value, str) else value for key, value in _fields(record).items()
-        }
-        return json.dumps({**fields, **line}, ensure_ascii=False, default=str)
+        """The record as one line."""
+        moment = (
+            time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+        )
+        message = self._message(record)
+        if not self._as_json:
+            name = record.name.removeprefix(_ROOT + ".")
+            return f"{moment} {record.levelname:<7} {name}: {message}{_logfmt(record)}"
+        line = {key: redact(one) if isinstance(one, str) else one for key, one in _fields(record).items()}
+        line |= {"time": moment, "level": record.levelname.lower(), "logger": record.name, "message": message}
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+    def _message(self, record: logging.LogRecord) -> str:
+        """The message on one line, with the traceback of an unforeseen error folded in."""
+        text = record.getMessage()
+        if record.exc_info:
+            text += " | " + self.formatException(record.exc_info)
+        if len(text) > MAX_MESSAGE:
+            text = text[: MAX_MESSAGE // 2] + " … " + text[-MAX_MESSAGE // 2 :]
+        return printable(redact(" | ".join(part.strip() for part in text.splitlines() if part.strip())))
 
 
 def _quoted(value: object) -> str:
@@ -165,7 +156,7 @@ def quiet(*names: str) -> Iterator[None]:
 def setup(form: str = "text", level: str = "info", stream: TextIO | None = None) -> logging.Handler:
     """Send this program's log, and warnings and worse of libraries, to ``stream`` (stderr)."""
     handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
-    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    handler.setFormatter(Formatter(as_json=form == "json"))
 
     def emit(record: logging.LogRecord) -> None:
         with handler.lock or contextlib.nullcontext():  # filters run before the handler acquires its lock
@@ -173,9 +164,8 @@ def setup(form: str = "text", level: str = "info", stream: TextIO | None = None)
 
     handler.addFilter(RepeatFilter(emit))
     root = logging.getLogger()
-    for old in [h for h in root.handlers if getattr(h, "_kube2etcd", False)]:
+    for old in [one for one in root.handlers if isinstance(one.formatter, Formatter)]:
         root.removeHandler(old)
-    handler._kube2etcd = True  # type: ignore[attr-defined]
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
     logging.getLogger(_ROOT).setLevel(level.upper())

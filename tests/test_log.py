@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from kube2etcd.log import MAX_MESSAGE, JsonFormatter, RepeatFilter, TextFormatter, redact, setup
+from kube2etcd.log import MAX_MESSAGE, Formatter, RepeatFilter, redact, setup
 
 
 def record(text: str, at: float = 0.0, level: int = logging.INFO, **fields: object) -> logging.LogRecord:
@@ -19,12 +19,14 @@ def record(text: str, at: float = 0.0, level: int = logging.INFO, **fields: obje
 
 
 def test_text_is_one_line() -> None:
-    line = TextFormatter().format(record("two\n  lines", 1.25, key="a b", number=3, empty=""))
+    line = Formatter().format(record("two\n  lines", 1.25, key="a b", number=3, empty=""))
     assert line == '1970-01-01T00:00:01.250Z INFO    etcd.store: two | lines key="a b" number=3 empty=""'
 
 
 def test_json_is_one_object_per_line() -> None:
-    line = JsonFormatter().format(record("héllo", 1.25, logging.WARNING, kind="services", time="mine"))
+    line = Formatter(as_json=True).format(
+        record("héllo", 1.25, logging.WARNING, kind="services", time="mine")
+    )
     assert json.loads(line) == {
         "time": "1970-01-01T00:00:01.250Z",
         "level": "warning",
@@ -36,10 +38,10 @@ def test_json_is_one_object_per_line() -> None:
 
 
 def test_control_characters_are_escaped() -> None:
-    line = TextFormatter().format(record("\x1b[2Jweb\x07 ä\x9b", key="\x1b[0m"))
+    line = Formatter().format(record("\x1b[2Jweb\x07 ä\x9b", key="\x1b[0m"))
     assert line.isprintable()
     assert line.endswith('etcd.store: \\x1b[2Jweb\\x07 ä\\x9b key="\\u001b[0m"')
-    assert "\x1b" not in JsonFormatter().format(record("\x1b[2J", key="\x1b[0m"))
+    assert "\x1b" not in Formatter(as_json=True).format(record("\x1b[2J", key="\x1b[0m"))
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
@@ -66,8 +68,8 @@ SECRETS = [
 @pytest.mark.parametrize(("text", "secret"), SECRETS, ids=[secret for _, secret in SECRETS])
 def test_secrets_are_removed(text: str, secret: str) -> None:
     assert secret not in redact(text)
-    assert secret not in TextFormatter().format(record("x", field=text))
-    assert secret not in JsonFormatter().format(record(text, field=text))
+    assert secret not in Formatter().format(record("x", field=text))
+    assert secret not in Formatter(as_json=True).format(record(text, field=text))
 
 
 @pytest.mark.parametrize(
@@ -150,7 +152,7 @@ def test_threads_that_log_at_once_neither_fail_nor_lose_a_line() -> None:
 
 
 def test_a_message_of_any_length_is_a_line_of_bounded_length() -> None:
-    line = TextFormatter().format(record("begin " + "x" * 10 * MAX_MESSAGE + " end"))
+    line = Formatter().format(record("begin " + "x" * 10 * MAX_MESSAGE + " end"))
     assert len(line) < MAX_MESSAGE + 200
     assert "begin" in line
     assert line.endswith("end")

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from msgspec import structs
 
@@ -36,15 +36,11 @@ if TYPE_CHECKING:
 _QUIET: Final = ("kube2etcd.sync.safety", "kube2etcd.kube.reflector")
 
 
-class Progress(Protocol):
-    """Called to report what a pass is doing."""
-
-    def __call__(self, what: str, done: int = 0, total: int = 0) -> None:
-        """``done`` of ``total``; a total of 0 is unknown."""
-        ...
+#: Called as ``(what)`` or ``(what, done, total)`` to report what a pass is doing; a total of 0 is unknown.
+Progress: TypeAlias = Callable[..., None]
 
 
-def silent(what: str, done: int = 0, total: int = 0) -> None:
+def silent(*_: object) -> None:
     """Shows no progress."""
 
 

@@ -36,17 +36,11 @@ def signals(stop: threading.Event, queue: EventQueue) -> Iterator[None]:
     logger = logging.getLogger("kube2etcd")
     configured = logger.level
 
-    def louder(_signal: int, _frame: object) -> None:
-        logger.setLevel(logging.DEBUG)
-
-    def as_configured(_signal: int, _frame: object) -> None:
-        logger.setLevel(configured)
-
     handlers = {
         signal.SIGTERM: handle,
         signal.SIGINT: handle,
-        signal.SIGUSR1: louder,
-        signal.SIGUSR2: as_configured,
+        signal.SIGUSR1: lambda *_: logger.setLevel(logging.DEBUG),
+        signal.SIGUSR2: lambda *_: logger.setLevel(configured),
     }
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:

@@ -21,7 +21,7 @@ from kube2etcd.app.process import impatient, signals
 from kube2etcd.etcd import open_store
 from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.election import LEASE, Election
-from kube2etcd.http.server import ProbeServer
+from kube2etcd.http.server import Server, probe_server
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.recorder import EventRecorder
 from kube2etcd.kube.reflector import Reflector, stop_all
@@ -34,7 +34,6 @@ from kube2etcd.sync.reconciler import Parts, Reconciler
 
 if TYPE_CHECKING:
     from kube2etcd.inspect.explain import Explanation
-    from kube2etcd.inspect.page import StatusPage
     from kube2etcd.webhook.app import Webhook
 
 log = logging.getLogger(__name__)
@@ -71,7 +70,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
     listers: list[Reflector | Webhook] = [*reflectors, *([webhook] if webhook else [])]
     if corefile is not None:
         status.add(corefile.check)
-    probes = ProbeServer(settings.listen, status, metrics, str(settings.domain))
+    probes = probe_server(settings.listen, status, metrics, str(settings.domain))
 
     def relist(reason: str) -> None:
         for lister in listers:
@@ -135,10 +134,10 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
         log.info("stopping")
 
 
-def _status_page(settings: Settings, listen: HostPort, reconciler: Reconciler, status: Status) -> StatusPage:
+def _status_page(settings: Settings, listen: HostPort, reconciler: Reconciler, status: Status) -> Server:
     """The status page; its modules are imported only if needed."""
     from kube2etcd.inspect.live import explain_live, look
-    from kube2etcd.inspect.page import StatusPage
+    from kube2etcd.inspect.page import status_page
 
     delays = reconciler.parts.metrics.delays
 
@@ -146,7 +145,7 @@ def _status_page(settings: Settings, listen: HostPort, reconciler: Reconciler, s
         reader = build.reader(settings, reconciler.publisher)
         return explain_live(reconciler, reader, name, rtype, ASK_TIMEOUT)
 
-    return StatusPage(listen, lambda: look(reconciler, ASK_TIMEOUT), status, explain, lambda: tuple(delays))
+    return status_page(listen, lambda: look(reconciler, ASK_TIMEOUT), status, explain, lambda: tuple(delays))
 
 
 def _election(settings: Settings, queue: EventQueue) -> Election | None:

@@ -39,8 +39,6 @@ MAX_BODY = 1024
 #: Seconds for which a metrics page is reused: making one takes as long as a hundred probes.
 METRICS_AGE = 0.5
 
-_TEXT = "text/plain; charset=utf-8"
-
 
 class EvictingChannel(HTTPChannel):  # type: ignore[misc]
     """A connection that replaces another if there are too many (``max_connections`` of the server).
@@ -131,19 +129,17 @@ class Server:
             trigger.close()
 
 
-class ProbeServer(Server):
+def probe_server(listen: HostPort, status: Status, metrics: Metrics, title: str = "") -> Server:
     """Probes and metrics."""
-
-    def __init__(self, listen: HostPort, status: Status, metrics: Metrics, title: str = "") -> None:
-        super().__init__(
-            "probes",
-            application(status, metrics, title),
-            listen,
-            "--listen",
-            CONNECTIONS,
-            max_request_header_size=MAX_HEAD,
-            max_request_body_size=MAX_BODY,
-        )
+    return Server(
+        "probes",
+        _application(status, metrics, title),
+        listen,
+        "--listen",
+        CONNECTIONS,
+        max_request_header_size=MAX_HEAD,
+        max_request_body_size=MAX_BODY,
+    )
 
 
 def bind(listen: HostPort, option: str) -> socket.socket:
@@ -177,19 +173,16 @@ def _reason(listen: HostPort, error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def application(status: Status, metrics: Metrics, title: str = "") -> Callable[..., Iterable[bytes]]:
-    """The WSGI application of the probe server."""
-
-    made, page_of_metrics = -METRICS_AGE, b""
+def _application(status: Status, metrics: Metrics, title: str) -> Callable[..., Iterable[bytes]]:
+    made, scrape = -METRICS_AGE, b""
     making = threading.Lock()
 
     def measured() -> bytes:
-        nonlocal made, page_of_metrics
+        nonlocal made, scrape
         with making:
             if time.monotonic() - made >= METRICS_AGE:
-                page_of_metrics = metrics.page()
-                made = time.monotonic()
-            return page_of_metrics
+                scrape, made = metrics.page(), time.monotonic()
+            return scrape
 
     def live(now: Snapshot) -> tuple[int, str]:
         if now.dead:
@@ -203,19 +196,26 @@ def application(status: Status, metrics: Metrics, title: str = "") -> Callable[.
         return 503, "\n".join(_worries(now) or ["not ready"])
 
     def page(now: Snapshot) -> tuple[int, str]:
-        lines = [f"kube2etcd {__version__}" + (f": {title}" if title else "")]
-        lines.append("ready: " + ("yes" if now.ready else "no"))
-        lines += [f"  {worry}" for worry in _worries(now)]
-        lines.append(f"the loop turned {now.heartbeat_age:.1f} s ago")
-        lines.append("more: /livez /readyz /metrics")
+        lines = (
+            f"kube2etcd {__version__}" + (f": {title}" if title else ""),
+            f"ready: {'yes' if now.ready else 'no'}",
+            *(f"  {worry}" for worry in _worries(now)),
+            f"the loop turned {now.heartbeat_age:.1f} s ago",
+            "more: /livez /readyz /metrics",
+        )
         return 200, "\n".join(lines)
 
     pages = {"/": page, "/livez": live, "/healthz": live, "/readyz": ready, "/readiness": ready}
 
     def answer(environ: dict[str, Any], start: Callable[..., object]) -> Iterable[bytes]:
-        path, kind = environ.get("PATH_INFO", "/"), _TEXT
-        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            code, body = 405, b"only GET and HEAD\n"
+        path, method, kind = (
+            environ.get("PATH_INFO", "/"),
+            environ["REQUEST_METHOD"],
+            "text/plain; charset=utf-8",
+        )
+        more = []
+        if method not in ("GET", "HEAD"):
+            code, body, more = 405, b"only GET and HEAD\n", [("Allow", "GET, HEAD")]
         elif path == "/metrics":
             code, kind, body = 200, CONTENT_TYPE, measured()
         elif path in pages:
@@ -224,10 +224,8 @@ def application(status: Status, metrics: Metrics, title: str = "") -> Callable[.
         else:
             code, body = 404, b"nothing here; there are /livez /readyz /metrics\n"
         headers = [("Content-Type", kind), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
-        if code == 405:
-            headers.append(("Allow", "GET, HEAD"))
-        start(f"{code} {HTTPStatus(code).phrase}", headers)
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+        start(f"{code} {HTTPStatus(code).phrase}", [*headers, *more])
+        return [] if method == "HEAD" else [body]
 
     return answer
 

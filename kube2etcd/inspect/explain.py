@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import dns.rdatatype
 import msgspec
@@ -39,8 +39,6 @@ DOES_NOT: Final = 1
 UNKNOWN: Final = 2
 #: Foreign keys listed for one answer.
 MOST_FOREIGN: Final = 10
-
-_T = TypeVar("_T")
 
 
 class _Recorder(dict[bytes, bytes]):
@@ -175,39 +173,29 @@ def question_type(text: str) -> str:
 class Explainer:
     """Explains answers over the keys that ``publisher`` wants, or over those that etcd holds."""
 
-    live: ClassVar = False
-    """Whether a running bridge is asked, which itself knows why etcd differs from the cluster."""
-
     def __init__(
         self,
         publisher: Publisher,
         reader: Reader,
         existing: Mapping[bytes, bytes] | None = None,
         desired: Mapping[bytes, bytes] | None = None,
+        *,
+        ask: Callable[[Callable[[], Any]], Any] = lambda question: question(),
+        conditions: Callable[[Sequence[bytes]], list[str]] | None = None,
     ) -> None:
         """``existing`` are etcd's keys; without them, answers are computed from the desired ones.
 
-        ``desired`` is a copy of the publisher's desired keys, if the caller has one.
+        ``desired`` is a copy of the publisher's desired keys, if the caller has one.  Questions to the
+        publisher are put by ``ask``.  A running bridge knows ``conditions`` of keys, such as why they differ
+        in etcd.
         """
         self._publisher, self._why, self._reader = publisher, Why(publisher), reader
+        self._ask, self._known = ask, conditions
         wanted = dict(publisher.desired.items()) if desired is None else desired
         self._desired = {**reader.settings(existing or {}), **wanted}
         self._existing = self._desired if existing is None else existing
         self._expected = reader(self._desired)
         self._actual = self._expected if existing is None else reader(existing)
-
-    def _ask(self, question: Callable[[], _T]) -> _T:
-        """Run ``question``, which reads the publisher."""
-        return question()
-
-    def _conditions(self, keys: Sequence[bytes]) -> list[str]:
-        """Reasons that hold for ``keys`` whatever the question: other writers that hold them."""
-        layout = self._publisher.layout
-        return [
-            f"another writer ({owner_of(self._existing[key])}) keeps this name:"
-            f" its owner ID sorts before ours ({layout.owner})"
-            for key in sorted(diff(self._existing, self._desired, layout.owner, keys).contested)
-        ]
 
     def explain(self, name: Name, rtype: str | None = None) -> list[Explanation]:
         """One explanation per type: the given one, or those that the name has."""
@@ -215,14 +203,23 @@ class Explainer:
         keys = keys_about(publisher, self._desired, name)
         rows = self._ask(lambda: self._why.rows_at(name, keys))
         present = {*keys, *keys_about(publisher, self._existing, name)}
-        conditions = self._conditions(sorted(key for key in present if publisher.layout.name(key) == name))
+        own = sorted(key for key in present if publisher.layout.name(key) == name)
+        conditions = [
+            f"another writer ({owner_of(self._existing[key])}) keeps this name:"
+            f" its owner ID sorts before ours ({publisher.layout.owner})"
+            for key in sorted(diff(self._existing, self._desired, publisher.layout.owner, own).contested)
+        ]
+        if self._known is not None:
+            known = self._known
+            conditions += self._ask(lambda: known(own))
         types = [rtype.upper()] if rtype else _types(name, rows)
         return [self._explain(name, each, rows, conditions) for each in types]
 
     def _explain(self, name: Name, rtype: str, rows: list[Row], conditions: list[str]) -> Explanation:
         expected, actual = self._expected(name, rtype), self._actual(name, rtype)
-        reasons = self._ask(lambda: self._why.reasons(name, rtype, rows, expected))
-        reasons += self._reader.reasons(name, rtype, rows, expected)
+        reasons: list[str] = self._ask(lambda: self._why.reasons(name, rtype, rows, expected))
+        if peculiar := self._reader.reason(name, rtype, rows, expected):
+            reasons.append(peculiar)
         if (actual.rcode, set(actual.answers)) != (expected.rcode, set(expected.answers)):
             reasons += self._mismatch(name, rtype, expected)
         near: Sequence[str] = ()
@@ -247,15 +244,13 @@ class Explainer:
             _resolves(rtype, actual),
         )
 
-    def _keys_read(self, keys: Mapping[bytes, bytes], name: Name, rtype: str) -> set[bytes]:
-        recorder = _Recorder(keys)
-        self._reader(recorder)(name, rtype)
-        return recorder.read
-
     def _mismatch(self, name: Name, rtype: str, expected: Answer) -> Iterator[str]:
         """Why the answer from etcd's keys is not the ``expected`` one."""
         layout = self._publisher.layout
-        read = self._keys_read(self._existing, name, rtype) | self._keys_read(self._desired, name, rtype)
+        recorders = [_Recorder(self._existing), _Recorder(self._desired)]
+        for recorder in recorders:
+            self._reader(recorder)(name, rtype)
+        read = set[bytes]().union(*(recorder.read for recorder in recorders))
         plan = diff(self._existing, self._desired, layout.owner, read)
         foreign = sorted(plan.foreign, key=lambda key: (key not in plan.malformed, key))
         ours = [one.name for one in self._publisher.zones if not isinstance(one, ExternalZone)]
@@ -268,17 +263,11 @@ class Explainer:
             harm = "malformed, which breaks all names above it" if whose is None else "in this answer"
             cure = "resync --prune-foreign deletes it" if key in pruned else "delete it in etcd"
             yield f"another writer's key {key.decode(errors='backslashreplace')}{owned} is {harm}: {cure}"
-        hint = not self.live and (plan.changes or not foreign)
-        yield (
-            "etcd does not match the cluster here, which would give"
-            f" {outcome(expected.rcode, bool(expected.answers))}"
-            + "".join(f"; {record}" for record in expected.answers)
-            + (
-                ": is kube2etcd running, or are deletions held? see kube2etcd resync --dry-run"
-                if hint
-                else ""
-            )
-        )
+        wanted = "; ".join([outcome(expected.rcode, bool(expected.answers)), *map(str, expected.answers)])
+        hint = ": is kube2etcd running, or are deletions held? see kube2etcd resync --dry-run"
+        if self._known is not None or (foreign and not plan.changes):
+            hint = ""
+        yield f"etcd does not match the cluster here, which would give {wanted}{hint}"
 
     def _searched(self, name: Name) -> Name | None:
         """The name in a namespace that a pod's search list makes of one outside our zones."""

@@ -9,16 +9,15 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from kube2etcd.inspect.explain import Explainer, Explanation, question_name, question_type
 from kube2etcd.inspect.readers import Reader
-from kube2etcd.inspect.records import Row, unit_rows
+from kube2etcd.inspect.records import unit_rows
 from kube2etcd.kube.store import Unit
 from kube2etcd.sync.reconciler import Reconciler
 from skydns_compat.message import MalformedMessage, Message, decode
@@ -123,24 +122,19 @@ def look(reconciler: Reconciler, timeout: float) -> View:
     :raises TimeoutError: the loop did not answer within ``timeout`` seconds.
     """
     publisher, mirror = reconciler.publisher, reconciler.target.mirror
-
-    def ask(question: Callable[[], _T]) -> _T:
-        return reconciler.parts.queue.ask(question, timeout)
-
-    def rows_of(units: Sequence[Unit]) -> list[Row]:
-        return [row for unit in units for row in unit_rows(publisher, unit)]
-
+    ask = partial(reconciler.parts.queue.ask, timeout=timeout)
     view, units, states = ask(lambda: _summary(reconciler))
-    zones = sorted((Name.parse(zone) for zone in view.zones), key=lambda one: -len(one.labels))
     rows: set[RecordState] = set()
 
     def add(one: Record, made_by: str, state: str) -> None:
-        name, data = one.name, str(one.data)[:LONGEST]
-        zone = next((str(zone) for zone in zones if name.below(zone)), "")
-        rows.add(RecordState(f"{name}.", one.rtype, data, one.ttl, zone, made_by, state))
+        zone = publisher.zone_of(one.name)
+        zone_name = "" if zone is None else str(zone.name)
+        data = str(one.data)[:LONGEST]
+        rows.add(RecordState(f"{one.name}.", one.rtype, data, one.ttl, zone_name, made_by, state))
 
-    for one in _in_parts(ask, rows_of, units, UNITS):
-        add(one.record, str(one.unit), states.get(one.record.name, ""))
+    for found in _in_parts(ask, lambda unit: list(unit_rows(publisher, unit)), units, UNITS):
+        for one in found:
+            add(one.record, str(one.unit), states.get(one.record.name, ""))
     held = ask(lambda: {key: mirror.get(key) for key in reconciler.held.keys})
     for key, value in held.items():
         if value is not None and (name := publisher.layout.name(key)) is not None:
@@ -149,14 +143,11 @@ def look(reconciler: Reconciler, timeout: float) -> View:
 
 
 def _in_parts(
-    ask: Callable[[Callable[[], list[_T]]], list[_T]],
-    read: Callable[[Sequence[_U]], list[_T]],
-    items: Sequence[_U],
-    size: int,
+    ask: Callable[[Callable[[], Any]], Any], read: Callable[[_U], _T], items: Sequence[_U], size: int
 ) -> Iterator[_T]:
-    """The results of ``read`` for ``items``, with one question to the loop for every ``size`` of them."""
+    """What ``read`` returns for each item, with one question to the loop for every ``size`` of them."""
     for start in range(0, len(items), size):
-        yield from ask(partial(read, items[start : start + size]))
+        yield from ask(partial(list, map(read, items[start : start + size])))
 
 
 def _summary(reconciler: Reconciler) -> tuple[View, list[Unit], dict[Name, str]]:
@@ -168,9 +159,6 @@ def _summary(reconciler: Reconciler) -> tuple[View, list[Unit], dict[Name, str]]
     def shown(key: bytes) -> str:
         name = layout.name(key)
         return f"{name}." if name is not None else key.decode(errors="backslashreplace")
-
-    def state(key: bytes) -> str:
-        return "contested" if key in target.contested else "refused" if key in refused else "missing"
 
     left_out, skipped = publisher.left_out_units(), list(store.refusals())
     problems = [Problem("skipped", f"{name}.", reason[:LONGEST]) for name, reason in skipped[:MOST_PROBLEMS]]
@@ -192,19 +180,13 @@ def _summary(reconciler: Reconciler) -> tuple[View, list[Unit], dict[Name, str]]
     ]
     rejects = Counter(one.kind for one in store.rejects())
     now = reconciler.parts.clock()
-    counts, stale = reconciler.listings.counts, reconciler.listings.stale
+    counts, ages = reconciler.listings.counts, {k: now - at for k, at in reconciler.listings.stale.items()}
     view = View(
         taken=time.time(),
         zones=tuple(str(zone.name) for zone in publisher.zones),
         sources=tuple(
-            Source(
-                kind,
-                counts.get(kind, 0),
-                store.count(kind),
-                rejects[kind],
-                now - stale[kind] if kind in stale else None,
-            )
-            for kind in sorted({*counts, *stale, *reconciler.listings.waiting})
+            Source(kind, counts.get(kind, 0), store.count(kind), rejects[kind], ages.get(kind))
+            for kind in sorted({*counts, *ages, *reconciler.listings.waiting})
         ),
         problems=tuple(problems),
         counts={
@@ -215,8 +197,11 @@ def _summary(reconciler: Reconciler) -> tuple[View, list[Unit], dict[Name, str]]
         leader=target.other_leader,
         trouble=target.trouble,
     )
-    unlike = (key for key in target.mirror.unlike if key in publisher.desired)
-    states = {name: state(key) for key in unlike if (name := layout.name(key)) is not None}
+    states = {
+        name: "contested" if key in target.contested else "refused" if key in refused else "missing"
+        for key in target.mirror.unlike
+        if key in publisher.desired and (name := layout.name(key)) is not None
+    }
     return view, list(publisher.units()), states
 
 
@@ -228,7 +213,7 @@ def conditions(reconciler: Reconciler, keys: Iterable[bytes]) -> list[str]:
     target, listings, now = reconciler.target, reconciler.listings, reconciler.parts.clock()
     entries, wanted = target.mirror, reconciler.publisher.desired
     refused, held, disputed = target.refused(), reconciler.held.keys, reconciler.disputes.keys
-    found = []
+    found: list[str] = []
     for key in keys:
         if key in held:
             found.append(f"deletions are held: {len(held)} keys, including this name's, {HELD}")
@@ -240,9 +225,8 @@ def conditions(reconciler: Reconciler, keys: Iterable[bytes]) -> list[str]:
             continue  # `Explainer` reports these from etcd's keys
         elif wanted.get(key) != entries.get(key):
             found.append("a change to this name has not been written yet")
-    found += [
-        f"{kind} are not listed yet; nothing is published until then" for kind in sorted(listings.waiting)
-    ]
+    waiting = sorted(listings.waiting)
+    found += [f"{kind} are not listed yet; nothing is published until then" for kind in waiting]
     if listings.stale:
         since = time.time() - (now - min(listings.stale.values()))
         moment = datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds").removesuffix("+00:00")
@@ -250,30 +234,6 @@ def conditions(reconciler: Reconciler, keys: Iterable[bytes]) -> list[str]:
         found.append(f"{kinds} have not been watched since {moment}Z; later changes are unknown")
     found += [reason for reason in (target.trouble, target.other_leader) if reason]
     return list(dict.fromkeys(found))
-
-
-class _Live(Explainer):
-    """Reads the publisher in the loop's thread."""
-
-    live = True
-
-    def __init__(self, reconciler: Reconciler, reader: Reader, timeout: float) -> None:
-        self._reconciler, self._timeout = reconciler, timeout
-        wanted, mirror = reconciler.publisher.desired, reconciler.target.mirror
-        groups, desired = self._ask(wanted.groups), dict[bytes, bytes]()
-        for entries in _in_parts(self._ask, lambda some: [*map(wanted.within, some)], groups, GROUPS):
-            desired |= entries
-        # Copied last: a key that was written in between is as desired in both.
-        unlike = self._ask(lambda: dict(mirror.unlike))
-        existing = {key: value for key, value in (desired | unlike).items() if value is not None}
-        super().__init__(reconciler.publisher, reader, existing, desired)
-
-    def _ask(self, question: Callable[[], _T]) -> _T:
-        return self._reconciler.parts.queue.ask(question, self._timeout)
-
-    def _conditions(self, keys: Sequence[bytes]) -> list[str]:
-        more = self._ask(partial(conditions, self._reconciler, keys))
-        return super()._conditions(keys) + more
 
 
 def explain_live(
@@ -288,7 +248,16 @@ def explain_live(
     :raises TimeoutError: the loop did not answer within ``timeout`` seconds.
     """
     asked = question_name(name), question_type(rtype) if rtype else None
-    return _Live(reconciler, reader, timeout).explain(*asked)
+    publisher, mirror = reconciler.publisher, reconciler.target.mirror
+    ask = partial(reconciler.parts.queue.ask, timeout=timeout)
+    desired: dict[bytes, bytes] = {}
+    for entries in _in_parts(ask, publisher.desired.within, ask(publisher.desired.groups), GROUPS):
+        desired |= entries
+    # Copied last: a key that was written in between is as desired in both.
+    unlike = ask(lambda: dict(mirror.unlike))
+    existing = {key: value for key, value in (desired | unlike).items() if value is not None}
+    known = partial(conditions, reconciler)
+    return Explainer(publisher, reader, existing, desired, ask=ask, conditions=known).explain(*asked)
 
 
 def record_of(name: Name, value: bytes) -> Record:
@@ -301,14 +270,14 @@ def record_of(name: Name, value: bytes) -> Record:
 
 
 def _data(name: Name, message: Message) -> Data:
-    if message.host in ("", str(name)):
+    host = message.host
+    if host in ("", str(name)):
         return Text(message.text) if message.text else Exists()
-    if not (message.mail or name.labels[0].startswith("_")):
-        with suppress(InvalidAddress):
-            return Host(parse_address(message.host))
-    target = Name.parse(message.host)
     if message.mail:
-        return Mail(message.priority, target)
+        return Mail(message.priority, Name.parse(host))
     if name.labels[0].startswith("_"):
-        return Port(message.port, target)
-    return Pointer(target) if name.labels[-1] == "arpa" else Alias(target)
+        return Port(message.port, Name.parse(host))
+    try:
+        return Host(parse_address(host))
+    except InvalidAddress:
+        return (Pointer if name.labels[-1] == "arpa" else Alias)(Name.parse(host))

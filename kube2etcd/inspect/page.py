@@ -73,24 +73,22 @@ Delays = Sequence[tuple[float, float, str]]
 """Changes that reached etcd: seconds since the epoch, seconds from event to key, kind."""
 
 
-class StatusPage(Server):
-    """The listener of the status page."""
+def status_page(
+    listen: HostPort,
+    ask: Callable[[], View],
+    status: Status,
+    explain: Explain,
+    delays: Callable[[], Delays] = tuple,
+) -> Server:
+    """The listener of the status page, on loopback unless ``listen`` has a host.
 
-    def __init__(
-        self,
-        listen: HostPort,
-        ask: Callable[[], View],
-        status: Status,
-        explain: Explain,
-        delays: Callable[[], Delays] = tuple,
-    ) -> None:
-        """``ask`` returns the current view; it raises TimeoutError while the loop is busy.
+    ``ask`` returns the current view; it raises TimeoutError while the loop is busy.
 
-        :raises SettingsError: it cannot listen there.
-        """
-        listen = HostPort(listen.host or "127.0.0.1", listen.port)
-        page = application(ask, status, explain, delays, frozenset({listen.host.lower(), "localhost"}))
-        super().__init__("page", page, listen, "--listen-page", CONNECTIONS)
+    :raises SettingsError: it cannot listen there.
+    """
+    listen = HostPort(listen.host or "127.0.0.1", listen.port)
+    page = application(ask, status, explain, delays, frozenset({listen.host.lower(), "localhost"}))
+    return Server("page", page, listen, "--listen-page", CONNECTIONS)
 
 
 class _Latest:

@@ -5,10 +5,9 @@ Tests compare both with the real servers.  Pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol, TypeAlias
-
-import msgspec
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from kube2etcd.inspect.records import Row
 from skydns_compat.corefile import Block
@@ -22,23 +21,8 @@ from skydns_compat.skydns import CONFIG, NDOTS, skydns_answer
 Asked: TypeAlias = Callable[[Name, str], Answer]
 
 
-class Reader(Protocol):
-    """The model of a DNS server."""
-
-    def __call__(self, keys: Mapping[bytes, bytes], /) -> Asked:
-        """The server over these keys."""
-        ...
-
-    def settings(self, existing: Mapping[bytes, bytes], /) -> Mapping[bytes, bytes]:
-        """The keys in etcd with the server's own settings, whoever wrote them."""
-        ...
-
-    def reasons(self, name: Name, rtype: str, rows: Sequence[Row], answer: Answer, /) -> Iterator[str]:
-        """Reasons for ``answer`` that are peculiar to this server; ``rows`` are the records at the name."""
-        ...
-
-
-class CoreDns(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class CoreDns:
     """CoreDNS with the server ``blocks`` of its Corefile.
 
     ``everywhere``: names outside all blocks are answered from the keys alone instead of refused.
@@ -61,16 +45,17 @@ class CoreDns(msgspec.Struct, frozen=True):
         return asked
 
     def settings(self, existing: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
-        """None; they are in the Corefile."""
+        """The keys in etcd with the server's own settings, whoever wrote them: none, there is a Corefile."""
         return {}
 
-    def reasons(self, name: Name, rtype: str, rows: Sequence[Row], answer: Answer) -> Iterator[str]:
-        """The answer to ANY, which it makes up."""
-        if any(one.rtype == "HINFO" for one in answer.answers):
-            yield "ANY has the same answer for every name in the zone (RFC 8482)"
+    def reason(self, name: Name, rtype: str, rows: Sequence[Row], answer: Answer) -> str:
+        """A reason for ``answer`` that is peculiar to this server, or ""; ``rows`` are the name's records."""
+        made_up = any(one.rtype == "HINFO" for one in answer.answers)
+        return "ANY has the same answer for every name in the zone (RFC 8482)" if made_up else ""
 
 
-class SkyDns(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class SkyDns:
     """Classic SkyDNS, serving ``domain``."""
 
     domain: Name
@@ -81,46 +66,44 @@ class SkyDns(msgspec.Struct, frozen=True):
         return lambda name, rtype: skydns_answer(keys, self.domain, name, rtype, prefix=self.prefix)
 
     def settings(self, existing: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
-        """SkyDNS's settings, if they are in etcd."""
+        """The keys in etcd with the server's own settings, whoever wrote them."""
         key = f"{self.prefix}/{CONFIG}".encode()
         return {key: existing[key]} if key in existing else {}
 
-    def reasons(self, name: Name, rtype: str, rows: Sequence[Row], answer: Answer) -> Iterator[str]:
-        """Where SkyDNS differs from CoreDNS (skydns-compat/README.md)."""
+    def reason(self, name: Name, rtype: str, rows: Sequence[Row], answer: Answer) -> str:
+        """Where SkyDNS differs from CoreDNS (skydns-compat/README.md), or ""."""
         wild = next((label for label in name.labels if label in WILDCARDS), None)
-        if rtype == "ANY":
-            yield "SkyDNS refuses ANY and does not forward it"
-        elif any(map(name.below, REVERSE)):
-            if answer.rcode != "NOERROR":
-                yield "SkyDNS forwards reverse queries that have no PTR here to its upstream"
-            elif rtype != "PTR":
-                yield "SkyDNS answers with the PTR whatever the type below ip6.arpa"
-        elif not name.below(self.domain):
-            if answer.rcode == "SERVFAIL":
-                yield "SkyDNS forwards names of two or more labels to its upstream"
-        elif rtype == "SOA" and name == self.domain:
-            yield f"SkyDNS takes the values of the SOA from {self.prefix}/{CONFIG} in etcd, or its defaults"
-        elif rtype == "NS" and name != self.domain:
-            yield "SkyDNS answers NS for every name below the apex, even one that does not exist"
-        elif wild is not None:
-            yield f"SkyDNS treats the label {wild} as a wildcard: the answer combines all matching names"
-        elif rtype == "SRV" and any(f" 0 {name}." in one.data for one in answer.answers):
-            yield "SkyDNS answers SRV with port 0 for a name without ports"
-        elif rtype == "CNAME" and any(isinstance(row.record.data, Alias) for row in rows):
-            yield "SkyDNS returns a CNAME only to A and AAAA queries"
-        elif rtype in ("A", "AAAA"):
-            yield from self._about_addresses(name, rows, answer)
-
-    def _about_addresses(self, name: Name, rows: Sequence[Row], answer: Answer) -> Iterator[str]:
         alias = next((row.record.data for row in rows if isinstance(row.record.data, Alias)), None)
+        if rtype == "ANY":
+            return "SkyDNS refuses ANY and does not forward it"
+        if any(map(name.below, REVERSE)):
+            if answer.rcode != "NOERROR":
+                return "SkyDNS forwards reverse queries that have no PTR here to its upstream"
+            return "" if rtype == "PTR" else "SkyDNS answers with the PTR whatever the type below ip6.arpa"
+        if not name.below(self.domain):
+            failed = answer.rcode == "SERVFAIL"
+            return "SkyDNS forwards names of two or more labels to its upstream" if failed else ""
+        if rtype == "SOA" and name == self.domain:
+            return f"SkyDNS takes the values of the SOA from {self.prefix}/{CONFIG} in etcd, or its defaults"
+        if rtype == "NS" and name != self.domain:
+            return "SkyDNS answers NS for every name below the apex, even one that does not exist"
+        if wild is not None:
+            return f"SkyDNS treats the label {wild} as a wildcard: the answer combines all matching names"
+        if rtype == "SRV" and any(f" 0 {name}." in one.data for one in answer.answers):
+            return "SkyDNS answers SRV with port 0 for a name without ports"
+        if rtype == "CNAME" and alias is not None:
+            return "SkyDNS returns a CNAME only to A and AAAA queries"
+        if rtype not in ("A", "AAAA"):
+            return ""
         if name.labels[0].startswith("_") and answer.answers:
-            yield "SkyDNS treats an SRV target as an alias; of several it returns one at random"
-        elif alias is None:
-            return
-        elif answer.answers:
-            if not alias.target.below(self.domain):
-                yield f"SkyDNS resolves {alias} at its upstream, and omits the alias if that fails"
-        elif len(alias.target.labels) < NDOTS:
-            yield f"SkyDNS does not forward {alias}, a name of one label"
-        else:
-            yield "SkyDNS omits an alias that leads to no address"
+            return "SkyDNS treats an SRV target as an alias; of several it returns one at random"
+        if alias is None or (answer.answers and alias.target.below(self.domain)):
+            return ""
+        if answer.answers:
+            return f"SkyDNS resolves {alias} at its upstream, and omits the alias if that fails"
+        if len(alias.target.labels) < NDOTS:
+            return f"SkyDNS does not forward {alias}, a name of one label"
+        return "SkyDNS omits an alias that leads to no address"
+
+
+Reader: TypeAlias = CoreDns | SkyDns

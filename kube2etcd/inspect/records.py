@@ -197,24 +197,18 @@ class Changes:
             for key in _keys(publisher, row.record)
         }
         for key in own.union(keys):
-            units |= {
-                one
-                for one in (self._holders.pop(key, None), publisher.desired.holder(key))
-                if one is not None
-            }
-            if (holder := publisher.desired.holder(key)) is not None:
+            former, holder = self._holders.pop(key, None), publisher.desired.holder(key)
+            units.update(filter(None, (former, holder)))
+            if holder is not None:
                 self._holders[key] = holder
         before = [row for unit in units for row in self._rows.pop(unit, ())]
-        found = {unit: rows for unit in units if (rows := self._of(unit))}
-        self._rows |= found
-        after = [row for rows in found.values() for row in rows]
+        self._rows |= {unit: rows for unit in units if (rows := self._of(unit))}
+        after = [row for unit in units for row in self._rows.get(unit, ())]
         # Several objects may have the same name without data.
-        counts = Counter(str(row.record) for row in after)
-        counts.subtract(str(row.record) for row in before)
-        known = {text: self._records[text] for text in counts}
-        self._records.update(counts)
+        came = {text: row for row in after if not self._records[text := str(row.record)]}
+        self._records.update(str(row.record) for row in after)
+        self._records.subtract(str(row.record) for row in before)
         went = {text: row for row in before if not self._records[text := str(row.record)]}
-        came = {text: row for row in after if not known[text := str(row.record)]}
         for text in went:
             del self._records[text]
         changes = [*(("-", row) for row in went.values()), *(("+", row) for row in came.values())]

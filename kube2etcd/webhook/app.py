@@ -22,7 +22,7 @@ from kube2etcd.etcd import open_store
 from kube2etcd.etcd.changes import Delete
 from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.external import managed
-from kube2etcd.http.server import ProbeServer
+from kube2etcd.http.server import probe_server
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.objects import Changed, DnsEndpoint, Event, Listed
 from kube2etcd.kube.store import Store
@@ -205,7 +205,7 @@ def serve(
         webhook = Webhook(settings, store, metrics, queue if with_etcd else None, status, corefile)
         if corefile is not None:
             status.add(corefile.check)
-        probes = ProbeServer(settings.listen, status, metrics, KIND)
+        probes = probe_server(settings.listen, status, metrics, KIND)
         _warn_of_open_api(settings)
         reconciler = None
         if with_etcd:

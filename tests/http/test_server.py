@@ -6,7 +6,7 @@ import pytest
 import requests
 
 from kube2etcd.errors import SettingsError
-from kube2etcd.http.server import CONNECTIONS, LIVE_WITHIN, ProbeServer
+from kube2etcd.http.server import CONNECTIONS, LIVE_WITHIN, Server, probe_server
 from kube2etcd.metrics import Metrics, Snapshot, Status
 from kube2etcd.settings import HostPort
 
@@ -28,13 +28,13 @@ def status() -> FixedStatus:
 
 
 @pytest.fixture
-def server(status: FixedStatus) -> Iterator[ProbeServer]:
-    server = ProbeServer(HostPort("127.0.0.1", 0), status, Metrics(), "cluster.local").start()
+def server(status: FixedStatus) -> Iterator[Server]:
+    server = probe_server(HostPort("127.0.0.1", 0), status, Metrics(), "cluster.local").start()
     yield server
     server.stop()
 
 
-def ask(server: ProbeServer, path: str, method: str = "GET") -> tuple[int, str]:
+def ask(server: Server, path: str, method: str = "GET") -> tuple[int, str]:
     with requests.Session() as session:
         session.trust_env = False
         answer = session.request(method, f"http://127.0.0.1:{server.port}{path}", timeout=5)
@@ -67,16 +67,14 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("path", "now", "code", "text"), ANSWERS)
-def test_answers(
-    server: ProbeServer, status: FixedStatus, path: str, now: Snapshot, code: int, text: str
-) -> None:
+def test_answers(server: Server, status: FixedStatus, path: str, now: Snapshot, code: int, text: str) -> None:
     status.now = now
     got, body = ask(server, path)
     assert got == code
     assert text in body
 
 
-def test_only_get_and_head(server: ProbeServer) -> None:
+def test_only_get_and_head(server: Server) -> None:
     assert ask(server, "/readyz", "POST")[0] == 405
     assert ask(server, "/readyz", "HEAD") == (200, "")
 
@@ -85,7 +83,7 @@ def test_a_port_in_use(status: FixedStatus) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match="another program listens there"):
-            ProbeServer(HostPort("127.0.0.1", port), status, Metrics())
+            probe_server(HostPort("127.0.0.1", port), status, Metrics())
 
 
 @pytest.mark.parametrize(
@@ -93,11 +91,11 @@ def test_a_port_in_use(status: FixedStatus) -> None:
 )
 def test_a_host_of_another_machine(status: FixedStatus, host: str, hint: str) -> None:
     with pytest.raises(SettingsError, match=hint):
-        ProbeServer(HostPort(host, 1), status, Metrics())
+        probe_server(HostPort(host, 1), status, Metrics())
 
 
 def test_every_address_when_no_host_is_given(status: FixedStatus) -> None:
-    server = ProbeServer(HostPort("", 0), status, Metrics()).start()
+    server = probe_server(HostPort("", 0), status, Metrics()).start()
     try:
         assert ask(server, "/livez") == (200, "ok\n")
     finally:
@@ -105,11 +103,11 @@ def test_every_address_when_no_host_is_given(status: FixedStatus) -> None:
 
 
 def test_a_server_that_was_never_started_can_be_closed(status: FixedStatus) -> None:
-    ProbeServer(HostPort("127.0.0.1", 0), status, Metrics()).stop()
+    probe_server(HostPort("127.0.0.1", 0), status, Metrics()).stop()
 
 
 def test_stop_does_not_wait_for_idle_connections(status: FixedStatus) -> None:
-    server = ProbeServer(HostPort("127.0.0.1", 0), status, Metrics()).start()
+    server = probe_server(HostPort("127.0.0.1", 0), status, Metrics()).start()
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as idle:
         idle.sendall(b"GET /livez HTTP/1.1\r\n\r\n")
         assert idle.recv(100).startswith(b"HTTP/1.1 200")
@@ -119,7 +117,7 @@ def test_stop_does_not_wait_for_idle_connections(status: FixedStatus) -> None:
 
 
 def test_stop_while_the_thread_is_awake_already(status: FixedStatus, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = ProbeServer(HostPort("127.0.0.1", 0), status, Metrics()).start()
+    server = probe_server(HostPort("127.0.0.1", 0), status, Metrics()).start()
     trigger = server.waitress.trigger
     pull = trigger._physical_pull
 
@@ -152,7 +150,7 @@ def asking(client: socket.socket) -> None:
 @pytest.mark.parametrize("behave", [silent, slow, asking])
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
 def test_idle_clients_starve_no_probe(
-    server: ProbeServer, behave: Callable[[socket.socket], None], path: str
+    server: Server, behave: Callable[[socket.socket], None], path: str
 ) -> None:
     with contextlib.ExitStack() as held:
         for _ in range(2 * CONNECTIONS + 20):
@@ -169,7 +167,7 @@ ENDLESS = {"body": b"POST / HTTP/1.1\r\nContent-Length: 9999999999\r\n\r\n", "he
 
 
 @pytest.mark.parametrize("begin", ENDLESS.values(), ids=ENDLESS)
-def test_an_endless_request_is_refused(server: ProbeServer, begin: bytes) -> None:
+def test_an_endless_request_is_refused(server: Server, begin: bytes) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
         sent = 0
         with contextlib.suppress(OSError):

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kube2etcd.cli import main
-from kube2etcd.inspect.page import StatusPage
+from kube2etcd.inspect.page import status_page
 from kube2etcd.metrics import Status
 from kube2etcd.settings import HostPort
 from tests.inspect.viewed import view
@@ -47,7 +47,7 @@ def explained(name: str, rtype: str) -> Any:
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    page = StatusPage(HostPort("", 0), view, Status(), explained).start()
+    page = status_page(HostPort("", 0), view, Status(), explained).start()
     yield page.port
     page.stop()
 

@@ -14,7 +14,7 @@ from werkzeug.test import Client, TestResponse
 from kube2etcd.errors import SettingsError
 from kube2etcd.inspect.explain import Explanation
 from kube2etcd.inspect.live import Problem, View
-from kube2etcd.inspect.page import PAGE_SIZE, StatusPage, application, plot
+from kube2etcd.inspect.page import PAGE_SIZE, application, plot, status_page
 from kube2etcd.metrics import Status
 from kube2etcd.settings import HostPort
 from skydns_compat.records import Text
@@ -248,9 +248,9 @@ def test_the_plot_has_a_dot_per_change() -> None:
 
 
 def test_it_listens_on_loopback_unless_asked_for() -> None:
-    page = StatusPage(HostPort("", 0), view, Status(), explained).start()
+    page = status_page(HostPort("", 0), view, Status(), explained).start()
     try:
         with pytest.raises(SettingsError, match=f"--listen-page 127.0.0.1:{page.port}: another program"):
-            StatusPage(HostPort("", page.port), view, Status(), explained)
+            status_page(HostPort("", page.port), view, Status(), explained)
     finally:
         page.stop()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from kube2etcd.inspect.page import StatusPage
+from kube2etcd.inspect.page import status_page
 from kube2etcd.metrics import Status
 from kube2etcd.settings import HostPort
 from tests.inspect.viewed import view
@@ -37,7 +37,7 @@ def status() -> Status:
 @pytest.fixture(scope="module")
 def address(status: Status) -> Iterator[str]:
     delays = [(VIEW.taken - number * 3, 0.002 * (1 + number % 40), "services") for number in range(200)]
-    page = StatusPage(HostPort("", 0), lambda: VIEW, status, lambda *_: [], lambda: delays).start()
+    page = status_page(HostPort("", 0), lambda: VIEW, status, lambda *_: [], lambda: delays).start()
     yield f"http://127.0.0.1:{page.port}/"
     page.stop()
 
