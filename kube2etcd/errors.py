@@ -51,10 +51,6 @@ class ApiTooLarge(ApiUnavailable):
     """A response body exceeds the caller's limit: ask for fewer objects."""
 
 
-class ApiTruncated(ApiUnavailable):
-    """A response body or line ended early; discard what was read of it."""
-
-
 class ApiGone(ApiError):
     """410 Gone: the resourceVersion or continue token has expired; list again."""
 
@@ -97,3 +93,9 @@ class EtcdRefused(EtcdError):
 
 class EtcdCompacted(EtcdError):
     """The requested revision is compacted: read a new snapshot."""
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """The text without line breaks, of ``limit`` characters at most."""
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -14,16 +14,9 @@ from typing import Any, TypeAlias
 import grpc
 import msgspec
 
-from kube2etcd.errors import (
-    EtcdCompacted,
-    EtcdError,
-    EtcdNoSpace,
-    EtcdRefused,
-    EtcdSilent,
-    EtcdUnauthenticated,
-    EtcdUnavailable,
-)
+from kube2etcd.errors import EtcdError, EtcdUnauthenticated, EtcdUnavailable
 from kube2etcd.etcd import wire
+from kube2etcd.etcd.failures import meaning
 from kube2etcd.etcd.servers import EtcdServer, Failover, closed_error, password, tls_files, try_each
 from kube2etcd.etcd.wire import Message, rpc
 from kube2etcd.settings import Etcd
@@ -81,15 +74,10 @@ class Channel:
         self._client = etcd3.client(
             host=endpoint.host, port=endpoint.port, timeout=timeout, grpc_options=_OPTIONS, **tls
         )
-        channel = self._client.channel
         stubs = (rpc.KVStub, rpc.WatchStub, rpc.LeaseStub, rpc.MaintenanceStub, rpc.AuthStub)
-        self._methods = {name: call for stub in stubs for name, call in vars(stub(channel)).items()}
-        # A stream in etcd's definition, but one request with one response is the same on the wire.
-        self._methods["LeaseKeepAlive"] = channel.unary_unary(
-            "/etcdserverpb.Lease/LeaseKeepAlive",
-            rpc.LeaseKeepAliveRequest.SerializeToString,
-            rpc.LeaseKeepAliveResponse.FromString,
-        )
+        self._methods = {
+            name: call for stub in stubs for name, call in vars(stub(self._client.channel)).items()
+        }
 
     def start(self, method: str, request: Message, timeout: float) -> Any:
         """Send a request; returns gRPC's future of the response."""
@@ -237,72 +225,6 @@ class EtcdConnection(Failover[Channel]):
 def _turn(error: EtcdError) -> int:
     """How many servers to move on after a failed login: none if another would not accept our user either."""
     return 0 if isinstance(error, EtcdUnauthenticated) else 1
-
-
-# -- errors for failures
-
-# etcd's texts for a token from before a restart or a change of roles: a new one helps.
-_STALE_TOKEN = ("invalid auth token", "revision of auth store is old", "auth: revision in header is old")
-_UNAUTHENTICATED = (
-    EtcdUnauthenticated,
-    "does not accept our user ({asked}): check the etcd user and its password file",
-)
-_Meaning: TypeAlias = tuple[type[EtcdError], str]
-
-# etcd reports most authentication faults as INVALID_ARGUMENT, so the text is matched before the code.
-_BY_WORDS: dict[str, _Meaning] = {
-    **dict.fromkeys((*_STALE_TOKEN, "user name is empty", "authentication failed"), _UNAUTHENTICATED),
-    "space exceeded": (
-        EtcdNoSpace,
-        "has no space left and takes no writes ({what}): compact and defragment it or raise its quota, then"
-        " disarm the NOSPACE alarm",
-    ),
-    # The lease expired while we were delayed: a new one helps.
-    "lease not found": (EtcdUnavailable, "no longer knows our lease ({what}): it has ended in the meantime"),
-    "larger than max": (EtcdRefused, "refuses the request ({asked}): it is too large"),
-}
-_BY_CODE: dict[str, _Meaning] = {
-    "UNAUTHENTICATED": _UNAUTHENTICATED,
-    "OUT_OF_RANGE": (EtcdCompacted, "no longer has that revision ({asked}): read a new snapshot"),
-    "PERMISSION_DENIED": (
-        EtcdRefused,
-        "denies it ({asked}): give the etcd user a role that may read and write here",
-    ),
-    "INVALID_ARGUMENT": (
-        EtcdRefused,
-        "refuses the request ({asked}): it is malformed or too large for the server's limits",
-    ),
-    "FAILED_PRECONDITION": (EtcdRefused, "is not set up for the request ({asked})"),
-    "NOT_FOUND": (EtcdRefused, "refuses the request ({asked}): its subject does not exist"),
-    "ALREADY_EXISTS": (EtcdRefused, "refuses the request ({asked}): its subject exists already"),
-    "UNIMPLEMENTED": (EtcdRefused, "does not know the request ({asked}): check that it is etcd 3.4 or newer"),
-    "DEADLINE_EXCEEDED": (EtcdSilent, "did not answer in time ({what}): check its load and its disk"),
-    "CANCELLED": (EtcdUnavailable, "was not waited for ({what}), the request is cancelled: try again"),
-    "UNAVAILABLE": (EtcdUnavailable, "cannot be reached ({asked}): check that it runs and the URL is right"),
-}
-# UNKNOWN, INTERNAL, ABORTED, DATA_LOSS, too many requests: the server's fault.
-_ITS_FAULT: _Meaning = (EtcdUnavailable, "failed ({what}: {code} {words}): see its log")
-
-
-def meaning(server: str, what: str, code: str, details: str) -> EtcdError:
-    """The error for a request that failed with a gRPC status code and etcd's words.
-
-    It does not quote the request, which may hold a password or token.
-    """
-    # The root cause is at the end of gRPC's chain of reasons.
-    words = (details.rpartition("last error: ")[2] or details).removeprefix("UNKNOWN: ")
-    words = words.rpartition("Failed to connect to remote host: ")[2]
-    words = words.removeprefix("etcdserver: ").strip().rstrip(".;")
-    words = words if len(words) <= 200 else f"{words[:199]}…"
-    said = (known for part, known in _BY_WORDS.items() if part in details.lower())
-    kind, text = next(said, _BY_CODE.get(code, _ITS_FAULT))
-    asked = f"{what}: {words}"
-    return kind(f"etcd at {server} {text.format(what=what, code=code, words=words, asked=asked)}")
-
-
-def is_stale_token(details: str) -> bool:
-    """Whether logging in again is likely to help."""
-    return any(words in details.lower() for words in _STALE_TOKEN)
 
 
 def _details(error: BaseException) -> str:

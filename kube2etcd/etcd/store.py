@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from kube2etcd.errors import EtcdCompacted, EtcdDeposed, EtcdError, EtcdRefused, EtcdSilent, EtcdUnavailable
+from kube2etcd.errors import EtcdCompacted, EtcdDeposed, EtcdError, EtcdRefused, EtcdSilent
 from kube2etcd.etcd import watch
 from kube2etcd.etcd.changes import (
     ApplyResult,
@@ -30,6 +30,7 @@ from kube2etcd.etcd.changes import (
 )
 from kube2etcd.etcd.client import EtcdConnection, Pending
 from kube2etcd.etcd.election import Election, Guard
+from kube2etcd.etcd.failures import check_not_back
 from kube2etcd.etcd.ranges import PAGE, Patience, RangePage, Splits, successor, walk
 from kube2etcd.etcd.servers import try_each
 from kube2etcd.etcd.wire import Message, rpc
@@ -97,8 +98,6 @@ class EtcdStore(KeyStore):
                 self._election.deposed()
             raise
         result = ApplyResult(writer.revision, frozenset(writer.own), writer.written, tuple(writer.refused))
-        for change, reason in result.refused[:1]:
-            log.warning("etcd refused %d changes, first %r: %s", len(result.refused), change.key, reason)
         self._seen = max(self._seen, result.revision)
         if result.written >= _BULK:
             timer = threading.Timer(_QUIET, _nudge, (self._connection,))
@@ -114,7 +113,7 @@ class EtcdStore(KeyStore):
         """See `KeyStore`."""
         seen = self._seen
         request = rpc.RangeRequest(key=self._prefix, count_only=True)
-        _not_back(seen, self._connection.call("Range", request).header.revision)
+        check_not_back(seen, self._connection.call("Range", request).header.revision)
 
     def may_write(self, key: bytes) -> None:
         """See `KeyStore`; for any key.
@@ -223,7 +222,7 @@ class _Writer(msgspec.Struct):
             self._turned_down(batch, error)
             return
         revision = answer.header.revision
-        _not_back(seen, revision)
+        check_not_back(seen, revision)
         if not answer.succeeded:
             raise EtcdDeposed("another bridge leads by now: etcd has refused what we were about to write")
         self.seen = max(self.seen, revision)
@@ -304,11 +303,3 @@ def _nudge(connection: EtcdConnection) -> None:
             log.debug("etcd %s: dropped its buffer of recent writes", version)
     except EtcdError as error:
         log.debug("etcd keeps its buffer of recent writes: %s", error)
-
-
-def _not_back(seen: int, revision: int) -> None:
-    """Raise EtcdUnavailable if a request sent at revision ``seen`` was answered at an older one."""
-    if revision < seen:
-        raise EtcdUnavailable(
-            f"etcd's revision went back from {seen} to {revision}: it lost its data; reading it again"
-        )

@@ -17,6 +17,8 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import TypeAlias, TypeVar
 
 from kube2etcd.errors import EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd.changes import (
@@ -35,6 +37,8 @@ from kube2etcd.etcd.v2_client import COMPARE_FAILED, NOT_FOUND, Node, Reply, V2C
 from kube2etcd.settings import Etcd
 
 log = logging.getLogger(__name__)
+
+_C = TypeVar("_C", Put, Delete)
 
 # More than the thousand events in etcd's history.
 _OWN_WRITES = 4000
@@ -86,7 +90,7 @@ class _ChangedError(EtcdRefused):
     """A key to be deleted has changed since it was read."""
 
 
-_Outcome = tuple[Change, EtcdRefused | None]
+_Outcome: TypeAlias = tuple[Change, EtcdRefused | None]
 """A change, and why it was refused; None if it was made."""
 
 
@@ -174,8 +178,6 @@ class V2Store(KeyStore):
                 f"{len(changed)} keys in etcd were changed by others while they were to be deleted, first"
                 f" {changed[0]}: reading etcd again"
             )
-        for change, reason in refused[:1]:
-            log.warning("etcd refused %d changes, first %r: %s", len(refused), change.key, reason)
         return ApplyResult(max(self._made, default=0), frozenset(self._made), written, tuple(refused))
 
     def watch(self, start_revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
@@ -249,30 +251,23 @@ class V2Store(KeyStore):
             puts = [change for batch in batches for change in batch if isinstance(change, Put)]
             for hidden in (False, True):
                 some = [one for one in puts if (b"/_" in one.key) == hidden]
-                yield from zip(some, self._connection.together(self._put, some), strict=True)
+                yield from self._connection.together(partial(_outcome, self._put), some)
             for batch in batches:
-                yield from self._delete([one for one in batch if isinstance(one, Delete)])
+                yield from self._delete(one for one in batch if isinstance(one, Delete))
 
-    def _put(self, change: Put) -> EtcdRefused | None:
-        try:
-            path = self._tree.path(change.key)
-            directory = parent(path)
-            if self._tree.is_hidden(directory) and directory not in self._noted:
-                self._write("PUT", self._tree.note(directory), b"")
-                self._noted.add(directory)
-            self._known[change.key] = self._write("PUT", path, change.value).made
-        except EtcdRefused as error:
-            return error
-        return None
+    def _put(self, change: Put) -> None:
+        path = self._tree.path(change.key)
+        directory = parent(path)
+        if self._tree.is_hidden(directory) and directory not in self._noted:
+            self._write("PUT", self._tree.note(directory), b"")
+            self._noted.add(directory)
+        self._known[change.key] = self._write("PUT", path, change.value).made
 
-    def _delete(self, deletes: Sequence[Delete]) -> Iterator[_Outcome]:
+    def _delete(self, deletes: Iterable[Delete]) -> Iterator[_Outcome]:
         """Delete keys, hidden ones first, and each directory as soon as it is empty."""
         inside: dict[str, list[Delete]] = defaultdict(list, {directory: [] for directory in self._untidy})
         for change in deletes:
-            try:
-                inside[parent(self._tree.path(change.key))].append(change)
-            except EtcdRefused as error:
-                yield change, error
+            inside[parent(change.key.decode(errors="replace"))].append(change)
         for hidden in (True, False):
             some = [one for one in inside.items() if self._tree.is_hidden(one[0]) == hidden]
             for outcomes in self._connection.together(self._clear, some):
@@ -282,9 +277,9 @@ class V2Store(KeyStore):
         """Delete keys in a directory, then the directory and its ancestors while they are empty."""
         directory, deletes = inside
         self._untidy.add(directory)
-        outcomes: list[_Outcome] = [(change, self._delete_key(change)) for change in deletes]
-        # If a value has replaced the directory, removing it would delete the value.
-        if not any(isinstance(fault, _ChangedError) for _, fault in outcomes):
+        outcomes = [_outcome(self._delete_key, change) for change in deletes]
+        # Otherwise the directory is not empty; removing a value that replaced it would delete that.
+        if not any(fault for _, fault in outcomes):
             path = directory
             try:
                 while path != self._tree.prefix and self._remove_if_empty(path):
@@ -294,17 +289,13 @@ class V2Store(KeyStore):
         self._untidy.discard(directory)
         return outcomes
 
-    def _delete_key(self, change: Delete) -> EtcdRefused | None:
-        path = change.key.decode()
+    def _delete_key(self, change: Delete) -> None:
+        path = self._tree.path(change.key)
         # A key that was not read is not deleted: it is gone, or the watch will report it.
         known = self._known.get(change.key, _NEVER)
-        try:
-            if self._write("DELETE", path, prevIndex=str(known)).code not in (0, NOT_FOUND):
-                return _ChangedError(path)
-        except EtcdRefused as error:
-            return error
+        if self._write("DELETE", path, prevIndex=str(known)).code not in (0, NOT_FOUND):
+            raise _ChangedError(path)
         self._known.pop(change.key, None)
-        return None
 
     def _remove_if_empty(self, directory: str) -> bool:
         """Whether ``directory`` is gone; etcd refuses to remove one that is not empty."""
@@ -331,6 +322,14 @@ class V2Store(KeyStore):
                 if len(self._own) > _OWN_WRITES:
                     del self._own[next(iter(self._own))]
         return reply
+
+
+def _outcome(work: Callable[[_C], None], change: _C) -> _Outcome:
+    try:
+        work(change)
+    except EtcdRefused as error:
+        return change, error
+    return change, None
 
 
 def health(settings: Etcd, server: str) -> ServerHealth:

@@ -1,7 +1,7 @@
 """HTTP client of etcd's v2 keys API: one server at a time, a few concurrent requests.
 
 The only module that imports ``requests``, which makes the connection pool.  Requests bypass
-`requests.Session`, which would halve the number of keys per second (tests/bench/v2_keys.py).
+`requests.Session`, which would halve the number of keys per second.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -19,7 +18,8 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from kube2etcd.errors import EtcdCompacted, EtcdError, EtcdRefused, EtcdUnauthenticated, EtcdUnavailable
+from kube2etcd.errors import EtcdError, EtcdUnauthenticated, EtcdUnavailable
+from kube2etcd.etcd.failures import check_not_back, meaning
 from kube2etcd.etcd.servers import (
     TIMEOUT,
     EtcdServer,
@@ -44,13 +44,14 @@ _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _TICK = 0.1
 
 NOT_FOUND, COMPARE_FAILED, NOT_A_FILE, NOT_A_DIRECTORY, NOT_EMPTY = 100, 101, 102, 104, 108
-_DENIED, _WATCHER_CLEARED, _INDEX_CLEARED = 110, 400, 401
 # Codes about the state of the key or directory, which the caller handles; not errors.
 _CONDITIONS = {
     "GET": {NOT_FOUND, NOT_A_DIRECTORY},
     "PUT": {NOT_FOUND, COMPARE_FAILED},
     "DELETE": {NOT_FOUND, COMPARE_FAILED, NOT_A_FILE, NOT_A_DIRECTORY, NOT_EMPTY},
 }
+# What other codes are called in `meaning`.
+_FAILURES = {110: "UNAUTHENTICATED", 400: "WATCHER_CLEARED", 401: "OUT_OF_RANGE"}
 
 
 class Node(msgspec.Struct, rename={"modified": "modifiedIndex"}):
@@ -94,65 +95,19 @@ class Reply(msgspec.Struct, rename={"code": "errorCode", "before": "prevNode", "
 
     def since(self, index: int) -> Reply:
         """The reply itself; EtcdUnavailable if etcd's index is below ``index``."""
-        if self.index < index:
-            raise EtcdUnavailable(
-                f"etcd's index went back from {index} to {self.index}: it lost its data; reading it again"
-            )
+        check_not_back(index, self.index)
         return self
 
 
 _decoder = msgspec.json.Decoder(Reply)
 
 
-@dataclass(frozen=True, slots=True)
-class _Server:
+class _Server(NamedTuple):
     """Connections to one server, with the credentials read when it was chosen."""
 
     endpoint: EtcdServer
     pool: urllib3.HTTPConnectionPool
     headers: dict[str, str]
-    timeout: float
-
-    def ask(self, method: str, url: str, fields: Mapping[str, str | bytes]) -> Reply:
-        """Send one request; returns etcd's reply or raises one of our errors."""
-        form, response = urlencode(fields), None
-        body, target = (form, url) if method == "PUT" else (None, f"{url}?{form}")
-        try:
-            response = self.pool.urlopen(
-                method,
-                target,
-                body,
-                self.headers,
-                retries=False,
-                redirect=False,
-                timeout=self.timeout,
-                preload_content=False,
-            )
-            content = response.read()
-        except urllib3.exceptions.ReadTimeoutError:
-            if response is not None and "wait" in fields:
-                return Reply(index=_index(response))
-            raise EtcdUnavailable(
-                f"etcd at {self.endpoint} did not answer in time ({method}): check its load and its disk"
-            ) from None
-        except urllib3.exceptions.HTTPError as error:
-            raise self._unreachable(method, _reason(error)) from error
-        try:
-            reply = _decoder.decode(content)
-        except ValueError:
-            if response.status < 300:
-                raise self._unreachable(method, "the response is empty or not etcd's") from None
-            reply = Reply(message=response.reason or "")
-        reply.index = _index(response)
-        if (response.status >= 300 or reply.code) and reply.code not in _CONDITIONS[method]:
-            raise _meaning(str(self.endpoint), method, response.status, reply)
-        return reply
-
-    def _unreachable(self, method: str, reason: str) -> EtcdUnavailable:
-        return EtcdUnavailable(
-            f"etcd at {self.endpoint} cannot be reached ({method}: {reason}): check that it runs and the URL"
-            " is right"
-        )
 
 
 class V2Connection(Failover[_Server]):
@@ -194,30 +149,29 @@ class V2Connection(Failover[_Server]):
             raise closed_error()
         return future.done()
 
+    def result(self, future: Future[_R]) -> _R:
+        """Its result; EtcdUnavailable soon after `close`."""
+        while not self.done(future):
+            pass
+        return future.result()
+
     def together(self, work: Callable[[_T], _R], things: Iterable[_T]) -> Iterator[_R]:
         """The results of ``work`` for each of ``things``, in order, `IN_FLIGHT` of them concurrently.
 
         Raises the first error once nothing is in flight any more.
         """
         window: deque[Future[_R]] = deque()
-
-        def first() -> _R:
-            future = window.popleft()
-            while not self.done(future):
-                pass
-            return future.result()
-
         try:
             for thing in things:
                 window.append(self.submit(work, thing))
                 if len(window) == IN_FLIGHT:
-                    yield first()
+                    yield self.result(window.popleft())
             while window:
-                yield first()
+                yield self.result(window.popleft())
         finally:
             while window:
                 with contextlib.suppress(EtcdError):
-                    first()
+                    self.result(window.popleft())
 
     def close(self) -> None:
         """Close; whatever is in flight fails at once as EtcdUnavailable."""
@@ -233,14 +187,14 @@ class V2Connection(Failover[_Server]):
         adapter = HTTPAdapter(pool_maxsize=IN_FLIGHT + _POLLS)
         pool = adapter.get_connection_with_tls_context(request, verify=verify, cert=cert)
         assert isinstance(pool, urllib3.HTTPConnectionPool)
-        return _Server(endpoint, pool, dict(request.headers), self.timeout)
+        return _Server(endpoint, pool, dict(request.headers))
 
     def _send(self, method: str, url: str, fields: Mapping[str, str | bytes]) -> Reply:
         renewed = self.settings.user is None
         while True:
             server = self.current()
             try:
-                return server.ask(method, url, fields)
+                return self._ask(server, method, url, fields)
             except EtcdUnauthenticated:
                 if renewed:
                     raise
@@ -251,34 +205,42 @@ class V2Connection(Failover[_Server]):
                 self.leave(server)
                 raise
 
+    def _ask(self, server: _Server, method: str, url: str, fields: Mapping[str, str | bytes]) -> Reply:
+        form, response = urlencode(fields), None
+        body, target = (form, url) if method == "PUT" else (None, f"{url}?{form}")
+        try:
+            response = server.pool.urlopen(
+                method,
+                target,
+                body,
+                server.headers,
+                retries=False,
+                redirect=False,
+                timeout=self.timeout,
+                preload_content=False,
+            )
+            reply = _reply(response, response.read())
+            failure = _failure(method, response.status, reply)
+        except urllib3.exceptions.ReadTimeoutError:
+            if response is not None and "wait" in fields:
+                return Reply(index=_index(response))
+            failure = "DEADLINE_EXCEEDED", ""
+        except urllib3.exceptions.HTTPError as error:
+            failure = "UNAVAILABLE", _reason(error)
+        if failure is not None:
+            raise meaning(str(server.endpoint), method, *failure)
+        return reply
 
-def _meaning(server: str, method: str, status: int, reply: Reply) -> EtcdError:
-    """The error for an HTTP status and etcd's reply; its code is 0 where the body had none."""
-    where, code = f"etcd at {server}", reply.code
-    words = " ".join(filter(None, (str(status), reply.message, reply.cause and f"({reply.cause})")))
-    if code == _INDEX_CLEARED:
-        return EtcdCompacted(f"{where} no longer has that index ({words}): read a new snapshot")
-    if code == _WATCHER_CLEARED:
-        return EtcdUnavailable(f"{where} ended the watch ({words}): watch again")
-    if code == _DENIED or (status in (401, 403) and not code):
-        return EtcdUnauthenticated(
-            f"{where} does not accept our user or its rights ({method}: {words}): check the etcd user,"
-            " its password file and its role"
-        )
-    if status == 404 and not code:
-        return EtcdRefused(
-            f"{where} has no v2 API: start etcd 3.2 to 3.5 with --enable-v2 (3.6 and later have none),"
-            " or use --etcd-api v3"
-        )
-    if code == NOT_A_DIRECTORY:
-        return EtcdRefused(
-            f"{reply.cause or 'a key above it'} holds a value, and a value has no keys below it"
-        )
-    if 300 <= status < 400 or status >= 500 or 300 <= code < 400:
-        return EtcdUnavailable(
-            f"{where} failed ({method}: {words}): see its log, and whether it has a leader"
-        )
-    return EtcdRefused(f"{where} refuses the request ({method}: {words})")
+
+def _reply(response: urllib3.BaseHTTPResponse, content: bytes) -> Reply:
+    try:
+        reply = _decoder.decode(content)
+    except ValueError:
+        if response.status < 300:
+            raise urllib3.exceptions.HTTPError("the response is empty or not etcd's") from None
+        reply = Reply(message=response.reason or "")
+    reply.index = _index(response)
+    return reply
 
 
 def _index(response: urllib3.BaseHTTPResponse) -> int:
@@ -286,9 +248,23 @@ def _index(response: urllib3.BaseHTTPResponse) -> int:
     return int(index) if index.isdigit() else 0
 
 
+def _failure(method: str, status: int, reply: Reply) -> tuple[str, str] | None:
+    """Code and words of a failure for `meaning`; None if the request was executed or a condition not met."""
+    code = reply.code
+    if code in _CONDITIONS[method] or (status < 300 and not code):
+        return None
+    if code == NOT_A_DIRECTORY:
+        return "NOT_A_DIRECTORY", reply.cause
+    name = _FAILURES.get(code, "INVALID_ARGUMENT")
+    if not code and status in (401, 403, 404):
+        name = "NO_V2" if status == 404 else "UNAUTHENTICATED"
+    elif 300 <= status < 400 or status >= 500 or 300 <= code < 400:
+        name = "UNKNOWN"
+    return name, " ".join(filter(None, (str(status), reply.message, reply.cause and f"({reply.cause})")))
+
+
 def _reason(error: BaseException) -> str:
     """The innermost reason, without object addresses."""
-    while (inner := error.__cause__ or error.__context__) is not None:
+    while inner := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
         error = inner
-    words = str(error) or type(error).__name__
-    return words if len(words) <= 200 else f"{words[:199]}…"
+    return str(error) or type(error).__name__

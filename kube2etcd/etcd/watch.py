@@ -16,7 +16,8 @@ from contextlib import closing
 
 from kube2etcd.errors import EtcdCompacted, EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd.changes import WatchBatch, WatchEvent
-from kube2etcd.etcd.client import RPC_ERRORS, EtcdConnection, is_stale_token
+from kube2etcd.etcd.client import RPC_ERRORS, EtcdConnection
+from kube2etcd.etcd.failures import is_stale_token
 from kube2etcd.etcd.ranges import successor
 from kube2etcd.etcd.wire import Message, rpc
 

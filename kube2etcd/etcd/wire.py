@@ -15,7 +15,6 @@ from types import ModuleType
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.internal import enum_type_wrapper
 
 # Messages are made at run time, so no type checker can know their fields.
 Message = Any
@@ -23,14 +22,10 @@ Message = Any
 # Names of messages and enums are arbitrary; service names are on the wire.
 _PACKAGE = "etcdserverpb"
 
-# Name: NAME=number ...
+# Message.Name: NAME=number ...
 ENUMS = """
-AlarmType: NONE=0 NOSPACE=1 CORRUPT=2
-RangeRequest.SortOrder: NONE=0 ASCEND=1 DESCEND=2
-RangeRequest.SortTarget: KEY=0 VERSION=1 CREATE=2 MOD=3 VALUE=4
 Compare.CompareResult: EQUAL=0 GREATER=1 LESS=2 NOT_EQUAL=3
 Compare.CompareTarget: VERSION=0 CREATE=1 MOD=2 VALUE=3 LEASE=4
-WatchCreateRequest.FilterType: NOPUT=0 NODELETE=1
 Event.EventType: PUT=0 DELETE=1
 """
 
@@ -40,10 +35,8 @@ MESSAGES = """
 KeyValue: key=1:bytes create_revision=2:int64 mod_revision=3:int64 version=4:int64 value=5:bytes lease=6:int64
 Event: type=1:Event.EventType kv=2:KeyValue prev_kv=3:KeyValue
 ResponseHeader: cluster_id=1:uint64 member_id=2:uint64 revision=3:int64 raft_term=4:uint64
-RangeRequest: key=1:bytes range_end=2:bytes limit=3:int64 revision=4:int64
- sort_order=5:RangeRequest.SortOrder sort_target=6:RangeRequest.SortTarget serializable=7:bool
- keys_only=8:bool count_only=9:bool min_mod_revision=10:int64 max_mod_revision=11:int64
- min_create_revision=12:int64 max_create_revision=13:int64
+RangeRequest: key=1:bytes range_end=2:bytes limit=3:int64 revision=4:int64 serializable=7:bool
+ keys_only=8:bool count_only=9:bool
 RangeResponse: header=1:ResponseHeader kvs=2:*KeyValue more=3:bool count=4:int64
 PutRequest: key=1:bytes value=2:bytes lease=3:int64 prev_kv=4:bool ignore_value=5:bool ignore_lease=6:bool
 PutResponse: header=1:ResponseHeader prev_kv=2:KeyValue
@@ -63,10 +56,8 @@ CompactionResponse: header=1:ResponseHeader
 HashRequest:
 HashResponse: header=1:ResponseHeader hash=2:uint32
 WatchRequest: create_request=1:WatchCreateRequest@request_union
- cancel_request=2:WatchCancelRequest@request_union progress_request=3:WatchProgressRequest@request_union
+ progress_request=3:WatchProgressRequest@request_union
 WatchCreateRequest: key=1:bytes range_end=2:bytes start_revision=3:int64 progress_notify=4:bool
- filters=5:*WatchCreateRequest.FilterType prev_kv=6:bool watch_id=7:int64 fragment=8:bool
-WatchCancelRequest: watch_id=1:int64
 WatchProgressRequest:
 WatchResponse: header=1:ResponseHeader watch_id=2:int64 created=3:bool canceled=4:bool
  compact_revision=5:int64 cancel_reason=6:string fragment=7:bool events=11:*Event
@@ -84,14 +75,14 @@ AuthenticateRequest: name=1:string password=2:string
 AuthenticateResponse: header=1:ResponseHeader token=2:string
 """
 
-# Service: Method=Request>Response ...    *Message is a stream
+# Service: Method=Request>Response ...    *Message is a stream.  LeaseKeepAlive is one in etcd's definition,
+# but one request with one response is the same on the wire.
 SERVICES = """
-KV: Range=RangeRequest>RangeResponse Put=PutRequest>PutResponse
- DeleteRange=DeleteRangeRequest>DeleteRangeResponse Txn=TxnRequest>TxnResponse
+KV: Range=RangeRequest>RangeResponse Put=PutRequest>PutResponse Txn=TxnRequest>TxnResponse
  Compact=CompactionRequest>CompactionResponse
 Watch: Watch=*WatchRequest>*WatchResponse
 Lease: LeaseGrant=LeaseGrantRequest>LeaseGrantResponse LeaseRevoke=LeaseRevokeRequest>LeaseRevokeResponse
- LeaseKeepAlive=*LeaseKeepAliveRequest>*LeaseKeepAliveResponse
+ LeaseKeepAlive=LeaseKeepAliveRequest>LeaseKeepAliveResponse
 Cluster:
 Maintenance: Status=StatusRequest>StatusResponse Hash=HashRequest>HashResponse
 Auth: Authenticate=AuthenticateRequest>AuthenticateResponse
@@ -110,13 +101,6 @@ def rows(table: str) -> Iterable[tuple[str, list[tuple[str, str]]]]:
 
 def _file() -> bytes:
     """The tables as a serialized protobuf FileDescriptorProto."""
-    enums = {
-        name: {
-            "name": name.rpartition(".")[2],
-            "value": [{"name": value, "number": int(number)} for value, number in values],
-        }
-        for name, values in rows(ENUMS)
-    }
 
     def message(name: str, fields: Iterable[tuple[str, str]]) -> dict[str, Any]:
         parsed = [(left, found) for left, right in fields if (found := _FIELD.fullmatch(right))]
@@ -129,16 +113,18 @@ def _file() -> bytes:
             if kind.islower():
                 field["type"] = f"TYPE_{kind.upper()}"
             else:
-                field["type"] = "TYPE_ENUM" if kind in enums else "TYPE_MESSAGE"
-                field["type_name"] = f".{_PACKAGE}.{kind}"
+                field["type_name"] = f".{_PACKAGE}.{kind}"  # of a message or an enum: the pool finds out
             made.append(field | ({"oneof_index": unions.index(union)} if union else {}))
-        own = [enum for place, enum in enums.items() if place.startswith(f"{name}.")]
-        return {
-            "name": name,
-            "field": made,
-            "oneof_decl": [{"name": one} for one in unions],
-            "enum_type": own,
-        }
+        enums = [
+            {
+                "name": enum.rpartition(".")[2],
+                "value": [{"name": value, "number": int(number)} for value, number in values],
+            }
+            for enum, values in rows(ENUMS)
+            if enum.startswith(f"{name}.")
+        ]
+        oneofs = [{"name": one} for one in unions]
+        return {"name": name, "field": made, "oneof_decl": oneofs, "enum_type": enums}
 
     make: Any = descriptor_pb2.FileDescriptorProto
     file: descriptor_pb2.FileDescriptorProto = make(
@@ -146,7 +132,6 @@ def _file() -> bytes:
         package=_PACKAGE,
         syntax="proto3",
         message_type=[message(*row) for row in rows(MESSAGES)],
-        enum_type=[enum for place, enum in enums.items() if "." not in place],
     )
     return file.SerializeToString()
 
@@ -170,7 +155,7 @@ def _stub(service: str, methods: list[tuple[str, str]], messages: dict[str, Mess
 
 
 def _build() -> ModuleType:
-    """A module object with every name that etcd3 expects in its generated module."""
+    """A module object with the names that etcd3 needs of its generated module."""
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(_file())
     messages: dict[str, Message] = {
@@ -179,11 +164,6 @@ def _build() -> ModuleType:
     }
     module = ModuleType("etcd3.etcdrpc", __doc__)
     vars(module).update(messages)
-    for name, values in rows(ENUMS):
-        if "." not in name:
-            descriptor = pool.FindEnumTypeByName(f"{_PACKAGE}.{name}")
-            setattr(module, name, enum_type_wrapper.EnumTypeWrapper(descriptor))
-            vars(module).update({value: int(number) for value, number in values})
     for service, methods in rows(SERVICES):
         setattr(module, f"{service}Stub", _stub(service, methods, messages))
     return module

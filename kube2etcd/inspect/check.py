@@ -91,7 +91,7 @@ def cluster(settings: Cluster, kinds: tuple[Kind, ...], state: str | None) -> It
 
 
 def _get(api: ApiConnection, path: str, parameters: Mapping[str, str] = {}) -> Any:
-    return json.loads(api.get(path, parameters, timeout=PATIENCE))
+    return json.loads(api.request("GET", path, parameters, timeout=PATIENCE))
 
 
 def _kind(api: ApiConnection, kind: Kind) -> _Result:

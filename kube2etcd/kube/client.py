@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlencode
 
 import urllib3
@@ -29,7 +29,7 @@ from urllib3.exceptions import (
 )
 
 from kube2etcd import __version__
-from kube2etcd.errors import ApiError, ApiTooLarge, ApiTruncated, ApiUnavailable, SettingsError
+from kube2etcd.errors import ApiTooLarge, ApiUnavailable, SettingsError
 from kube2etcd.kube.credentials import Access, fingerprint, read_access
 from kube2etcd.kube.failures import (
     ApiSilent,
@@ -156,6 +156,20 @@ class _TlsPool(HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
 
 
+class _Request(NamedTuple):
+    """A request; the timeouts in seconds are for the connection, for each read, and overall."""
+
+    method: str
+    path: str
+    params: Mapping[str, str]
+    abort: Abort
+    connect: float
+    read: float
+    total: float | None = None
+    headers: Mapping[str, str] = {}
+    body: bytes | None = None
+
+
 class _Session:
     """The credentials as read once, with their connection pool.
 
@@ -188,33 +202,27 @@ class _Session:
         """Whether the credentials must be reloaded before the next request."""
         return self.doubtful or fingerprint(self.access.files) != self.fingerprint
 
-    def send(
-        self,
-        method: str,
-        target: str,
-        limits: Mapping[str, float],
-        abort: Abort,
-        headers: Mapping[str, str],
-        body: bytes | None,
-    ) -> urllib3.BaseHTTPResponse:
+    def send(self, request: _Request) -> urllib3.BaseHTTPResponse:
         """Send a request and return the response with its body unread, whatever its status.
 
         Renews an expired token first.
         """
+        method, path, params, abort, connect, read, total, *_ = request
         if abort.triggered:
             raise ApiUnavailable("the request was aborted")
         send = partial(
             self.pool.request,
             method,
-            self.access.host + target,
-            body=body,
-            timeout=urllib3.Timeout(**limits),
+            self.access.host + quote(path) + ("?" + urlencode(params) if params else ""),
+            body=request.body,
+            timeout=urllib3.Timeout(total, connect, read),
             redirect=False,
             preload_content=False,
         )
         try:
             authorization = self.access.refresh() if self.access.refresh else self.access.authorization
-            headers = {"Accept": "application/json", "User-Agent": f"kube2etcd/{__version__}", **headers}
+            headers = {"Accept": "application/json", "User-Agent": f"kube2etcd/{__version__}"}
+            headers |= request.headers
             if authorization:
                 headers["Authorization"] = authorization
             try:
@@ -230,14 +238,14 @@ class _Session:
                 self.doubtful = True
             # A ValueError may quote the offending header, so its text is dropped.
             cause = None if isinstance(error, ValueError) else error
-            connecting = isinstance(error, ConnectTimeoutError) or "total" not in limits
-            raise self.explain(error, limits["connect" if connecting else "total"], abort) from cause
+            seconds = connect if isinstance(error, ConnectTimeoutError) else read
+            raise self.explain(error, seconds, abort) from cause
 
-    def explain(self, error: Exception, seconds: float, abort: Abort, *, whole: bool = False) -> ApiError:
+    def explain(self, error: Exception, seconds: float, abort: Abort) -> ApiUnavailable:
         """The error for a failure below HTTP; ``seconds`` was its timeout."""
         if abort.triggered:
             return ApiUnavailable("the request was aborted")
-        return explain_failure(self.server, error, seconds, whole=whole)
+        return explain_failure(self.server, error, seconds)
 
 
 class ApiConnection:
@@ -263,18 +271,6 @@ class ApiConnection:
         """The server's URL without secrets."""
         return self._session.server
 
-    def get(
-        self,
-        path: str,
-        params: Mapping[str, str],
-        *,
-        timeout: float,
-        abort: Abort | None = None,
-        max_bytes: int | None = None,
-    ) -> bytes:
-        """The body of a GET, as for :meth:`request`."""
-        return self.request("GET", path, params, timeout=timeout, abort=abort, max_bytes=max_bytes)
-
     def request(
         self,
         method: str,
@@ -295,16 +291,25 @@ class ApiConnection:
         """
         abort = abort or Abort()
         deadline = time.monotonic() + timeout
-        limits = {"total": timeout, "connect": min(CONNECT_TIMEOUT, timeout)}
         # API objects shrink to a tenth, and compressing costs less than encrypting the rest.
         headers = {"Accept": accept, "Accept-Encoding": "gzip"}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        with self._exchange(method, path, params, limits, abort, headers, body) as (session, response):
+        connect = min(CONNECT_TIMEOUT, timeout)
+        parts, size = [], 0
+        request = _Request(method, path, params, abort, connect, timeout, timeout, headers, body)
+        with self._exchange(request) as (session, response):
             try:
-                return _read_all(response, deadline, timeout, max_bytes)
+                for chunk in _arriving(response):
+                    parts.append(chunk)
+                    size += len(chunk)
+                    if max_bytes is not None and size > max_bytes:
+                        raise ApiTooLarge(f"the answer has more than {max_bytes} bytes")
+                    if time.monotonic() > deadline:
+                        raise ApiUnavailable(f"the answer was not complete after {timeout:g} s")
             except (HTTPError, OSError, ValueError) as error:
-                raise session.explain(error, timeout, abort, whole=True) from error
+                raise session.explain(error, timeout, abort) from error
+        return b"".join(parts)
 
     @contextlib.contextmanager
     def stream(
@@ -321,13 +326,13 @@ class ApiConnection:
         ``connect_timeout`` applies to TCP, TLS and the first byte of the response; after that the stream may
         be silent for ``read_timeout`` seconds.
 
-        :raises ApiError: as for :meth:`request`.  Later, while iterating, `ApiTruncated`: the last line is
-            incomplete, `ApiSilent`: the read timed out, `ApiUnavailable`: the connection broke.
+        :raises ApiError: as for :meth:`request`.  Later, while iterating, `ApiSilent`: the read timed out,
+            `ApiUnavailable`: the connection broke, or the last line is incomplete.
         """
         abort = abort or Abort()
-        limits = {"connect": connect_timeout, "read": connect_timeout}
         # Uncompressed: a proxy might hold a line back to compress it with the next.
-        with self._exchange("GET", path, params, limits, abort, {}, None) as (session, response):
+        request = _Request("GET", path, params, abort, connect_timeout, connect_timeout)
+        with self._exchange(request) as (session, response):
             # The first byte has arrived: from now on the read timeout applies.
             connection = response.connection
             if connection is not None and getattr(connection, "sock", None) is not None:
@@ -341,33 +346,22 @@ class ApiConnection:
     # -- inner
 
     @contextlib.contextmanager
-    def _exchange(
-        self,
-        method: str,
-        path: str,
-        params: Mapping[str, str],
-        limits: Mapping[str, float],
-        abort: Abort,
-        headers: Mapping[str, str],
-        body: bytes | None,
-    ) -> Iterator[tuple[_Session, urllib3.BaseHTTPResponse]]:
+    def _exchange(self, request: _Request) -> Iterator[tuple[_Session, urllib3.BaseHTTPResponse]]:
         """A 2xx response with its body unread, and the credentials used."""
-        query = "?" + urlencode(params) if params else ""
-        request = method, quote(path) + query, limits, abort, headers, body
-        with abort.over():
+        with request.abort.over():
             session = self._session
             if session.stale:
                 session = self._reload(session)
-            response = session.send(*request)
+            response = session.send(request)
             # The token may have been replaced; without one a server may answer 403 instead.
             anonymous = response.status == 403 and session.access.files and not session.access.known
             if response.status == 401 or anonymous:
                 response.close()
                 session = self._reload(session)
-                response = session.send(*request)
+                response = session.send(request)
             try:
                 if not 200 <= response.status < 300:
-                    raise refusal(session.access, response, method, path, params)
+                    raise refusal(session.access, response, request.method, request.path, request.params)
                 yield session, response
             finally:
                 response.close()  # returned to the pool if read to its end, else dropped
@@ -405,21 +399,9 @@ def _arriving(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
         yield part
 
 
-def _read_all(
-    response: urllib3.BaseHTTPResponse, deadline: float, timeout: float, max_bytes: int | None
-) -> bytes:
-    parts, size = [], 0
-    for chunk in _arriving(response):
-        parts.append(chunk)
-        size += len(chunk)
-        if max_bytes is not None and size > max_bytes:
-            raise ApiTooLarge(f"the answer has more than {max_bytes} bytes")
-        if time.monotonic() > deadline:
-            raise ApiUnavailable(f"the answer was not complete after {timeout:g} s")
-    return b"".join(parts)
-
-
-def _lines(response: urllib3.BaseHTTPResponse, explain: Callable[[Exception], ApiError]) -> Iterator[bytes]:
+def _lines(
+    response: urllib3.BaseHTTPResponse, explain: Callable[[Exception], ApiUnavailable]
+) -> Iterator[bytes]:
     """The lines of an unbounded response, each yielded on arrival, without line ends."""
     begun = bytearray()
     try:
@@ -428,7 +410,7 @@ def _lines(response: urllib3.BaseHTTPResponse, explain: Callable[[Exception], Ap
             begun += first
             if not rest:
                 if len(begun) > MAX_LINE:
-                    raise ApiTruncated(f"a line of the watch has more than {MAX_LINE} bytes and no end")
+                    raise ApiUnavailable(f"a line of the watch has more than {MAX_LINE} bytes and no end")
                 continue
             whole = [bytes(begun), *rest]
             begun = bytearray(whole.pop())
@@ -438,4 +420,4 @@ def _lines(response: urllib3.BaseHTTPResponse, explain: Callable[[Exception], Ap
     except (HTTPError, OSError, ValueError) as error:
         raise explain(error) from error
     if begun:
-        raise ApiTruncated(f"the watch ended in the middle of a line, after {len(begun)} bytes of it")
+        raise ApiUnavailable(f"the watch ended in the middle of a line, after {len(begun)} bytes of it")

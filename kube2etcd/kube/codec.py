@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
-from msgspec import Raw, Struct, ValidationError, field
+from msgspec import Raw, Struct, field
 from msgspec.json import Decoder
 
-from kube2etcd.errors import ApiError, ApiForbidden, ApiGone, ApiTooMany, ApiTruncated, ApiUnavailable
+from kube2etcd.errors import ApiError, ApiUnavailable
+from kube2etcd.kube.failures import Status, error_of
 from kube2etcd.kube.objects import ApiObject, Event, Kind, Rejected
 from kube2etcd.kube.wire import WIRES, Wire, WireObject
 
@@ -53,12 +54,6 @@ class _List(Wire, Generic[_T]):
 class _Line(Wire, Generic[_T]):
     type: str
     object: _T
-
-
-class _Status(Wire):
-    code: int | None = None
-    reason: str | None = None
-    message: str | None = None
 
 
 class _Codec:
@@ -127,8 +122,7 @@ def _text(key: Any) -> Any:
 def decode_list(kind: Kind, body: bytes) -> Page:
     """Read one page of a list.
 
-    :raises ApiTruncated: the body is not JSON, or is cut short.
-    :raises ApiUnavailable: it is JSON, but not a list of this kind.
+    :raises ApiUnavailable: the body is not JSON, is cut short, or is not a list of this kind.
     """
     try:
         return _decode_page(kind, body)
@@ -151,8 +145,7 @@ def _decode_item_by_item(kind: Kind, body: bytes) -> Page:
         answer = _raw_list.decode(body)
     except ValueError as error:
         start = body[:40].decode("utf-8", "replace").strip()
-        wrong = ApiUnavailable if isinstance(error, ValidationError) else ApiTruncated
-        raise wrong(
+        raise ApiUnavailable(
             f"the answer to listing {kind.resource} ({len(body)} bytes, beginning {start!r}) "
             f"cannot be read as JSON: {error}"
         ) from error
@@ -189,7 +182,7 @@ def _check_list(kind: Kind, answer: Any) -> tuple[str, str]:
 def decode_event(kind: Kind, line: bytes) -> Event:
     """Read one line of a watch.
 
-    :raises ApiTruncated: the line is not an event.
+    :raises ApiUnavailable: the line is not an event.
     :raises ApiError: an event of type ERROR; the class says what to do.
     """
     try:
@@ -210,9 +203,9 @@ def _decode_line(kind: Kind, line: bytes) -> Event:
     try:
         event = _plain_line.decode(line)
         if event.type == "ERROR":
-            raise _error_of(kind, msgspec.convert(event.object, _Status))
+            raise _error_of(kind, msgspec.convert(event.object, Status))
     except ValueError as error:
-        raise ApiTruncated(f"a line of the watch of {kind.resource} is no event: {error}") from error
+        raise ApiUnavailable(f"a line of the watch of {kind.resource} is no event: {error}") from error
     namespace, name, version = _identity(event.object)
     if event.type not in CHANGES:
         return Event(event.type, resource_version=version if event.type == "BOOKMARK" else "")
@@ -222,15 +215,12 @@ def _decode_line(kind: Kind, line: bytes) -> Event:
     return Event(event.type, result, namespace, name, version)
 
 
-def _error_of(kind: Kind, status: _Status) -> ApiError:
+def _error_of(kind: Kind, status: Status) -> ApiError:
     """The error for an ERROR event, whose codes are HTTP status codes."""
     # A proxy may send the reason without a code; client-go also relies on the reason.
     code = status.code or (410 if status.reason in ("Expired", "Gone") else 0)
     said = status.message or status.reason or "no reason given"
-    message = f"the watch of {kind.resource} ended with an error: {said} ({code})"
-    if code == 429:
-        return ApiTooMany(message, 1.0)
-    return {410: ApiGone, 401: ApiForbidden, 403: ApiForbidden}.get(code, ApiUnavailable)(message)
+    return error_of(code, f"the watch of {kind.resource} ended with an error: {said} ({code})")
 
 
 def shallow(text: bytes) -> bytes:

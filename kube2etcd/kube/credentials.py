@@ -23,8 +23,7 @@ import msgspec
 from msgspec import structs
 
 from kube2etcd import atomic
-from kube2etcd.errors import ApiUnavailable, SettingsError
-from kube2etcd.kube.failures import one_line
+from kube2etcd.errors import ApiUnavailable, SettingsError, one_line
 from kube2etcd.settings import Cluster
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -323,50 +322,36 @@ class _PluginTimeout(Exception):
         )
 
 
-class _Plugin:
-    """The part of ``Popen`` that the package uses, with a timeout, which the package lacks.
+_blocked_until: Final[dict[tuple[str, ...], float]] = {}
+"""When a plugin that timed out may be run again (`time.monotonic`), by its command line."""
+
+
+def _run_plugin(args: list[str], **options: Any) -> SimpleNamespace:
+    """Takes the place of ``Popen`` in the package, which knows no timeout, and runs the plugin to its end.
 
     Every reflector asks for credentials before each request, under a lock, so a hanging plugin would block
     them all (guarantee G2).
+
+    :raises _PluginTimeout: it took longer than `EXEC_TIMEOUT`, now or within the last `EXEC_RETRY`.
     """
-
-    _lock = threading.Lock()
-    _blocked_until: Final[dict[tuple[str, ...], float]] = {}
-
-    def __init__(self, args: list[str], **options: Any) -> None:
-        """Run the plugin to its end.
-
-        :raises _PluginTimeout: it took longer than `EXEC_TIMEOUT`, now or within the last `EXEC_RETRY`.
-        """
-        with self._lock:
-            if time.monotonic() < self._blocked_until.get(tuple(args), 0.0):
-                raise _PluginTimeout(args[0])
-        # It must not prompt, and its children must not outlive it.
-        options |= {"shell": False, "stdin": subprocess.DEVNULL, "start_new_session": True}
-        self._process = subprocess.Popen(args, **options)
+    if time.monotonic() < _blocked_until.get(tuple(args), 0.0):
+        raise _PluginTimeout(args[0])
+    # It must not prompt, and its children must not outlive it.
+    options |= {"shell": False, "stdin": subprocess.DEVNULL, "start_new_session": True}
+    with subprocess.Popen(args, **options) as process:
         try:
-            self._output = self._process.communicate(timeout=EXEC_TIMEOUT)
+            output = process.communicate(timeout=EXEC_TIMEOUT)
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            for pipe in (self._process.stdout, self._process.stderr):
-                if pipe is not None:
-                    pipe.close()
-            with self._lock:
-                self._blocked_until[tuple(args)] = time.monotonic() + EXEC_RETRY
+                os.killpg(process.pid, signal.SIGKILL)
+            _blocked_until[tuple(args)] = time.monotonic() + EXEC_RETRY
             raise _PluginTimeout(args[0]) from None
-
-    def communicate(self) -> tuple[str, str]:
-        return self._output
-
-    def wait(self) -> int:
-        return self._process.returncode
+    return SimpleNamespace(communicate=lambda: output, wait=lambda: process.returncode)
 
 
 def _limit_plugins() -> None:
-    """Make the package ``kubernetes`` run plugins as `_Plugin`."""
+    """Make the package ``kubernetes`` run plugins by `_run_plugin`."""
     from kubernetes.config import exec_provider
 
     library: Any = exec_provider
-    library.subprocess = SimpleNamespace(Popen=_Plugin, PIPE=subprocess.PIPE)
+    library.subprocess = SimpleNamespace(Popen=_run_plugin, PIPE=subprocess.PIPE)

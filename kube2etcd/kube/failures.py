@@ -28,9 +28,9 @@ from kube2etcd.errors import (
     ApiGone,
     ApiNotFound,
     ApiTooMany,
-    ApiTruncated,
     ApiUnavailable,
     SettingsError,
+    one_line,
 )
 
 if TYPE_CHECKING:
@@ -53,57 +53,64 @@ class ApiSilent(ApiUnavailable):
     """A stream was silent for its read timeout; it may be idle or hang."""
 
 
+class Status(msgspec.Struct):
+    """The object with which the API server explains a failure; a proxy may send only a part of it."""
+
+    code: int | None = None
+    reason: str | None = None
+    message: str | None = None
+
+
+_CLASSES: Final = {401: ApiForbidden, 403: ApiForbidden, 404: ApiNotFound, 410: ApiGone}
+
+
+def error_of(status: int, message: str, retry_after: float | None = None) -> ApiError:
+    """The error for a status code; ``retry_after`` in seconds, if the server asks to wait."""
+    if status == 429 or (status >= 500 and retry_after is not None):
+        return ApiTooMany(message, 1.0 if retry_after is None else retry_after)
+    if 400 <= status < 500 and status not in _CLASSES:
+        return ApiRefused(message, status)
+    return _CLASSES.get(status, ApiUnavailable)(message)
+
+
 def refusal(
     access: Access, response: urllib3.BaseHTTPResponse, method: str, path: str, params: Mapping[str, str]
 ) -> ApiError:
     """The error for a response other than 2xx to a request with the credentials ``access``."""
     status, server = response.status, public_url(access.host)
-    said = _said(response, access.authorization.partition(" ")[2])
-    answer = f"({status}: {said})" if said else f"({status})"
-    cannot = f"{server}: cannot {_asked(method, path, params)} {answer}"
-    retry_after = _retry_after(response.headers.get("Retry-After"))
-    if status == 401:
-        who = "the credentials are not accepted" if access.known else "the request had no credentials"
-        return ApiForbidden(
-            f"{cannot}; {who}: "
-            "correct the token, certificate or exec plugin of the kubeconfig or service account"
-        )
-    if status == 403:
-        # With anonymous auth enabled, a request without credentials gets 403 rather than 401.
-        anonymous = "; the request had no credentials: is a user or exec plugin missing in the kubeconfig?"
-        cannot += "; grant this to our account with RBAC"
-        return ApiForbidden(cannot if access.known else cannot + anonymous)
-    if status == 404 and re.fullmatch(r'namespaces "[^"]*" not found', said):
-        return ApiNotFound(f"{cannot}; create the namespace")
-    if status == 404:
-        return ApiNotFound(f"{cannot}; this kind is not installed there")
-    if status == 410:
-        return ApiGone(f"{cannot}; the resourceVersion is too old")
-    if status == 429 or (status >= 500 and retry_after is not None):
-        return ApiTooMany(f"{cannot}; the server asks to wait", 1.0 if retry_after is None else retry_after)
-    if status >= 500:
-        return ApiUnavailable(f"{cannot}; retrying")
     if 300 <= status < 400:
         return ApiUnavailable(f"{server} redirects elsewhere ({status}); is it a Kubernetes API server?")
-    return ApiRefused(cannot, status)
+    said = _said(response, access.authorization.partition(" ")[2])
+    wait = _retry_after(response.headers.get("Retry-After"))
+    answer = f"({status}: {said})" if said else f"({status})"
+    advice = {410: "; the resourceVersion is too old"}.get(status, "")
+    if status == 401:
+        who = "the credentials are not accepted" if access.known else "the request had no credentials"
+        advice = (
+            f"; {who}: correct the token, certificate or exec plugin of the kubeconfig or service account"
+        )
+    elif status == 403:
+        advice = "; grant this to our account with RBAC"
+        if not access.known:  # with anonymous auth enabled, a request without credentials gets 403, not 401
+            advice += "; the request had no credentials: is a user or exec plugin missing in the kubeconfig?"
+    elif status == 404:
+        no_namespace = re.fullmatch(r'namespaces "[^"]*" not found', said)
+        advice = "; create the namespace" if no_namespace else "; this kind is not installed there"
+    elif status == 429 or status >= 500:
+        advice = "; the server asks to wait" if status == 429 or wait is not None else "; retrying"
+    return error_of(status, f"{server}: cannot {_asked(method, path, params)} {answer}{advice}", wait)
 
 
 def _said(response: urllib3.BaseHTTPResponse, secret: str) -> str:
     """The server's own message, shortened, with our token removed if it echoes it."""
     try:
         body = response.read1(4096)
-        text = msgspec.json.decode(body, type=_StatusBody).message or ""
+        text = msgspec.json.decode(body, type=Status).message or ""
     except msgspec.MsgspecError:
         text = body.decode("utf-8", "replace") if not body.lstrip().startswith(b"<") else ""
     except (HTTPError, OSError, ValueError):
         return ""
-    if secret:
-        text = text.replace(secret, "…")
-    return one_line(text)
-
-
-class _StatusBody(msgspec.Struct):
-    message: str | None = None
+    return one_line(text.replace(secret, "…") if secret else text)
 
 
 def check_urls(server: str, proxy: str | None) -> None:
@@ -133,12 +140,6 @@ def public_url(host: str) -> str:
     return re.sub(r"(?<=//)[^/@]*@|[?#].*", "", host)
 
 
-def one_line(text: str, limit: int = 300) -> str:
-    """The text without line breaks, of ``limit`` characters at most."""
-    text = " ".join(text.split())
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
 def _retry_after(value: str | None) -> float | None:
     try:
         return max(0.0, float(value)) if value is not None else None
@@ -157,40 +158,36 @@ def _asked(method: str, path: str, params: Mapping[str, str]) -> str:
     return f"{verb} {resource}{f'.{group}' if group else ''}{where}"
 
 
-def explain_failure(server: str, error: Exception, seconds: float, *, whole: bool) -> ApiError:
-    """The error for a failure below HTTP, without the causes' own texts."""
+def explain_failure(server: str, error: Exception, seconds: float) -> ApiUnavailable:
+    """The error for a failure below HTTP, without the causes' own texts; ``seconds`` was its timeout."""
     cause = _root(error)
+    words = cause.strerror if isinstance(cause, OSError) and cause.strerror else ""
     if isinstance(error, ProxyError):
-        return ApiUnavailable(f"cannot reach {server} through the proxy-url of the kubeconfig")
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return ApiUnavailable(
+        why = f"cannot reach {server} through the proxy-url of the kubeconfig"
+    elif isinstance(cause, ssl.SSLCertVerificationError):
+        why = (
             f"the certificate of {server} is not trusted ({cause.verify_message}); "
             "correct certificate-authority in the kubeconfig, or the server's name"
         )
-    if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
-        return ApiUnavailable(
-            f"no TLS connection with {server} ({_tls_reason(cause)}); "
-            "is it https, and is our client certificate good?"
-        )
-    if isinstance(error, NameResolutionError):
-        return ApiUnavailable(f"the name of {server} cannot be resolved; is the address right?")
-    if isinstance(error, NewConnectionError):  # urllib3 makes it a subclass of its timeouts
-        words = cause.strerror if isinstance(cause, OSError) and cause.strerror else "no connection"
-        return ApiUnavailable(
-            f"cannot reach {server}: {words.lower()}; is it running, and is the address right?"
-        )
-    if isinstance(error, ConnectTimeoutError):
-        return ApiUnavailable(f"cannot reach {server}: no connection within {seconds:g} s")
-    if isinstance(error, (ReadTimeoutError, TimeoutError)):
-        return ApiUnavailable(f"nothing came from {server} for {seconds:g} s")
-    if isinstance(error, ValueError) and not isinstance(error, HTTPError):
-        return ApiUnavailable(
+    elif isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
+        reason = (cause.reason or "unknown reason").replace("_", " ").lower()
+        why = f"no TLS connection with {server} ({reason}); is it https, and is our client certificate good?"
+    elif isinstance(error, NameResolutionError):
+        why = f"the name of {server} cannot be resolved; is the address right?"
+    elif isinstance(error, NewConnectionError):  # urllib3 makes it a subclass of its timeouts
+        words = words.lower() or "no connection"
+        why = f"cannot reach {server}: {words}; is it running, and is the address right?"
+    elif isinstance(error, ConnectTimeoutError):
+        why = f"cannot reach {server}: no connection within {seconds:g} s"
+    elif isinstance(error, (ReadTimeoutError, TimeoutError)):
+        why = f"nothing came from {server} for {seconds:g} s"
+    elif isinstance(error, ValueError) and not isinstance(error, HTTPError):
+        why = (
             f"a request to {server} cannot be sent: the token or the path holds characters that HTTP forbids"
         )
-    if whole and not isinstance(cause, OSError):
-        return ApiTruncated(f"the answer of {server} was cut short")
-    words = cause.strerror if isinstance(cause, OSError) and cause.strerror else "it was cut"
-    return ApiUnavailable(f"the connection with {server} broke: {words}")
+    else:
+        why = f"the connection with {server} broke: {words or 'it was cut short'}"
+    return ApiUnavailable(why)
 
 
 def ends_handshake(error: Exception) -> bool:
@@ -202,10 +199,6 @@ def ends_handshake(error: Exception) -> bool:
     return isinstance(cause, (ssl.SSLError, ConnectionResetError, BrokenPipeError)) and not isinstance(
         cause, ssl.SSLCertVerificationError
     )
-
-
-def _tls_reason(error: ssl.SSLError) -> str:
-    return (error.reason or "unknown reason").replace("_", " ").lower()
 
 
 def _root(error: BaseException) -> BaseException:

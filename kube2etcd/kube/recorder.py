@@ -89,7 +89,8 @@ class EventRecorder:
     def _post(self, unit: Unit, reason: str) -> None:
         kind = KINDS[unit.kind]
         try:
-            found = self._api.get(f"{kind.path(unit.namespace)}/{unit.name}", {}, timeout=TIMEOUT)
+            path = f"{kind.path(unit.namespace)}/{unit.name}"
+            found = self._api.request("GET", path, {}, timeout=TIMEOUT)
         except ApiNotFound:
             return  # deleted meanwhile
         uid = msgspec.json.decode(found)["metadata"]["uid"]

@@ -265,8 +265,8 @@ class Reflector:
         while True:
             limit = MAX_PAGE_BYTES if size > 1 else None
             try:
-                body = self._connection.get(
-                    self._path, params, timeout=LIST_TIMEOUT, abort=self._abort, max_bytes=limit
+                body = self._connection.request(
+                    "GET", self._path, params, timeout=LIST_TIMEOUT, abort=self._abort, max_bytes=limit
                 )
             except ApiTooLarge:
                 size //= 8

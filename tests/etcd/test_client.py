@@ -18,7 +18,8 @@ from kube2etcd.errors import (
     EtcdUnavailable,
 )
 from kube2etcd.etcd import client as module
-from kube2etcd.etcd.client import EtcdConnection, is_stale_token, meaning
+from kube2etcd.etcd.client import EtcdConnection
+from kube2etcd.etcd.failures import is_stale_token, meaning
 from kube2etcd.etcd.servers import EtcdServer
 from kube2etcd.etcd.watch import watch
 from kube2etcd.etcd.wire import Message, rpc

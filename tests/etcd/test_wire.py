@@ -16,7 +16,7 @@ SERVICES = dict(wire.rows(wire.SERVICES))
 
 
 def test_every_line_of_the_tables_is_made_into_something() -> None:
-    assert len(MESSAGES) == 33
+    assert len(MESSAGES) == 32
     assert len(SERVICES) == 6
     for name, fields in MESSAGES.items():
         descriptor = getattr(rpc, name).DESCRIPTOR
@@ -24,10 +24,8 @@ def test_every_line_of_the_tables_is_made_into_something() -> None:
             left: int(right.partition(":")[0]) for left, right in fields
         }
     for name, values in ENUMS.items():
-        home = getattr(rpc, name.partition(".")[0]) if "." in name else rpc
-        assert {value: getattr(home, value) for value, _ in values} == {
-            value: int(number) for value, number in values
-        }
+        home = getattr(rpc, name.partition(".")[0])
+        assert {value: str(getattr(home, value)) for value, _ in values} == dict(values)
 
 
 def test_bytes_on_the_wire_are_those_of_etcd() -> None:
@@ -85,7 +83,6 @@ def test_released_etcd3_finds_every_name_in_our_module() -> None:
         "import etcd3, etcd3.etcdrpc",
         "assert etcd3.etcdrpc is wire.rpc, etcd3.etcdrpc",
         "assert 'etcd3.etcdrpc.rpc_pb2' not in sys.modules",
-        "assert etcd3.etcdrpc.AlarmType.Name(1) == 'NOSPACE'",
         "print(etcd3.__version__)",
     )
     assert version == "0.12.0"

@@ -147,7 +147,7 @@ def hang(handler: Handler) -> None:
 
 
 def get(api: ApiConnection, path: str = "/api/v1/services", timeout: float = 5, **params: str) -> bytes:
-    return api.get(path, params, timeout=timeout)
+    return api.request("GET", path, params, timeout=timeout)
 
 
 def lines(api: ApiConnection, read_timeout: float = 5) -> list[bytes]:

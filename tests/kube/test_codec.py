@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kube2etcd.errors import ApiError, ApiForbidden, ApiGone, ApiTooMany, ApiTruncated, ApiUnavailable
+from kube2etcd.errors import ApiError, ApiForbidden, ApiGone, ApiTooMany, ApiUnavailable
 from kube2etcd.kube.codec import CHANGES, DEEPEST, decode_event, decode_list, shallow
 from kube2etcd.kube.objects import KINDS, Event, Kind, Metadata, Rejected, Service
 from tests.kube.bodies import META, SERVICES, body
@@ -80,10 +80,10 @@ def test_pages() -> None:
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (b"", ApiTruncated),
-        (body([{"metadata": META}])[:-3], ApiTruncated),
-        (b"<html>", ApiTruncated),
-        (b"\xff", ApiTruncated),
+        (b"", ApiUnavailable),
+        (body([{"metadata": META}])[:-3], ApiUnavailable),
+        (b"<html>", ApiUnavailable),
+        (b"\xff", ApiUnavailable),
         (b"[]", ApiUnavailable),
         (b"{}", ApiUnavailable),
         (b"null", ApiUnavailable),
@@ -95,8 +95,8 @@ def test_pages() -> None:
         (b'{"kind":"ServiceList","metadata":{"resourceVersion":"1"},"items":{}}', ApiUnavailable),
         (b'{"kind":["ServiceList"],"metadata":{"resourceVersion":"1"},"items":[]}', ApiUnavailable),
         (body([{}], kind="Pod"), ApiUnavailable),
-        (body([{}, {"metadata": META}])[:-9], ApiTruncated),
-        (body([{"spec": "odd"}, {"metadata": META}])[:-9], ApiTruncated),
+        (body([{}, {"metadata": META}])[:-9], ApiUnavailable),
+        (body([{"spec": "odd"}, {"metadata": META}])[:-9], ApiUnavailable),
     ],
 )
 def test_invalid_lists_raise(answer: bytes, error: type[Exception]) -> None:
@@ -203,7 +203,7 @@ def test_error_event(status: dict[str, Any], error: type[ApiError], message: str
     ],
 )
 def test_invalid_events_raise(text: bytes) -> None:
-    with pytest.raises(ApiTruncated, match="services"):
+    with pytest.raises(ApiUnavailable, match="services"):
         decode_event(SERVICES, text)
 
 
@@ -252,7 +252,7 @@ def test_an_event_of_such_an_object() -> None:
 
 @pytest.mark.parametrize("cut", [10, 4_000, -10])
 def test_a_part_of_it_is_truncated(cut: int) -> None:
-    with pytest.raises(ApiTruncated):
+    with pytest.raises(ApiUnavailable):
         decode_list(KIND, listing(machine(nested(5_000)))[:cut])
 
 

@@ -101,7 +101,7 @@ def test_messages_name_verb_and_resource(
 ) -> None:
     server.answers = [status(403)]
     with pytest.raises(ApiForbidden) as caught:
-        api.get(path, params, timeout=5)
+        api.request("GET", path, params, timeout=5)
     assert words in str(caught.value)
 
 
@@ -144,7 +144,7 @@ def test_a_server_that_cannot_be_reached(server: Scripted, opened: Opened, url: 
 
 def test_a_connection_that_takes_too_long() -> None:
     error = ConnectTimeoutError(None, "timed out")
-    assert "no connection within 10 s" in str(explain_failure("https://api", error, 10.0, whole=True))
+    assert "no connection within 10 s" in str(explain_failure("https://api", error, 10.0))
 
 
 def test_user_and_password_of_a_url_are_not_shown(opened: Opened) -> None:

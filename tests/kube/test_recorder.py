@@ -25,18 +25,20 @@ class Api:
         self.posted: list[tuple[str, dict[str, object]]] = []
         self.more = threading.Condition()
 
-    def get(self, path: str, params: object, *, timeout: float) -> bytes:
-        if path.endswith("/gone"):
-            raise ApiNotFound("no such object")
-        return json.dumps({"metadata": {"uid": f"uid of {path}"}}).encode()
-
-    def request(self, method: str, path: str, params: object, *, timeout: float, body: bytes) -> bytes:
+    def request(self, method: str, path: str, params: object, *, timeout: float, body: bytes = b"") -> bytes:
+        if method == "GET":
+            return self.read(path)
         with self.more:
             self.posted.append((f"{method} {path}", json.loads(body)))
             self.more.notify()
         if self.failures:
             raise self.failures.pop(0)
         return b"{}"
+
+    def read(self, path: str) -> bytes:
+        if path.endswith("/gone"):
+            raise ApiNotFound("no such object")
+        return json.dumps({"metadata": {"uid": f"uid of {path}"}}).encode()
 
     def wait(self, count: int) -> None:
         with self.more:
@@ -100,7 +102,7 @@ def test_an_unreadable_answer_loses_only_its_own_event(
     api: Api, running: EventRecorder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     bodies = [b"{}", b"<html>", json.dumps({"metadata": {"uid": "u"}}).encode()]
-    monkeypatch.setattr(api, "get", lambda *_, **__: bodies.pop(0))
+    monkeypatch.setattr(api, "read", lambda _: bodies.pop(0))
     running.record([(WEB, reason) for reason in "abc"])
     api.wait(1)
     assert [event["note"] for _, event in api.posted] == ["c"]

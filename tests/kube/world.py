@@ -108,15 +108,10 @@ class World(ApiConnection):
             case Healthy():
                 self.events.append("healthy")
 
-    def get(
-        self,
-        path: str,
-        params: Mapping[str, str],
-        *,
-        timeout: float,
-        abort: Abort | None = None,
-        max_bytes: int | None = None,
+    def request(
+        self, method: str, path: str, params: Mapping[str, str], *, abort: Abort | None = None, **_: Any
     ) -> bytes:
+        assert method == "GET"
         assert abort is not None
         assert not abort.triggered
         assert "resourceVersion" not in params, "the list could come from a stale cache"
