@@ -263,7 +263,7 @@ class Claims(Entries):
     def reading(self) -> Reading:
         """Start comparing with everything that etcd holds."""
         self._readings += 1
-        return Reading(self.within, self._grouping, self._blocks, self._readings)
+        return Reading(self.within, self._grouping.runs, self._blocks, self._readings)
 
     def _replace(self, unit: Unit, group: bytes, entries: dict[bytes, bytes], changed: FormerGroups) -> None:
         block = self._blocks.get(group)
@@ -351,31 +351,26 @@ def _several(groups: bytes | tuple[bytes, ...]) -> tuple[bytes, ...]:
     return (groups,) if isinstance(groups, bytes) else groups
 
 
-class Reading:
+class Reading(Struct):
     """One comparison of the claims with all keys of etcd, page by page; claims must not change meanwhile."""
 
-    def __init__(
-        self,
-        within: Callable[[bytes], Mapping[bytes, bytes]],
-        groups: Groups,
-        blocks: Mapping[bytes, _Sole | _Shared],
-        number: int,
-    ) -> None:
-        self._within, self._groups, self._blocks, self._number = within, groups, blocks, number
-        self._left: dict[bytes, set[bytes]] = {}
+    _within: Callable[[bytes], Mapping[bytes, bytes]]
+    _runs: Callable[[Iterable[bytes]], Iterator[tuple[bytes, list[bytes]]]]
+    _blocks: Mapping[bytes, _Sole | _Shared]
+    _number: int
+    _left: dict[bytes, set[bytes]] = field(default_factory=dict)
 
     def unlike(self, found: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
         """The entries of a page whose value is not the desired one."""
         unlike: dict[bytes, bytes] = {}
-        for group, keys in self._groups.runs(found):
+        for group, keys in self._runs(found):
             wanted = self._within(group)
             for key in keys:
                 if wanted.get(key) != found[key]:
                     unlike[key] = found[key]
             if not wanted:
                 continue
-            left = self._left.pop(group, None)
-            left = set(wanted) if left is None else left
+            left = self._left.pop(group, None) or set(wanted)
             left.difference_update(keys)
             if left:
                 self._left[group] = left

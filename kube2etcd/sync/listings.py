@@ -88,7 +88,7 @@ class Listings:
         """The units to publish again."""
         self.touched: set[Unit] = set()
         """The units of the last `refresh`."""
-        self._empty: set[str] = set()
+        self._empty = False
         self._absent: dict[str, float] = {}
 
     def apply(self, event: ClusterEvent) -> None:
@@ -143,7 +143,12 @@ class Listings:
             try:
                 yield publisher.refresh(some)
             except Exception:
-                yield from map(self._refresh_one, sorted(some))
+                for unit in sorted(some):
+                    try:
+                        yield publisher.refresh([unit])
+                    except Exception:
+                        self._drop(str(unit))
+                yield publisher.refresh(())  # what had changed before the last error
         for unit in self.logged.keys() & self.touched:
             if not publisher.exists(unit):
                 del self.logged[unit]  # a later object of that name starts afresh
@@ -155,15 +160,8 @@ class Listings:
 
     def came_empty(self) -> bool:
         """Whether a kind that had objects, or was never listed, was listed empty since the last call."""
-        empty, self._empty = bool(self._empty), set()
+        empty, self._empty = self._empty, False
         return empty
-
-    def _refresh_one(self, unit: Unit) -> FormerGroups:
-        try:
-            return self._publisher.refresh([unit])
-        except Exception:
-            self._drop(str(unit))
-            return self._publisher.take_changed()
 
     def _drop(self, what: str) -> None:
         log.exception("%s: unforeseen error; it is left as it was", what)
@@ -172,7 +170,7 @@ class Listings:
     def _listed(self, event: Listed) -> None:
         kind, store = event.kind, self._publisher.store
         if not (event.objects or event.rejected) and (store.count(kind) or kind in self.waiting):
-            self._empty.add(kind)
+            self._empty = True
         units = store.replace(kind, event.objects, event.rejected)
         self.units |= self._publisher.with_followers(units) if kind == "namespaces" else units
         self.waiting.discard(kind)

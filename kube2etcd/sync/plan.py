@@ -62,9 +62,9 @@ class Plan(msgspec.Struct, frozen=True):
     """Keys that we want but another writer keeps, since its owner id sorts first."""
 
     @property
-    def deletes(self) -> tuple[Delete, ...]:
-        """The deletions."""
-        return tuple(change for change in self.changes if isinstance(change, Delete))
+    def deletes(self) -> frozenset[bytes]:
+        """The keys to delete."""
+        return frozenset(change.key for change in self.changes if isinstance(change, Delete))
 
     def without(self, keys: Collection[bytes]) -> Plan:
         """The plan without the changes of ``keys``."""
@@ -186,7 +186,7 @@ def to_hold(plan: Plan, existing: Mapping[bytes, bytes], owner_mark: bytes) -> f
     Counts names, not keys: an endpoint is one name however many records it has.  Only keys with
     ``owner_mark`` count as ours.
     """
-    gone = {change.key for change in plan.changes if isinstance(change, Delete)}
+    gone = plan.deletes
     if len(gone) < HELD_FROM:
         return frozenset()
     going = set(map(_name_key, gone))
@@ -195,7 +195,7 @@ def to_hold(plan: Plan, existing: Mapping[bytes, bytes], owner_mark: bytes) -> f
     entries = iter(existing.items())
     while len(going) >= HELD_FROM and len(going) > HELD_SHARE * (len(going) + len(staying)):
         if (entry := next(entries, None)) is None:
-            return frozenset(gone)
+            return gone
         if entry[0] not in gone and owner_mark in entry[1]:
             staying.add(_name_key(entry[0]))
             going.discard(_name_key(entry[0]))

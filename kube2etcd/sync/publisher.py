@@ -87,8 +87,8 @@ class Publisher:
     def refresh(self, units: Iterable[Unit]) -> FormerGroups:
         """Derive these units again; returns the keys whose desired value changed, with the former one.
 
-        If a Namespace is among them, so must be its followers (`with_followers`).  If a unit raises an
-        error, `take_changed` returns what had changed before.
+        If a Namespace is among them, so must be its followers (`with_followers`).  After a unit raised an
+        error, the next call also returns what had changed before.
         """
         exclusive, changed = self._exclusive, self._changed
         for unit in units:
@@ -107,11 +107,7 @@ class Publisher:
         for unit in sorted(exclusive.changed):
             exclusive.changed.discard(unit)
             self.desired.put(unit, self._claim(unit, self.by_zone(unit)), changed)
-        return self.take_changed()
-
-    def take_changed(self) -> FormerGroups:
-        """The keys whose desired value changed since the last call, with the former one."""
-        changed, self._changed = self._changed, {}
+        self._changed = {}
         return changed
 
     def published(self, unit: Unit) -> Published:
@@ -239,10 +235,6 @@ class Publisher:
         """Age, namespace, name: the order in which units are given exclusive names."""
         return (self.store.age(unit), unit.namespace, unit.name)
 
-    def _is_pointer(self, key: bytes) -> bool:
-        """Whether ``key`` is a PTR record's, which any unit may claim."""
-        return key.startswith(self._reverse)
-
     def _claim(self, unit: Unit, found: _Found) -> Mapping[bytes, bytes]:
         """The keys and values of a unit; counts and records what is left out."""
         claims: dict[bytes, bytes] = {}
@@ -284,7 +276,7 @@ class Publisher:
             # The zone's own apex comes before non-terminals of units in it.
             return (_NON_TERMINAL, unit not in self._zone_units, "", "", "")
         worth = length = 0
-        if self._is_pointer(key):
+        if key.startswith(self._reverse):
             worth = _CLAIM_TO_ADDRESSES.get(unit.kind, 1)
             target = decode(value).host.split(".")
             name = self.layout.name(key)

@@ -129,7 +129,9 @@ class Reconciler:
             plan = diff(target.mirror, self.publisher.desired, self.publisher.layout.owner, keys)
             target.note_foreign(plan, looked_at)
             plan = self.held.hold(plan, target.mirror, self.listings.counts, empty, now)
-            plan = self.disputes.withhold(target.stand_by(plan, now), target.damaged, now)
+            if target.other_leader:
+                plan = target.stand_by(plan, now)
+            plan = self.disputes.withhold(plan, target.damaged, now)
             if plan.changes or created:
                 repairs = target.repairs(plan, known, full)
                 if full and not target.equal:

@@ -62,7 +62,7 @@ class HeldDeletes:
         objects, or was never listed, was listed empty.  An API server that has not loaded its data yet
         answers so; in a small cluster that removes few names, so then every deletion is held.
         """
-        deletes = frozenset(change.key for change in plan.deletes)
+        deletes = plan.deletes
         rest, waiting = plan, self.keys & deletes
         if self._asked and all(listings[kind] > count for kind, count in self._since.items()):
             # Only what was held when the listing was requested: deletions that first appear with the

@@ -172,9 +172,7 @@ class Target:
             known |= found
 
     def stand_by(self, plan: Plan, now: float) -> Plan:
-        """``plan`` if we lead, else an empty plan, since the leader writes."""
-        if not self.other_leader:
-            return plan
+        """Record what ``plan`` would change; returns an empty one, since the leader writes."""
         self.lacking = {change.key: self.lacking.get(change.key, now) for change in plan.changes}
         return Plan()
 

@@ -23,7 +23,7 @@ from skydns_compat.names import (
     reverse_name,
     version,
 )
-from skydns_compat.records import Exists, Host, Pointer, Record
+from skydns_compat.records import Data, Exists, Host, Pointer, Record
 
 Network = IPv4Network | IPv6Network
 
@@ -52,48 +52,35 @@ class VmZone(Zone):
     depth = 2
 
     def own(self) -> Published:
-        """The apex and the name server."""
-        return machine_zone_records(self)
+        """The apex, without data, and the name server.
+
+        ``ns.<zone>`` is the name to which parent zones delegate; CoreDNS looks for the NS record at
+        ``ns.dns.<zone>``.
+        """
+        server, reader = self.name_server, self.name.child("ns", "dns")
+        servers: dict[Name, Data] = {reader: Exists(guarded=True)}
+        if server is not None:
+            servers = dict.fromkeys((reader, self.name.child("ns")), Host(server))
+        return Published(
+            [Record(name, data, self.ttl) for name, data in {self.name: Exists(), **servers}.items()]
+        )
 
     def publish(self, unit: Unit, store: Store) -> Published:
         """The records of a machine or a Namespace."""
         match store.get(unit):
             case VirtualMachineInstance() as machine:
                 return machine_records(machine, self)
-            case Namespace() as namespace:
-                return machine_namespace_records(namespace, self)
+            # The label "ns" is taken by the name server.
+            case Namespace() if unit.name != "ns" or self.name_server is None:
+                try:
+                    return Published([Record(self.name.child(unit.name), Exists(), self.ttl)])
+                except InvalidName as error:
+                    return Published(left_out=[f"the namespace has no name in DNS: {error}"])
         return Published()
 
     def can_follow(self, name: Name) -> bool:
         """Machines and their interfaces; nothing above them."""
         return len(name.relative(self.name)) >= self.depth
-
-
-def machine_zone_records(zone: VmZone) -> Published:
-    """An apex without data, and the name server if one is given.
-
-    ``ns.<zone>`` is the name to which parent zones delegate; CoreDNS looks for the NS record at
-    ``ns.dns.<zone>``.
-    """
-    records = [Record(zone.name, Exists(), zone.ttl)]
-    reader = zone.name.child("ns", "dns")
-    if zone.name_server is None:
-        records.append(Record(reader, Exists(guarded=True), zone.ttl))
-    else:
-        records += [
-            Record(name, Host(zone.name_server), zone.ttl) for name in (reader, zone.name.child("ns"))
-        ]
-    return Published(records)
-
-
-def machine_namespace_records(namespace: Namespace, zone: VmZone) -> Published:
-    """A namespace exists, without data; the label ``ns`` is taken by the name server."""
-    if namespace.metadata.name == "ns" and zone.name_server is not None:
-        return Published()
-    try:
-        return Published([Record(zone.name.child(namespace.metadata.name), Exists(), zone.ttl)])
-    except InvalidName as error:
-        return Published(left_out=[f"the namespace has no name in DNS: {error}"])
 
 
 def machine_records(machine: VirtualMachineInstance, zone: VmZone) -> Published:
