@@ -178,18 +178,25 @@ def _computed_address(name: Name, zone: Name) -> Address | None:
 
 
 def add_external_name(service: Service, name: Name, zone: Zone, published: Published) -> None:
-    """CNAME to the externalName; an address, or a name of ``zone`` that cannot be served, is left out."""
-    text = service.external_name
+    """CNAME to the externalName."""
+    add_alias(name, service.external_name, "externalName", zone, published)
+
+
+def add_alias(name: Name, text: str, noun: str, zone: Zone, published: Published) -> None:
+    """CNAME to ``text``, called ``noun`` in reasons.
+
+    An address, or a name of ``zone`` that cannot be served, is left out.
+    """
     with suppress(InvalidAddress):
         parse_address(text.removesuffix("."))
-        published.left_out.append(f"externalName {text} is an address, which a CNAME cannot hold")
+        published.left_out.append(f"{noun} {text} is an address, which a CNAME cannot hold")
         return
     try:
         target = Name.parse(text)
         if target.below(zone.name):
             servable(target)
     except InvalidName as error:
-        published.left_out.append(f"externalName left out: {error}")
+        published.left_out.append(f"{noun} left out: {error}")
     else:
         published.records.append(Record(name, Alias(target), zone.ttl))
 

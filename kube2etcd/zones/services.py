@@ -15,6 +15,7 @@ from kube2etcd.kube.store import Store, Unit
 from kube2etcd.settings import EVERYTHING, Selector
 from kube2etcd.zones.base import Expected, Published, Zone, longest
 from kube2etcd.zones.cluster import (
+    add_alias,
     add_cluster_ips,
     add_endpoints,
     add_external_name,
@@ -157,11 +158,9 @@ class ServicesZone(Zone):
     def _balancer_name(self, service: Service, name: Name, published: Published) -> None:
         """An alias to the first valid name of the load balancer."""
         for one in service.load_balancer:
-            try:
-                published.records.append(Record(name, Alias(Name.parse(one.hostname)), self.ttl))
+            add_alias(name, one.hostname, "load balancer's name", self, published)
+            if published.records:
                 return
-            except InvalidName as error:
-                published.left_out.append(f"load balancer's name left out: {error}")
 
     def _refuse_detours(self, published: Published) -> None:
         """Leave out an alias into another zone of ours: two that lead to each other would never end."""

@@ -1,5 +1,6 @@
 """API objects as plain JSON, as clients write them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,14 +61,15 @@ def service(
     status: Sequence[str] = (),
     **spec: Any,
 ) -> Object:
-    """A Service, with the port http by default; ``status``: a load balancer's addresses."""
+    """A Service, with the port http by default; ``status``: a load balancer's addresses or names."""
     spec = {"ports": [HTTP], **spec}
     if not spec["ports"]:
         del spec["ports"]
     marks = {"labels": dict(labels or {}), "annotations": dict(annotations or {})}
     one = an_object("v1", "Service", name, namespace, **marks, spec=spec)
     if status:
-        one["status"] = {"loadBalancer": {"ingress": [{"ip": address} for address in status]}}
+        ingress = [{"hostname" if re.search("[g-z]", part) else "ip": part} for part in status]
+        one["status"] = {"loadBalancer": {"ingress": ingress}}
     return one
 
 

@@ -189,7 +189,10 @@ def test_aliases_hide_what_is_below(start: Start, apiserver: ApiServer) -> None:
         [
             namespace("shop"),
             namespace("bank"),
-            service("vault", "bank", clusterIP="10.0.2.1"),
+            service("vault", "bank", clusterIP="10.0.2.1", externalIPs=["192.0.2.1"]),
+            service(
+                "balanced", "shop", type="LoadBalancer", status=["any.bank.outer.example", "lb.example.com"]
+            ),
             external("to-service", "vault.bank.svc.cluster.local", "shop"),
             external("to-namespace", "bank.svc.cluster.local", "shop"),
             external("to-all", "svc.cluster.local", "shop"),
@@ -213,8 +216,16 @@ def test_aliases_hide_what_is_below(start: Start, apiserver: ApiServer) -> None:
         "--domains",
         "ext.cluster.local",
         "--dns-endpoints",
-        config={"zones": [{"zone": "shop.cluster.local"}, {"zone": "team.example"}]},
+        config={
+            "zones": [
+                {"zone": "shop.cluster.local", "addresses": ["internal"]},
+                {"zone": "team.example", "addresses": ["internal"]},
+                {"zone": "outer.example", "addresses": ["external"]},
+            ]
+        },
     )
+    # a wildcard would show the addresses of others
+    zoned.expect("balanced.shop.outer.example", "A", "lb.example.com.")
     zoned.expect("to-service.shop.svc.cluster.local", "A", "vault.bank.svc.cluster.local.", "10.0.2.1")
     zoned.expect("to-selected.shop.svc.cluster.local", "A", "vault.bank.shop.cluster.local.", "10.0.2.1")
     zoned.expect("www.ext.cluster.local", "A", "app.ext.cluster.local.", "10.0.3.1")

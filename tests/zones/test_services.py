@@ -106,6 +106,17 @@ def alias(target: str) -> Service:
             "load balancer's name left out: '-' cannot be a DNS label",
         ),
         (
+            balanced("any.shop.example", "any.example"),
+            "web CNAME any.example.",
+            "load balancer's name left out: "
+            "the label 'any' is a wildcard to the DNS server and cannot be served",
+        ),
+        (
+            balanced("192.0.2.1"),
+            "",
+            "load balancer's name 192.0.2.1 is an address, which a CNAME cannot hold",
+        ),
+        (
             service(external_ips=("web", "192.0.2.1")),
             "web A 192.0.2.1",
             "external address left out: 'web' is not an IP address",
