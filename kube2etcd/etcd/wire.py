@@ -36,7 +36,7 @@ KeyValue: key=1:bytes create_revision=2:int64 mod_revision=3:int64 version=4:int
 Event: type=1:Event.EventType kv=2:KeyValue prev_kv=3:KeyValue
 ResponseHeader: cluster_id=1:uint64 member_id=2:uint64 revision=3:int64 raft_term=4:uint64
 RangeRequest: key=1:bytes range_end=2:bytes limit=3:int64 revision=4:int64 serializable=7:bool
- keys_only=8:bool count_only=9:bool
+ keys_only=8:bool count_only=9:bool min_mod_revision=10:int64
 RangeResponse: header=1:ResponseHeader kvs=2:*KeyValue more=3:bool count=4:int64
 PutRequest: key=1:bytes value=2:bytes lease=3:int64 prev_kv=4:bool ignore_value=5:bool ignore_lease=6:bool
 PutResponse: header=1:ResponseHeader prev_kv=2:KeyValue
