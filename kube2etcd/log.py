@@ -64,9 +64,8 @@ class Formatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line."""
-        moment = (
-            time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
-        )
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        moment = f"{seconds}.{int(record.msecs):03d}Z"
         message = self._message(record)
         if not self._as_json:
             name = record.name.removeprefix(_ROOT + ".")

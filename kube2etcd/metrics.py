@@ -12,7 +12,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeAlias
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -24,6 +25,8 @@ from prometheus_client.registry import Collector
 from kube2etcd import __version__
 
 log = logging.getLogger(__name__)
+
+_M = TypeVar("_M", Gauge, Counter, Histogram)
 
 #: Seconds; the target is one second from change to key, so most buckets are below that.
 LATENCY_STEPS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
@@ -67,18 +70,12 @@ class Metrics:
         self.catalog: list[tuple[str, str, tuple[str, ...], str]] = []
         """Name as scraped, type, labels and help of each of our metrics."""
 
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            self.catalog.append((f"kube2etcd_{name}", "gauge", labels, text))
-            return Gauge(f"kube2etcd_{name}", text, labels, registry=registry)
+        def made(kind: type[_M], name: str, text: str, *labels: str, **more: Any) -> _M:
+            suffix = "_total" if kind is Counter else ""
+            self.catalog.append((f"kube2etcd_{name}{suffix}", kind.__name__.lower(), labels, text))
+            return kind(f"kube2etcd_{name}", text, labels, registry=registry, **more)
 
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            self.catalog.append((f"kube2etcd_{name}_total", "counter", labels, text))
-            return Counter(f"kube2etcd_{name}", text, labels, registry=registry)
-
-        def histogram(name: str, text: str, steps: tuple[float, ...], *labels: str) -> Histogram:
-            self.catalog.append((f"kube2etcd_{name}", "histogram", labels, text))
-            return Histogram(f"kube2etcd_{name}", text, labels, registry=registry, buckets=steps)
-
+        gauge, counter, histogram = partial(made, Gauge), partial(made, Counter), partial(made, Histogram)
         gauge("build_info", "Always 1; the label says which version runs.", "version").labels(
             __version__
         ).set(1)
@@ -139,17 +136,17 @@ class Metrics:
             "etcd_watch_failures",
             "Watches on etcd that ended or could not be opened; each costs a full read.",
         )
-        self._resync = histogram("resync_duration_seconds", "Time of a full resync.", RESYNC_STEPS)
+        self._resync = histogram("resync_duration_seconds", "Time of a full resync.", buckets=RESYNC_STEPS)
         self.latency = histogram(
             "change_to_write_seconds",
             "Time from the loop receiving a change to its keys in etcd.",
-            LATENCY_STEPS,
+            buckets=LATENCY_STEPS,
         )
         self._programming = histogram(
             "programming_duration_seconds",
             "Time from an object's event to its keys in etcd, by kind of the object.",
-            LATENCY_STEPS,
             "kind",
+            buckets=LATENCY_STEPS,
         )
         self.queue = gauge("queue_length", "Events waiting for the loop.")
         self.delays: deque[tuple[float, float, str]] = deque(maxlen=DELAYS)

@@ -6,7 +6,8 @@ import logging
 import os
 import re
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -110,22 +111,16 @@ def resync(
 
     settings = loaded.settings
     with Progress() as progress:
-        if dry_run:
-            outcome, publisher = once.dry_run(
-                settings,
-                lambda: publisher_of(settings, objects, progress),
-                force=force,
-                prune_foreign=prune_foreign,
-                progress=progress,
-            )
-        else:
-            try:
-                outcome, publisher = once.resync(
-                    settings, force=force, prune_foreign=prune_foreign, checksum=checksum, progress=progress
-                )
-            except PlanChanged as error:
-                click.echo(f"Error: {error}", err=True)
-                ctx.exit(CHANGED)
+        how: Any = {"force": force, "prune_foreign": prune_foreign, "progress": progress}
+        try:
+            if dry_run:
+                wanted = partial(publisher_of, settings, objects, progress)
+                outcome, publisher = once.dry_run(settings, wanted, **how)
+            else:
+                outcome, publisher = once.resync(settings, checksum=checksum, **how)
+        except PlanChanged as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(CHANGED)
         shown = _shown(settings, outcome, publisher, dry_run, keys, output, progress)
     click.echo(shown)
     if outcome.refused:

@@ -208,12 +208,8 @@ def _application(status: Status, metrics: Metrics, title: str) -> Callable[..., 
     pages = {"/": page, "/livez": live, "/healthz": live, "/readyz": ready, "/readiness": ready}
 
     def answer(environ: dict[str, Any], start: Callable[..., object]) -> Iterable[bytes]:
-        path, method, kind = (
-            environ.get("PATH_INFO", "/"),
-            environ["REQUEST_METHOD"],
-            "text/plain; charset=utf-8",
-        )
-        more = []
+        path, method = environ.get("PATH_INFO", "/"), environ["REQUEST_METHOD"]
+        kind, more = "text/plain; charset=utf-8", []
         if method not in ("GET", "HEAD"):
             code, body, more = 405, b"only GET and HEAD\n", [("Allow", "GET, HEAD")]
         elif path == "/metrics":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, Final, NamedTuple
@@ -127,11 +127,10 @@ FORMATS: Final[Mapping[str, Callable[[ClientDns], str]]] = {
 
 
 class _Member(NamedTuple):
-    """A member of the outermost object, and its position in the text."""
+    """A member of the outermost object, and the position of its value in the text."""
 
     key: str
     value: Any
-    key_start: int
     start: int
     end: int
 
@@ -188,23 +187,19 @@ def _members(text: str) -> list[_Member]:
         raise DaemonJsonError("cannot be used: it is nested too deeply") from None
     if not isinstance(whole, dict):
         raise DaemonJsonError("is not a JSON object, in braces")
-    return list(_walk(decoder, text))
-
-
-def _walk(decoder: json.JSONDecoder, text: str) -> Iterator[_Member]:
-    """The members of the object in ``text``, which is valid JSON."""
-    at = _after_blank(text, _after_blank(text, 0) + 1)
+    members, at = [], _after_blank(text, _after_blank(text, 0) + 1)
     while text[at] != "}":
         key, colon = decoder.raw_decode(text, at)
         start = _after_blank(text, _after_blank(text, colon) + 1)
         value, end = decoder.raw_decode(text, start)
-        yield _Member(key, value, at, start, end)
+        members.append(_Member(key, value, start, end))
         at = _after_blank(text, end)
         at = _after_blank(text, at + (text[at] == ","))
+    return members
 
 
 def _replaced(text: str, members: list[_Member], wanted: Mapping[str, list[str]]) -> str:
-    present = {member.key: member for member in members}
+    present = [member.key for member in members]
     edits = [
         (member.start, member.end, json.dumps(wanted[member.key]))
         for member in members
@@ -212,12 +207,13 @@ def _replaced(text: str, members: list[_Member], wanted: Mapping[str, list[str]]
     ]
     new = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in wanted.items() if key not in present]
     opened = _after_blank(text, 0) + 1
+    first = _after_blank(text, opened)
     if members:
         # New keys get the line break and indentation of the first one.
-        lead, last = text[opened : members[0].key_start] or " ", members[-1].end
+        lead, last = text[opened:first] or " ", members[-1].end
         edits.append((last, last, "".join(f",{lead}{member}" for member in new)))
     else:
-        edits.append((opened, _after_blank(text, opened), ",".join(f"\n  {member}" for member in new) + "\n"))
+        edits.append((opened, first, ",".join(f"\n  {member}" for member in new) + "\n"))
     # Backwards, so that earlier positions stay valid.
     for start, end, replacement in reversed(edits):
         text = text[:start] + replacement + text[end:]
