@@ -34,16 +34,16 @@ _SAID = {"domains": "POST /domains"}
 
 def kinds(settings: Settings) -> tuple[Kind, ...]:
     """Kinds of objects to list and watch."""
-    names = ["services", "endpointslices"] if settings.cluster_zone or settings.zones else []
-    if names or settings.vm.domain is not None:
-        names.append("namespaces")
-    if settings.cluster_zone and settings.pods == "verified":
-        names.append("pods")
-    if settings.vm.domain is not None:
-        names.append("virtualmachineinstances")
-    if settings.dns_endpoints:
-        names.append("dnsendpoints")
-    return tuple(KINDS[name] for name in names)
+    machines, services = settings.vm.domain is not None, bool(settings.cluster_zone or settings.zones)
+    needed = {
+        "services": services,
+        "endpointslices": services,
+        "namespaces": services or machines,
+        "pods": settings.cluster_zone and settings.pods == "verified",
+        "virtualmachineinstances": machines,
+        "dnsendpoints": settings.dns_endpoints,
+    }
+    return tuple(KINDS[name] for name, yes in needed.items() if yes)
 
 
 def publisher(settings: Settings, store: Store) -> Publisher:

@@ -93,9 +93,7 @@ def records(
         raise click.UsageError("--watch excludes --objects and --output zone")
     settings = loaded.settings
 
-    def chosen(rows: Iterable[listing.Row]) -> list[listing.Row]:
-        return listing.chosen(rows, zone, rtype, made_by)
-
+    chosen = partial(listing.chosen, zone=zone, rtype=rtype, unit=made_by)
     if watch:
         _watch(settings, output, chosen)
         return

@@ -108,12 +108,12 @@ def _kind(api: ApiConnection, kind: Kind) -> _Result:
         return "fault", f"{trouble}: {error}"
 
 
-def _checked(what: str, check: Callable[[], _Result], fault: str = "") -> Finding:
+def _checked(what: str, check: Callable[[], _Result]) -> Finding:
     """The result of a check as a finding; an error is a fault."""
     try:
         return Finding(what, *check())
     except (ApiError, EtcdError, SettingsError, ValueError, AttributeError) as error:
-        return Finding(what, "fault", f"{fault}: {error}" if fault else str(error))
+        return Finding(what, "fault", str(error))
 
 
 def _state_objects(api: ApiConnection, namespace: str) -> _Result:
@@ -183,14 +183,6 @@ def etcd(
         return  # every other check would report the same
     prefix = f"{layout.prefix}/"
     connection, keys = open_store(settings)
-
-    def writable(what: str, key: str, text: str, fault: str) -> Finding:
-        def check() -> _Result:
-            keys.may_write(key.encode())
-            return "ok", text
-
-        return _checked(what, check, fault)
-
     with connection:
         try:
             entries = keys.snapshot().entries
@@ -198,14 +190,20 @@ def etcd(
             yield Finding("etcd keys", "fault", str(error))
             return
         yield Finding("etcd keys", "ok", f"{len(entries)} under {prefix} can be read")
-        text = f"keys under {prefix} can be written and deleted"
-        yield writable("etcd rights", f"{prefix}kube2etcd-check", text, "keys cannot be written")
-        if not isinstance(connection, V2Connection):
-            if state is not None:
-                what = f"state under {state}"
-                yield writable(what, f"{state}/manifest", "it can be stored", "it cannot be stored")
-            if election_key is not None:
-                yield _checked("election", partial(_election, connection, keys, election_key))
+        able = f"keys under {prefix} can be written and deleted"
+        rights = [("etcd rights", f"{prefix}kube2etcd-check", able, "keys cannot be written")]
+        if state is not None and not isinstance(connection, V2Connection):
+            rights.append(
+                (f"state under {state}", f"{state}/manifest", "it can be stored", "it cannot be stored")
+            )
+        for what, key, able, fault in rights:
+            try:
+                keys.may_write(key.encode())
+                yield Finding(what, "ok", able)
+            except (EtcdError, ValueError) as error:
+                yield Finding(what, "fault", f"{fault}: {error}")
+        if election_key is not None and not isinstance(connection, V2Connection):
+            yield _checked("election", partial(_election, connection, keys, election_key))
     yield from _others(layout, zones, entries)
 
 

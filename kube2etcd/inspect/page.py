@@ -13,8 +13,8 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
@@ -120,29 +120,24 @@ class _Latest:
             return self._view
 
 
-@dataclass(frozen=True)
-class _Question:
-    """The query parameters of a request; invalid ones are ignored."""
+def _asked(given: MultiDict[str, str]) -> dict[str, Any]:
+    """The query parameters; those that are missing or invalid have their defaults."""
+    texts = {key: given.get(key, "")[:LONGEST_QUERY] for key in ("q", "zone", "type")}
+    pages = {key: max(1, given.get(key, 1, type=int)) for key in ("page", "problems")}
+    return {**texts, "type": texts["type"].upper(), **pages}
 
-    text: str
-    zone: str
-    type: str
-    page: int
-    problems: int
-    """The page of the problems."""
 
-    @classmethod
-    def parse(cls, given: MultiDict[str, str]) -> _Question:
-        text, zone, rtype = (given.get(key, "")[:LONGEST_QUERY] for key in ("q", "zone", "type"))
-        page, problems = (max(1, given.get(key, 1, type=int)) for key in ("page", "problems"))
-        return cls(text, zone, rtype.upper(), page, problems)
+def _link(asked: Mapping[str, str | int], **other: int) -> str:
+    """The query string for another page of the same records or problems."""
+    return "?" + urlencode({key: value for key, value in {**asked, **other}.items() if value not in ("", 1)})
 
-    def link(self, **other: int) -> str:
-        """The query string for another page of the same records or problems."""
-        asked = {"q": self.text, "zone": self.zone, "type": self.type}
-        pages = {"page": self.page, "problems": self.problems} | other
-        given = {key: text for key, text in asked.items() if text}
-        return "?" + urlencode(given | {key: page for key, page in pages.items() if page != 1})
+
+def _paged(rows: Sequence[Any], page: int) -> dict[str, Any]:
+    """A page of a list, or its last one."""
+    pages = max(1, -(-len(rows) // PAGE_SIZE))
+    page = min(page, pages)
+    shown = rows[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
+    return {"page": page, "pages": pages, "total": len(rows), "shown": shown}
 
 
 def application(
@@ -166,27 +161,35 @@ def application(
             return Response(f"no such path; there are {' '.join(_PATHS)}\n", 404)
         try:
             if request.path == "/api/explain":
-                asked = (request.args.get(key, "")[:LONGEST_QUERY] for key in ("name", "type"))
+                name, rtype = (request.args.get(key, "")[:LONGEST_QUERY] for key in ("name", "type"))
                 try:
                     with one_at_a_time:
-                        return _json(explain(*asked))
+                        return _json(explain(name, rtype))
                 except ValueError as error:
                     return Response(f"{error}\n", 400)
-            view, question = latest.view(), _Question.parse(request.args)
+            view, asked = latest.view(), _asked(request.args)
         except TimeoutError:
             return Response("the loop has not answered yet; try again\n", 503)
-        state = _state(view, question, status)
+        now, state = status.snapshot(), dict(vars(view))
+        del state["rows"], state["problems"]
+        state |= {"ready": now.ready, "reasons": now.reasons, "heartbeat_age": now.heartbeat_age}
+        state["version"] = __version__
+        lists = {
+            "records": _paged(view.found(asked["q"], asked["zone"], asked["type"]), asked["page"]),
+            "problems": _paged(view.problems, asked["problems"]),
+        }
         match request.path.removeprefix("/api/"):
             case "status":
-                return _json({key: value for key, value in state.items() if not isinstance(value, _Page)})
+                return _json(state)
             case ("records" | "problems") as what:
-                found: _Page = state[what]
-                shown = {"taken": view.taken, "page": found.number, "pages": found.pages, what: found.shown}
-                shown |= {"total": found.total} if what == "records" else {"counts": view.counts}
-                return _json(shown)
-        now = time.time()
-        state |= {"question": question, "types": TYPES, "nonce": nonce, "plot": plot(delays(), now)}
-        html = _TEMPLATE.render(state, age=max(0.0, now - view.taken))
+                found = lists[what]
+                shown = {"taken": view.taken, "page": found["page"], "pages": found["pages"]}
+                shown |= {"total": found["total"]} if what == "records" else {"counts": view.counts}
+                return _json({**shown, what: found["shown"]})
+        state |= {**lists, "asked": asked, "link": partial(_link, asked), "types": TYPES, "nonce": nonce}
+        html = _TEMPLATE.render(
+            state, age=max(0.0, time.time() - view.taken), plot=plot(delays(), time.time())
+        )
         return _response(html, "text/html; charset=utf-8")
 
     @Request.application
@@ -216,64 +219,29 @@ def _may_be_called(host: str, hosts: frozenset[str]) -> bool:
         return False
 
 
-@dataclass(frozen=True)
-class _Page:
-    """One page of a list."""
-
-    number: int
-    pages: int
-    total: int
-    shown: Sequence[Any]
-
-    @classmethod
-    def of(cls, rows: Sequence[Any], asked: int) -> _Page:
-        """The requested page, or the last one."""
-        pages = max(1, -(-len(rows) // PAGE_SIZE))
-        number = min(asked, pages)
-        return cls(number, pages, len(rows), rows[(number - 1) * PAGE_SIZE : number * PAGE_SIZE])
-
-
-def _state(view: View, question: _Question, status: Status) -> dict[str, Any]:
-    """What the page and the JSON show, by the names of the JSON, with the requested pages."""
-    now, state = status.snapshot(), dict(vars(view))
-    del state["rows"]
-    return state | {
-        "version": __version__,
-        "ready": now.ready,
-        "reasons": now.reasons,
-        "heartbeat_age": now.heartbeat_age,
-        "records": _Page.of(view.found(question.text, question.zone, question.type), question.page),
-        "problems": _Page.of(view.problems, question.problems),
-    }
-
-
 def _y(seconds: float) -> float:
     """The y coordinate of a latency, from 1 ms at the bottom to 10 s at the top."""
     share = (math.log10(min(max(seconds, 0.001), 10.0)) + 3) / 4
     return round(PLOT[1] - 10 - share * (PLOT[1] - 20), 1)
 
 
-@dataclass(frozen=True)
-class Plot:
-    """Programming latency over time, on a logarithmic scale, in coordinates of the drawing."""
+def plot(delays: Delays, now: float) -> dict[str, Any]:
+    """Programming latency of the changes within `PLOT_SPAN` seconds before ``now``, on a logarithmic scale.
 
-    dots: tuple[tuple[float, float, str], ...]
-    """x, y and the text of each change."""
-    median: float
-    p95: float
-    width, height = PLOT
-    lines = tuple(
-        (_y(10.0**power), label) for power, label in enumerate(("1 ms", "10 ms", "100 ms", "1 s", "10 s"), -3)
-    )
-    """y and label of each grid line."""
-
-
-def plot(delays: Delays, now: float) -> Plot:
-    """The plot of the changes within `PLOT_SPAN` seconds before ``now``."""
+    ``dots`` have x, y and a text, ``lines`` y and a label, in a drawing of ``width`` and ``height``; the
+    ``median`` and ``p95`` are seconds.
+    """
     recent = [one for one in delays if 0 <= now - one[0] <= PLOT_SPAN]
-    dots = (
-        (round(PLOT[0] * (1 - (now - moment) / PLOT_SPAN), 1), _y(took), f"{kind}: {took * 1000:.1f} ms")
-        for moment, took, kind in recent
-    )
     ordered = sorted(took for _, took, _ in recent) or [0.0]
-    return Plot(tuple(dots), ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.95)])
+    labels = enumerate(("1 ms", "10 ms", "100 ms", "1 s", "10 s"), -3)
+    return {
+        "dots": [
+            (round(PLOT[0] * (1 - (now - moment) / PLOT_SPAN), 1), _y(took), f"{kind}: {took * 1000:.1f} ms")
+            for moment, took, kind in recent
+        ],
+        "lines": [(_y(10.0**power), label) for power, label in labels],
+        "width": PLOT[0],
+        "height": PLOT[1],
+        "median": ordered[len(ordered) // 2],
+        "p95": ordered[int(len(ordered) * 0.95)],
+    }

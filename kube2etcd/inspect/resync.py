@@ -338,9 +338,10 @@ def _note(outcome: Outcome, key: bytes) -> str:
 
 
 def _lines(changes: Sequence[RecordChange], width: int) -> list[str]:
-    cells = [[printable(cell) for cell in (one.name, one.type, _shown(one), _behind(one))] for one in changes]
-    widths = [min(max((len(row[at]) for row in cells), default=0), most) for at, most in enumerate(_CELLS)]
-    if sum(widths) + max((len(row[3]) for row in cells), default=0) + 8 > width:
+    cells = [_cells(one) for one in changes]
+    *aligned, last = [max(map(len, column)) for column in zip(*cells, strict=True)] or [0] * 4
+    widths = [min(*pair) for pair in zip(aligned, _CELLS, strict=True)]
+    if sum(widths) + last + 8 > width:
         widths = [0, 0, 0]
     lines = []
     for one, row in zip(changes, cells, strict=True):
@@ -349,16 +350,14 @@ def _lines(changes: Sequence[RecordChange], width: int) -> list[str]:
     return lines
 
 
-def _shown(one: RecordChange) -> str:
-    if one.action != "change":
-        return one.before or one.after
-    if one.before == one.after:
-        return f"{one.after} (TTL {one.ttl_before} -> {one.ttl})"
-    return f"{one.before} -> {one.after}"
-
-
-def _behind(one: RecordChange) -> str:
-    return one.object or (f"({one.note})" if one.note else "")
+def _cells(one: RecordChange) -> tuple[str, ...]:
+    """Name, type, what changes, and the object behind it or the note."""
+    data = one.before or one.after
+    if one.action == "change":
+        same = one.before == one.after
+        data = f"{data} (TTL {one.ttl_before} -> {one.ttl})" if same else f"{one.before} -> {one.after}"
+    behind = one.object or (f"({one.note})" if one.note else "")
+    return tuple(map(printable, (one.name, one.type, data, behind)))
 
 
 def _keys(number: int) -> str:

@@ -38,14 +38,6 @@ def test_a_file_that_is_neither_yaml_nor_json(tmp_path: Path, content: str, hint
         from_files(Settings(), [str(file)])
 
 
-def test_the_keys_are_those_of_the_server_that_is_meant(tmp_path: Path) -> None:
-    file = tmp_path / "a.yaml"
-    file.write_text(SERVICE.format(name="a", address="10.0.0.1"))
-    name = b"/skydns/local/cluster/svc/default/a"
-    assert name in from_files(load({}, {}), [str(file)]).desired
-    assert name not in from_files(load({"etcd_api": "v2"}, {}), [str(file)]).desired, "a directory"
-
-
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records]
 
@@ -74,9 +66,11 @@ def test_kinds_left_out_by_the_settings_are_named(tmp_path: Path, caplog: pytest
     assert warnings(caplog) == ["1 virtualmachineinstances have no names without --vm-domain"]
 
 
-def test_a_file_without_a_name_and_a_closed_input(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ObjectsError, match="--objects is empty"):
         from_files(Settings(), [""])
+    with pytest.raises(ObjectsError, match="no file that ends in"):
+        from_files(Settings(), [str(tmp_path)])
     monkeypatch.setattr("sys.stdin", None)
     with pytest.raises(ObjectsError, match="is closed"):
         from_files(Settings(), ["-"])

@@ -211,24 +211,6 @@ def test_help_shows_the_search_list_in_order() -> None:
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        ("", "no DNS server is set; write --dns-server-ip"),
-        ("--dns-server-ip 10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4", "resolvers use 3"),
-        ("--dns-server-ip 10.0.0.1 --namespace A_b", "write the name of a namespace"),
-        ("--dns-server-ip 10.0.0.1 --format yaml", "'yaml' is not one of"),
-        ("--dns-server-ip 10.0.0.1 --format kubelet --merge x", "not kubelet"),
-        ("--dns-server-ip 10.0.0.1 --merge no/such", "cannot be changed: there is no folder no;"),
-        ("--dns-server-ip 10.0.0.1 --merge a\0b", "cannot be changed"),
-    ],
-)
-def test_usage_errors_of_docker_flags(args: str, message: str) -> None:
-    code, out, err = call(*args.split(" ") if args else ())
-    assert (code, out) == (2, "")
-    assert message in err
-
-
 def test_merge_writes_once_and_says_so(tmp_path: Any) -> None:
     file = tmp_path / "daemon.json"
     file.write_bytes(b'{"debug": true}\n')

@@ -189,10 +189,18 @@ LONG = ".".join([*["a" * 60] * 3, "b" * 50, "shop"])
 NESTED = "{zone: one}, {zone: shop.one, namespaces: [other]}, {zone: b.dtk.io}"
 NO_ADDRESS = "services/shop/waiting: the Service has no external or internal address"
 CREATED = "services/shop/web (ClusterIP, created 2026-01-05T09:00:00Z)"
+UNSELECTED = "namespaces/shop: namespace shop is not selected for b.example"
+TEAM = "{zone: b.example, namespace_selector: team=b}"
 SELECTED = "{zone: shop.example, namespaces: [shop]}"
 
 
 ONLY: list[tuple[str, dict[str, Any], str]] = [
+    ("shop.b.example A", {"zones": TEAM}, "namespaces/shop: namespace shop is not selected for b.example"),
+    (
+        "none.shop.b.example A",
+        {"zones": TEAM},
+        "namespaces/shop: namespace shop is not selected for b.example",
+    ),
     ("waiting.shop.shop.example A", {"zones": SELECTED}, NO_ADDRESS),
     ("none.shop.shop.example A", {"zones": SELECTED}, "no object has this name in shop.example"),
     (

@@ -100,8 +100,3 @@ def test_explain_works_without_the_bridge_of_the_settings() -> None:
     note, error = result.stderr.splitlines()
     assert note.startswith("Note: answered without the bridge: no bridge answers at ")
     assert (result.exit_code, "kubeconfig" in error) == (2, True)
-
-
-def test_bridge_and_manifests_exclude_each_other() -> None:
-    result = call("web.shop", "--bridge", ":1", "--objects", "x.yaml")
-    assert (result.exit_code, "exclude each other" in result.stderr) == (2, True)

@@ -239,12 +239,12 @@ def test_a_name_is_explained(site: Site, query: str, status: int, text: str) -> 
 
 def test_the_plot_has_a_dot_per_change() -> None:
     drawn = plot([(1000.0, 0.004, "services"), (1500.0, 0.02, "pods"), (10.0, 1.0, "old")], 1600.0)
-    assert (len(drawn.dots), drawn.median) == (2, 0.02)
-    assert [text for _, _, text in drawn.dots] == ["services: 4.0 ms", "pods: 20.0 ms"]
-    (x1, y1, _), (x2, y2, _) = drawn.dots
-    assert 0 < x1 < x2 < drawn.width
-    assert drawn.height > y1 > y2 > 0
-    assert plot([], 0).dots == ()
+    assert (len(drawn["dots"]), drawn["median"]) == (2, 0.02)
+    (x1, y1, first), (x2, y2, second) = drawn["dots"]
+    assert (first, second) == ("services: 4.0 ms", "pods: 20.0 ms")
+    assert 0 < x1 < x2 < drawn["width"]
+    assert drawn["height"] > y1 > y2 > 0
+    assert plot([], 0)["dots"] == []
 
 
 def test_it_listens_on_loopback_unless_asked_for() -> None:
