@@ -7,7 +7,7 @@ A date stays text.
 from __future__ import annotations
 
 import json
-import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -18,8 +18,6 @@ from yaml.constructor import ConstructorError
 #: Limit on a document's values with all aliases expanded, on top of one per character of its text.
 MAX_VALUES: Final = 1_000_000
 
-#: In YAML 1.1; in JSON they are text.
-_YAML_LINE_ENDS: Final = "[\x85\u2028\u2029]"
 _PLAIN = frozenset({"null", "bool", "int", "float", "str", "seq", "map", "merge"})
 _PREFIX = "tag:yaml.org,2002:"
 _MERGE: Final = _PREFIX + "merge"
@@ -110,28 +108,17 @@ def read_json(text: str) -> Any:
         value = msgspec.json.decode(text)
         # msgspec keeps the last duplicate silently.
         json.loads(text, object_pairs_hook=_each_once, parse_int=len, parse_float=len)
-    except Unreadable as error:
-        raise _located(error, text) from None
+    except Unreadable:
+        raise
     except (msgspec.DecodeError, ValueError, RecursionError):
         raise NotJson("not JSON") from None
     return value
 
 
-def _located(repeated: Unreadable, text: str) -> Unreadable:
-    """The error for a JSON text with a repeated key, with the position that YAML's parser finds."""
-    try:
-        # That parser accepts no tab between tokens, and JSON has none elsewhere.
-        read_documents(text.replace("\t", " "))
-    except Unreadable as error:
-        if "appears twice" in str(error) and not re.search(_YAML_LINE_ENDS, text):
-            return error
-    # Not all JSON is YAML 1.1, which rejects long keys, some characters, and surrogate pairs.
-    return repeated
-
-
 def _each_once(pairs: list[tuple[str, Any]]) -> None:
-    if len({key for key, _ in pairs}) != len(pairs):
-        raise Unreadable("a key appears twice; keep one of them")
+    counts = Counter(key for key, _ in pairs)
+    if len(counts) != len(pairs):
+        raise Unreadable(_twice(max(counts, key=counts.__getitem__)))
 
 
 def _documents(text: str) -> Iterator[Any]:
@@ -171,12 +158,14 @@ def _within(node: yaml.Node) -> Iterator[yaml.Node]:
                 raise ConstructorError(None, None, "a key is a list or a mapping; use text", key.start_mark)
             name = (key.tag, key.value)
             if name in keys:
-                shown = key.value if key.value.isprintable() else repr(key.value)
-                problem = f"the key {shown} appears twice; keep one of them"
-                raise ConstructorError(None, None, problem, key.start_mark)
+                raise ConstructorError(None, None, _twice(key.value), key.start_mark)
             keys.add(name)
             yield key
             yield value
+
+
+def _twice(key: str) -> str:
+    return f"the key {key if key.isprintable() else repr(key)} appears twice; keep one of them"
 
 
 def _one_line(error: yaml.MarkedYAMLError) -> str:

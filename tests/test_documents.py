@@ -100,22 +100,17 @@ def test_what_is_read_of_json(text: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "key"),
     [
-        ('{"a": 1,\n "b": {"c": "{\\"}",\n\t"c" : "c"}}', "line 3, column 2: the key c appears twice; keep"),
-        ('[{"a": 1}, {"a": 1, "\\u0061": 1}]', "line 1, column 21: the key a appears twice"),
-        ('{"a": {"b": 1}, "a": 2}', "line 1, column 17: the key a appears twice"),
-        ('{"\\u001b": 1, "\\u001b": 2}', r"line 1, column 15: the key '\x1b' appears twice"),
-        ('{"a": "\x7f", "a": 2}', "a key appears twice; keep"),
-        (f'{{"{"k" * 1025}": 1, "{"k" * 1025}": 2}}', "a key appears twice; keep"),
-        ('{"\\ud83d\\ude00": 1, "\U0001f600": 2}', "a key appears twice; keep"),
-        ('{"b": "\u2028", "a": 1, "a": 2}', "a key appears twice; keep"),
+        ('{"a": 1,\n "b": {"c": "{\\"}",\n\t"c" : "c"}}', "c"),
+        ('[{"a": 1}, {"b": 0, "a": 1, "\\u0061": 1}]', "a"),
+        ('{"\\u001b": 1, "\\u001b": 2}', r"'\x1b'"),
     ],
 )
-def test_a_key_that_stands_twice_in_json(text: str, message: str) -> None:
+def test_a_key_that_stands_twice_in_json(text: str, key: str) -> None:
     with pytest.raises(Unreadable) as caught:
         read_json(text)
-    assert str(caught.value).startswith(message)
+    assert str(caught.value) == f"the key {key} appears twice; keep one of them"
 
 
 @pytest.mark.parametrize("text", ["{a: 1}", "{", "[" * 1000, '["\\ud800"]', "[NaN]"])

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import grpc
 import msgspec
+from urllib3.util import Url
 
 from kube2etcd.errors import EtcdError, EtcdUnauthenticated, EtcdUnavailable
 from kube2etcd.etcd import wire
+from kube2etcd.etcd.changes import ServerHealth
 from kube2etcd.etcd.failures import meaning
-from kube2etcd.etcd.servers import EtcdServer, Failover, closed_error, password, tls_files, try_each
+from kube2etcd.etcd.servers import Failover, closed_error, password, tls_files, try_each
 from kube2etcd.etcd.wire import Message, rpc
 from kube2etcd.settings import Etcd
 
@@ -59,12 +62,12 @@ _ILL = frozenset({"UNKNOWN", "INTERNAL", "ABORTED", "DATA_LOSS"})
 class Channel:
     """A channel to one server, with our token for it."""
 
-    def __init__(self, endpoint: EtcdServer, settings: Etcd, timeout: float) -> None:
+    def __init__(self, endpoint: Url, settings: Etcd, timeout: float) -> None:
         """Read the TLS files (OSError, ValueError); sends nothing yet."""
         self.endpoint = endpoint
         self.token: Token = None
         tls: dict[str, str] = {}
-        if endpoint.tls:
+        if endpoint.scheme == "https":
             # gRPC treats an empty file as none, and then trusts its built-in authorities.
             tls["ca_cert"], pair = tls_files(settings)
             if pair is not None:
@@ -136,6 +139,18 @@ class EtcdConnection(Failover[Channel]):
         """Send an idempotent request, once to each server at most, to none after ``until``; its response."""
         return try_each(len(self.endpoints), lambda: self.start(method, request).result(), until)
 
+    def health(self) -> ServerHealth:
+        """The status of the only server.
+
+        :raises EtcdError: it cannot be reached, or does not accept us.
+        """
+        answer = self.call("Status", rpc.StatusRequest())
+        # The status has the alarms too; requesting them would need a quorum and permissions.
+        alarms = {alarm for error in answer.errors for alarm in re.findall(r"alarm:(\w+)", error)}
+        return ServerHealth(
+            answer.version, answer.dbSize, answer.dbSizeQuota, answer.leader != 0, tuple(sorted(alarms))
+        )
+
     def start(self, method: str, request: Message) -> Pending:
         """Send a request without waiting for the response."""
         channel = self._current or self.current()
@@ -194,7 +209,7 @@ class EtcdConnection(Failover[Channel]):
             self.leave(channel)
         return found
 
-    def _connect(self, endpoint: EtcdServer) -> Channel:
+    def _connect(self, endpoint: Url) -> Channel:
         channel = self._last = Channel(endpoint, self.settings, self.timeout)
         try:
             if self._closed:  # meanwhile, so `close` did not see this channel

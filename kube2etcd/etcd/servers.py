@@ -10,9 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, Self, TypeVar
-from urllib.parse import urlsplit
 
-import msgspec
+from urllib3.util import Url, parse_url
 
 from kube2etcd.errors import EtcdNoSpace, EtcdUnauthenticated, EtcdUnavailable, SettingsError
 from kube2etcd.settings import Etcd
@@ -27,29 +26,19 @@ _T = TypeVar("_T")
 _Conn = TypeVar("_Conn")
 
 
-class EtcdServer(msgspec.Struct, frozen=True):
-    """One server."""
+def endpoint_of(url: str) -> Url:
+    """Scheme, host (an IPv6 address in brackets, as gRPC wants it) and port of a server; the default is 2379.
 
-    host: str
-    """In gRPC's form: an IPv6 address in brackets."""
-    port: int
-    tls: bool
-
-    @classmethod
-    def parse(cls, url: str) -> EtcdServer:
-        """The server at a URL that `kube2etcd.settings` has checked; the default port is 2379."""
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        return cls(f"[{host}]" if ":" in host else host, parts.port or DEFAULT_PORT, parts.scheme == "https")
-
-    def __str__(self) -> str:
-        return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}"
+    ``url`` has been checked by `kube2etcd.settings`.
+    """
+    found = parse_url(url)
+    return Url(found.scheme, host=found.host, port=found.port or DEFAULT_PORT)
 
 
-def endpoints(settings: Etcd) -> tuple[EtcdServer, ...]:
+def endpoints(settings: Etcd) -> tuple[Url, ...]:
     """The servers in the given order; `SettingsError`: the TLS files cannot be used."""
-    found = tuple(map(EtcdServer.parse, settings.servers))
-    if any(endpoint.tls for endpoint in found):
+    found = tuple(map(endpoint_of, settings.servers))
+    if any(endpoint.scheme == "https" for endpoint in found):
         try:
             tls_files(settings)
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
@@ -147,7 +136,7 @@ class Failover(Generic[_Conn]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _connect(self, endpoint: EtcdServer) -> _Conn:
+    def _connect(self, endpoint: Url) -> _Conn:
         raise NotImplementedError
 
 

@@ -9,7 +9,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -24,7 +23,6 @@ from kube2etcd.etcd.changes import (
     Delete,
     KeyStore,
     Put,
-    ServerHealth,
     TakePage,
     WatchBatch,
 )
@@ -34,7 +32,6 @@ from kube2etcd.etcd.failures import check_not_back
 from kube2etcd.etcd.ranges import PAGE, Patience, RangePage, Splits, successor, walk
 from kube2etcd.etcd.servers import try_each
 from kube2etcd.etcd.wire import Message, rpc
-from kube2etcd.settings import Etcd
 
 log = logging.getLogger(__name__)
 
@@ -274,20 +271,6 @@ def transaction(batch: Batch, guard: Guard | None = None) -> Message:
         else:
             add().request_delete_range.key = change.key
     return request
-
-
-def health(settings: Etcd, server: str) -> ServerHealth:
-    """Ask this one of the servers.
-
-    :raises EtcdError: it cannot be reached, or does not accept us.
-    """
-    with EtcdConnection(replace(settings, servers=(server,))) as connection:
-        answer = connection.call("Status", rpc.StatusRequest())
-    # The status has the alarms too; requesting them would need a quorum and permissions.
-    alarms = {alarm for error in answer.errors for alarm in re.findall(r"alarm:(\w+)", error)}
-    return ServerHealth(
-        answer.version, answer.dbSize, answer.dbSizeQuota, answer.leader != 0, tuple(sorted(alarms))
-    )
 
 
 def _nudge(connection: EtcdConnection) -> None:

@@ -16,7 +16,6 @@ import re
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TypeAlias, TypeVar
 
@@ -29,12 +28,10 @@ from kube2etcd.etcd.changes import (
     Delete,
     KeyStore,
     Put,
-    ServerHealth,
     WatchBatch,
     WatchEvent,
 )
 from kube2etcd.etcd.v2_client import COMPARE_FAILED, NOT_FOUND, Node, Reply, V2Connection
-from kube2etcd.settings import Etcd
 
 log = logging.getLogger(__name__)
 
@@ -106,14 +103,12 @@ class V2Store(KeyStore):
         self._known: dict[bytes, int] = {}
         # Hidden directories that have a note.
         self._noted: set[str] = set()
-        # Directories that may be empty; hidden ones that were empty when read.
+        # Directories that may be empty or are being removed; hidden ones that were empty when read.
         self._untidy: set[str] = set()
         self._found_empty: set[str] = set()
-        # The indices of our latest writes, with their watch events; those of the current `apply`; directories
-        # that are being removed.
+        # The indices of our latest writes, with their watch events; those of the current `apply`.
         self._own: dict[int, WatchEvent | None] = {}
         self._made: set[int] = set()
-        self._removing: set[str] = set()
         self._lock = threading.Lock()
 
     def read(self, begin: Begin) -> int:
@@ -233,7 +228,7 @@ class V2Store(KeyStore):
 
     def _events(self, reply: Reply, node: Node) -> tuple[WatchEvent, ...]:
         removed = reply.action in ("delete", "expire", "compareAndDelete")
-        if node.dir and removed and node.key not in self._removing and node.modified not in self._own:
+        if node.dir and removed and node.key not in self._untidy and node.modified not in self._own:
             raise EtcdUnavailable(f"the directory {node.key} was removed from etcd: reading etcd again")
         # A directory may have replaced a key.
         was_key = not node.dir or (reply.before is not None and not reply.before.dir)
@@ -276,17 +271,17 @@ class V2Store(KeyStore):
     def _clear(self, inside: tuple[str, Sequence[Delete]]) -> list[_Outcome]:
         """Delete keys in a directory, then the directory and its ancestors while they are empty."""
         directory, deletes = inside
+        path = directory
         self._untidy.add(directory)
         outcomes = [_outcome(self._delete_key, change) for change in deletes]
         # Otherwise the directory is not empty; removing a value that replaced it would delete that.
         if not any(fault for _, fault in outcomes):
-            path = directory
             try:
                 while path != self._tree.prefix and self._remove_if_empty(path):
                     path = parent(path)
             except EtcdRefused as error:
                 log.info("the empty directory %s stays: %s", path, error)
-        self._untidy.discard(directory)
+        self._untidy -= {directory, path}
         return outcomes
 
     def _delete_key(self, change: Delete) -> None:
@@ -299,16 +294,13 @@ class V2Store(KeyStore):
 
     def _remove_if_empty(self, directory: str) -> bool:
         """Whether ``directory`` is gone; etcd refuses to remove one that is not empty."""
-        self._removing.add(directory)
-        try:
-            if self._write("DELETE", directory, dir="true").code not in (0, NOT_FOUND):
-                return False
-        finally:
-            self._removing.discard(directory)
-        if directory in self._noted:
+        self._untidy.add(directory)  # the watch may report the removal before it is answered
+        gone = self._write("DELETE", directory, dir="true").code in (0, NOT_FOUND)
+        if gone and directory in self._noted:
             self._noted.discard(directory)
             self._write("DELETE", self._tree.note(directory))
-        return True
+        self._untidy.discard(directory)
+        return gone
 
     def _write(self, method: str, path: str, value: bytes | None = None, **params: str) -> Reply:
         """One write, whose watch event is recorded; EtcdUnavailable also if etcd has lost its data."""
@@ -330,13 +322,3 @@ def _outcome(work: Callable[[_C], None], change: _C) -> _Outcome:
     except EtcdRefused as error:
         return change, error
     return change, None
-
-
-def health(settings: Etcd, server: str) -> ServerHealth:
-    """Ask this one of the servers; the v2 API has neither sizes nor alarms.
-
-    :raises EtcdError: it cannot be reached, does not accept us, or has no leader.
-    """
-    with V2Connection(replace(settings, servers=(server,))) as connection:
-        connection.get("/", quorum="true")
-        return ServerHealth(connection.version(), 0, 0, True)

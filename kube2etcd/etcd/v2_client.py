@@ -17,12 +17,13 @@ import msgspec
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from urllib3.util import Url
 
 from kube2etcd.errors import EtcdError, EtcdUnauthenticated, EtcdUnavailable
+from kube2etcd.etcd.changes import ServerHealth
 from kube2etcd.etcd.failures import check_not_back, meaning
 from kube2etcd.etcd.servers import (
     TIMEOUT,
-    EtcdServer,
     Failover,
     closed_error,
     password,
@@ -105,7 +106,7 @@ _decoder = msgspec.json.Decoder(Reply)
 class _Server(NamedTuple):
     """Connections to one server, with the credentials read when it was chosen."""
 
-    endpoint: EtcdServer
+    endpoint: Url
     pool: urllib3.HTTPConnectionPool
     headers: dict[str, str]
 
@@ -131,9 +132,13 @@ class V2Connection(Failover[_Server]):
         """
         return self._send(method, "/v2/keys" + quote(path, safe="/"), fields)
 
-    def version(self) -> str:
-        """The server's version."""
-        return self._send("GET", "/version", {}).version or "unknown"
+    def health(self) -> ServerHealth:
+        """The status of the only server; the v2 API has neither sizes nor alarms.
+
+        :raises EtcdError: it cannot be reached, does not accept us, or has no leader.
+        """
+        self.request("GET", "/", quorum="true")
+        return ServerHealth(self._send("GET", "/version", {}).version or "unknown", 0, 0, True)
 
     def submit(self, work: Callable[..., _R], *args: Any, **fields: str) -> Future[_R]:
         """Run ``work`` in one of the threads."""
@@ -178,9 +183,9 @@ class V2Connection(Failover[_Server]):
         super().close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _connect(self, endpoint: EtcdServer) -> _Server:
+    def _connect(self, endpoint: Url) -> _Server:
         settings = self.settings
-        verify, cert = tls_files(settings) if endpoint.tls else (True, None)
+        verify, cert = tls_files(settings) if endpoint.scheme == "https" else (True, None)
         # As bytes, because requests would encode text as Latin-1.
         auth = (settings.user.encode(), password(settings).encode()) if settings.user is not None else None
         request = requests.Request("GET", str(endpoint), _FORM, auth=auth).prepare()

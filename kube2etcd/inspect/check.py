@@ -6,13 +6,13 @@ import difflib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from kube2etcd.errors import ApiError, ApiNotFound, ApiUnavailable, EtcdError, EtcdUnavailable, SettingsError
-from kube2etcd.etcd import KeyStore, election, open_store, store, v2
+from kube2etcd.etcd import KeyStore, election, open_store
 from kube2etcd.etcd.changes import ServerHealth
 from kube2etcd.etcd.v2_client import V2Connection
 from kube2etcd.kube.client import ApiConnection
@@ -167,11 +167,11 @@ def etcd(
 
     With v3, also check access to the webhook's state under the prefix ``state``, and to the ``election_key``.
     """
-    health = v2.health if settings.api == "v2" else store.health
     away = 0
     for server in settings.servers:
         try:
-            yield Finding(f"etcd {server}", *_health(health(settings, server)))
+            with open_store(replace(settings, servers=(server,)))[0] as one:
+                yield Finding(f"etcd {server}", *_health(one.health()))
         except SettingsError as error:
             # Unusable certificate files: the same for every server.
             yield Finding("etcd", "fault", str(error))

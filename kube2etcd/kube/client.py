@@ -177,21 +177,21 @@ class _Session:
     """
 
     def __init__(self, access: Access) -> None:
-        check_urls(access.host, access.proxy)
+        check_urls(access.server, access.proxy)
         self.access = access
-        self.server = public_url(access.host)
+        self.server = public_url(access.server)
         self.doubtful = False
         """Whether the server may have ended a handshake because of our certificate."""
         self.fingerprint = fingerprint(access.files)
-        if not access.verify:
+        if not access.verify_ssl:
             urllib3.disable_warnings(InsecureRequestWarning)
         options: dict[str, Any] = {"socket_options": list(_KEEPALIVE), "maxsize": 16, "retries": False}
         context = access.context()
         if context is not None:
             options["ssl_context"] = context
-            options["cert_reqs"] = "CERT_REQUIRED" if access.verify else "CERT_NONE"
-            if access.server_name:
-                options["server_hostname"] = access.server_name
+            options["cert_reqs"] = "CERT_REQUIRED" if access.verify_ssl else "CERT_NONE"
+            if access.tls_server_name:
+                options["server_hostname"] = access.tls_server_name
         self.pool: urllib3.PoolManager = (
             urllib3.ProxyManager(access.proxy, **options) if access.proxy else urllib3.PoolManager(**options)
         )
@@ -213,17 +213,16 @@ class _Session:
         send = partial(
             self.pool.request,
             method,
-            self.access.host + quote(path) + ("?" + urlencode(params) if params else ""),
+            self.access.server + quote(path) + ("?" + urlencode(params) if params else ""),
             body=request.body,
             timeout=urllib3.Timeout(total, connect, read),
             redirect=False,
             preload_content=False,
         )
         try:
-            authorization = self.access.refresh() if self.access.refresh else self.access.authorization
             headers = {"Accept": "application/json", "User-Agent": f"kube2etcd/{__version__}"}
             headers |= request.headers
-            if authorization:
+            if authorization := self.access.renewed():
                 headers["Authorization"] = authorization
             try:
                 return send(headers=headers)
@@ -263,7 +262,7 @@ class ApiConnection:
         self._settings = settings
         self._lock = threading.Lock()
         self._session = _Session(read_access(settings))
-        if not self._session.access.verify:
+        if not self._session.access.verify_ssl:
             _log.warning("%s: its certificate is not verified (insecure-skip-tls-verify)", self.server)
 
     @property

@@ -20,7 +20,6 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 import msgspec
-from msgspec import structs
 
 from kube2etcd import atomic
 from kube2etcd.errors import ApiUnavailable, SettingsError, one_line
@@ -39,39 +38,71 @@ _SHOWN: Final = 8
 """Contexts named in a message; a kubeconfig may hold hundreds."""
 
 
-class Access(msgspec.Struct, frozen=True):
-    """Connection parameters read from a kubeconfig or a service account."""
+class Access:
+    """API server and credentials as read from a kubeconfig or a service account.
 
-    host: str
-    authorization: str = ""
-    ca_file: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
-    verify: bool = True
-    server_name: str | None = None
-    proxy: str | None = None
-    files: tuple[Path, ...] = ()
-    """Files whose change requires a reload."""
-    refresh: Callable[[], str] | None = None
-    """Returns a fresh authorization, if it can expire."""
+    Most attributes are those of the package's ``Configuration``, whose place this takes in its loaders: that
+    one takes proxies from the environment.
+    """
 
-    def __repr__(self) -> str:
-        return f"Access({self.host!r}, …)"  # keeps secrets out of logs
+    def __init__(self, host: str = "", *files: Path) -> None:
+        self.host = host
+        self.api_key: dict[str, str] = {}
+        self.ssl_ca_cert: str | None = None
+        self.cert_file: str | None = None
+        self.key_file: str | None = None
+        self.verify_ssl = True
+        self.tls_server_name: str | None = None
+        self.proxy: str | None = None
+        self.refresh_api_key_hook: Callable[[Access], None] | None = None
+        self.files = files
+        """Files whose change requires a reload."""
+        self.override: str | None = None
+        """The server to use instead of ``host``, which a renewal sets again."""
+        self._lock = threading.Lock()
+
+    @property
+    def server(self) -> str:
+        """The API server's URL."""
+        return (self.override or self.host).rstrip("/")
+
+    @property
+    def authorization(self) -> str:
+        """The header's value; empty for none."""
+        # One entry, whose key has changed between releases.
+        value = next(iter(self.api_key.values()), "")
+        scheme, _, secret = value.strip().partition(" ")
+        # The two loaders spell it differently.
+        return f"{'Bearer' if scheme.lower() == 'bearer' else scheme} {secret.strip()}" if secret else ""
 
     @property
     def known(self) -> bool:
         """Whether requests carry credentials."""
         return bool(self.authorization or self.cert_file)
 
+    def renewed(self) -> str:
+        """The authorization, renewed if it has expired; ApiUnavailable if that fails."""
+        if self.refresh_api_key_hook is None:
+            return self.authorization
+        from kubernetes.config import ConfigException
+
+        with self._lock:
+            try:
+                self.refresh_api_key_hook(self)
+            except (ConfigException, OSError) as error:
+                files = ":".join(map(str, self.files))
+                raise ApiUnavailable(f"the credentials of {files} cannot be renewed") from error
+            return self.authorization
+
     def context(self) -> ssl.SSLContext | None:
         """TLS settings; none for plain HTTP."""
-        if not self.host.startswith("https"):
+        if not self.server.startswith("https"):
             return None
         try:
-            context = ssl.create_default_context(cafile=self.ca_file)
+            context = ssl.create_default_context(cafile=self.ssl_ca_cert)
             # CAs made by many cluster installers lack an extension that newer Pythons require.
             context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-            if not self.verify:
+            if not self.verify_ssl:
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
             if self.cert_file:
@@ -79,7 +110,7 @@ class Access(msgspec.Struct, frozen=True):
                 context.load_cert_chain(self.cert_file, self.key_file, password="")
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or "unreadable"
-            names = " or ".join(filter(None, (self.ca_file, self.cert_file, self.key_file)))
+            names = " or ".join(filter(None, (self.ssl_ca_cert, self.cert_file, self.key_file)))
             raise SettingsError(f"a certificate or key file cannot be used ({reason}): {names}") from error
         return context
 
@@ -90,16 +121,15 @@ def read_access(settings: Cluster) -> Access:
     if settings.kubeconfig is not None:
         access = _read_kubeconfig(settings.kubeconfig, settings.context, "--kubeconfig")
     elif settings.context is None and settings.kube_master_url is not None:
-        return Access(host=settings.kube_master_url.rstrip("/"))
+        access = Access()
     elif settings.context is None and in_cluster:
-        return _read_service_account()
+        access = _read_service_account()
     else:
         named = os.environ.get("KUBECONFIG")
         access = _read_kubeconfig(
             named or "~/.kube/config", settings.context, "KUBECONFIG" if named else "the default"
         )
-    if settings.kube_master_url is not None:
-        access = structs.replace(access, host=settings.kube_master_url.rstrip("/"))
+    access.override = settings.kube_master_url
     return access
 
 
@@ -110,16 +140,16 @@ def _read_service_account() -> Access:
 
     load: Any = InClusterConfigLoader
     token, ca = SERVICE_ACCOUNT / "token", SERVICE_ACCOUNT / "ca.crt"
-    loaded = _blank()
+    access = Access("", token, ca)
     try:
-        load(str(token), str(ca), try_refresh_token=False).load_and_set(loaded)
+        load(str(token), str(ca), try_refresh_token=False).load_and_set(access)
     except ConfigException as error:
         raise SettingsError(
             f"the pod's service account cannot be used: {error} Or name the cluster with --kubeconfig."
         ) from error
     except OSError as error:
         raise SettingsError(f"the pod's service account cannot be read: {error.strerror}") from error
-    return Access(host=loaded.host, authorization=_authorization(loaded), ca_file=str(ca), files=(token, ca))
+    return access
 
 
 def _read_kubeconfig(names: str, context: str | None, source: str) -> Access:
@@ -135,9 +165,9 @@ def _read_kubeconfig(names: str, context: str | None, source: str) -> Access:
 
     _limit_plugins()
     load: Any = load_kube_config
-    loaded = _blank()
+    access = Access()
     try:
-        load(config_file=names, context=context, client_configuration=loaded, persist_config=False)
+        load(config_file=names, context=context, client_configuration=access, persist_config=False)
     except OSError as error:
         raise SettingsError(
             f"the kubeconfig {names} cannot be read: {error.strerror}: {error.filename}"
@@ -149,36 +179,13 @@ def _read_kubeconfig(names: str, context: str | None, source: str) -> Access:
             # It may quote an entry, and the entry may hold a token.
             reason = one_line(re.sub(r"\{.*\}", "…", str(error), flags=re.DOTALL))
         raise SettingsError(f"the kubeconfig {names} cannot be used: {reason}") from None
-    if not loaded.host:
+    if not access.host:
         raise SettingsError(
             f"the kubeconfig {names} names no server for this context; write server: URL under its cluster"
         )
-
-    lock = threading.Lock()
-
-    def refresh() -> str:
-        with lock:
-            try:
-                loaded.refresh_api_key_hook(loaded)
-            except (ConfigException, OSError) as error:
-                raise ApiUnavailable(
-                    f"the credentials of the kubeconfig {names} cannot be renewed"
-                ) from error
-            return _authorization(loaded)
-
-    certificates = (loaded.ssl_ca_cert, loaded.cert_file, loaded.key_file)
-    return Access(
-        host=loaded.host,
-        authorization=_authorization(loaded),
-        ca_file=loaded.ssl_ca_cert,
-        cert_file=loaded.cert_file,
-        key_file=loaded.key_file,
-        verify=loaded.verify_ssl,
-        server_name=loaded.tls_server_name,
-        proxy=loaded.proxy,
-        files=(*paths, *map(Path, filter(None, certificates))),
-        refresh=refresh if loaded.refresh_api_key_hook is not None else None,
-    )
+    certificates = (access.ssl_ca_cert, access.cert_file, access.key_file)
+    access.files = (*paths, *map(Path, filter(None, certificates)))
+    return access
 
 
 def _is_file(path: Path) -> bool:
@@ -187,29 +194,6 @@ def _is_file(path: Path) -> bool:
     except OSError as error:
         # An inaccessible parent folder is not a missing file.
         raise SettingsError(f"the kubeconfig {path} cannot be read: {error.strerror}") from error
-
-
-def _blank() -> SimpleNamespace:
-    """An object for the loaders to fill; their own ``Configuration`` takes proxies from the environment."""
-    return SimpleNamespace(
-        host="",
-        api_key={},
-        ssl_ca_cert=None,
-        cert_file=None,
-        key_file=None,
-        verify_ssl=True,
-        tls_server_name=None,
-        proxy=None,
-        refresh_api_key_hook=None,
-    )
-
-
-def _authorization(loaded: SimpleNamespace) -> str:
-    # One entry, whose key has changed between releases.
-    value = next(iter(loaded.api_key.values()), "")
-    scheme, _, secret = value.strip().partition(" ")
-    # The two loaders spell it differently.
-    return f"{'Bearer' if scheme.lower() == 'bearer' else scheme} {secret.strip()}" if secret else ""
 
 
 def fingerprint(files: tuple[Path, ...]) -> tuple[object, ...]:
@@ -313,15 +297,6 @@ def _refuse_non_file(path: Path) -> None:
 # -- exec plugins
 
 
-class _PluginTimeout(Exception):
-    """The plugin timed out and was killed."""
-
-    def __init__(self, command: str) -> None:
-        super().__init__(
-            f"exec plugin {command}: no credentials within {EXEC_TIMEOUT:g} s; it is ended and run again"
-        )
-
-
 _blocked_until: Final[dict[tuple[str, ...], float]] = {}
 """When a plugin that timed out may be run again (`time.monotonic`), by its command line."""
 
@@ -332,21 +307,22 @@ def _run_plugin(args: list[str], **options: Any) -> SimpleNamespace:
     Every reflector asks for credentials before each request, under a lock, so a hanging plugin would block
     them all (guarantee G2).
 
-    :raises _PluginTimeout: it took longer than `EXEC_TIMEOUT`, now or within the last `EXEC_RETRY`.
+    :raises TimeoutError: it took longer than `EXEC_TIMEOUT`, now or within the last `EXEC_RETRY`.
     """
-    if time.monotonic() < _blocked_until.get(tuple(args), 0.0):
-        raise _PluginTimeout(args[0])
-    # It must not prompt, and its children must not outlive it.
-    options |= {"shell": False, "stdin": subprocess.DEVNULL, "start_new_session": True}
-    with subprocess.Popen(args, **options) as process:
-        try:
-            output = process.communicate(timeout=EXEC_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            _blocked_until[tuple(args)] = time.monotonic() + EXEC_RETRY
-            raise _PluginTimeout(args[0]) from None
-    return SimpleNamespace(communicate=lambda: output, wait=lambda: process.returncode)
+    if time.monotonic() >= _blocked_until.get(tuple(args), 0.0):
+        # It must not prompt, and its children must not outlive it.
+        options |= {"shell": False, "stdin": subprocess.DEVNULL, "start_new_session": True}
+        with subprocess.Popen(args, **options) as process:
+            try:
+                output = process.communicate(timeout=EXEC_TIMEOUT)
+                return SimpleNamespace(communicate=lambda: output, wait=lambda: process.returncode)
+            except subprocess.TimeoutExpired:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                _blocked_until[tuple(args)] = time.monotonic() + EXEC_RETRY
+    raise TimeoutError(
+        f"exec plugin {args[0]}: no credentials within {EXEC_TIMEOUT:g} s; it is ended and run again"
+    )
 
 
 def _limit_plugins() -> None:

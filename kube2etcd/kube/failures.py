@@ -77,7 +77,7 @@ def refusal(
     access: Access, response: urllib3.BaseHTTPResponse, method: str, path: str, params: Mapping[str, str]
 ) -> ApiError:
     """The error for a response other than 2xx to a request with the credentials ``access``."""
-    status, server = response.status, public_url(access.host)
+    status, server = response.status, public_url(access.server)
     if 300 <= status < 400:
         return ApiUnavailable(f"{server} redirects elsewhere ({status}); is it a Kubernetes API server?")
     said = _said(response, access.authorization.partition(" ")[2])

@@ -122,7 +122,7 @@ def stop_all(reflectors: Sequence[Reflector]) -> None:
     A name lookup, or a connect while the network is down, cannot be interrupted.
     """
     for one in reflectors:
-        one.end()
+        one.stop()
     deadline = time.monotonic() + STOP_TIMEOUT
     for one in reflectors:
         one.ended(deadline - time.monotonic())
@@ -191,11 +191,7 @@ class Reflector:
                 self._abort.trigger()
 
     def stop(self) -> None:
-        """Stop, even during a hanging read; returns within :data:`STOP_TIMEOUT`."""
-        stop_all([self])
-
-    def end(self) -> None:
-        """Request the stop and return at once."""
+        """Stop soon, even during a hanging read; returns at once."""
         with self._lock:
             self._stop.set()
             self._wake.set()
@@ -203,10 +199,9 @@ class Reflector:
 
     def ended(self, timeout: float) -> bool:
         """Wait at most ``timeout`` seconds for the thread; returns whether it has ended."""
-        if self._thread is None or self._thread is threading.current_thread():
-            return True
-        self._thread.join(max(0.0, timeout))
-        return not self._thread.is_alive()
+        if self._thread is not None:
+            self._thread.join(max(0.0, timeout))
+        return self._thread is None or not self._thread.is_alive()
 
     # -- the loop
 

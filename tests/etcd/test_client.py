@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
+from urllib3.util import Url
 
 from kube2etcd.errors import (
     EtcdCompacted,
@@ -20,7 +21,6 @@ from kube2etcd.errors import (
 from kube2etcd.etcd import client as module
 from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.failures import is_stale_token, meaning
-from kube2etcd.etcd.servers import EtcdServer
 from kube2etcd.etcd.watch import watch
 from kube2etcd.etcd.wire import Message, rpc
 from kube2etcd.settings import Etcd as EtcdSettings
@@ -34,7 +34,7 @@ def test_a_channel_made_during_close_is_not_used(monkeypatch: pytest.MonkeyPatch
     class Channel(module.Channel):
         closed = False
 
-        def __init__(self, endpoint: EtcdServer, settings: EtcdSettings, timeout: float) -> None:
+        def __init__(self, endpoint: Url, settings: EtcdSettings, timeout: float) -> None:
             super().__init__(endpoint, settings, timeout)
             made.append(self)
             connection.close()
@@ -84,7 +84,7 @@ def two(monkeypatch: pytest.MonkeyPatch, code: str) -> EtcdConnection:
     class Channel:
         token = None
 
-        def __init__(self, endpoint: EtcdServer, settings: EtcdSettings, timeout: float) -> None:
+        def __init__(self, endpoint: Url, settings: EtcdSettings, timeout: float) -> None:
             self.endpoint = endpoint
 
         def start(self, method: str, request: Message, timeout: float) -> Answer:

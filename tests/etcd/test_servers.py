@@ -8,7 +8,7 @@ import pytest
 
 from kube2etcd.errors import EtcdNoSpace, EtcdUnauthenticated, EtcdUnavailable, SettingsError
 from kube2etcd.etcd.client import EtcdConnection
-from kube2etcd.etcd.servers import EtcdServer, endpoints, password, try_each
+from kube2etcd.etcd.servers import endpoint_of, endpoints, password, try_each
 from kube2etcd.etcd.v2_client import V2Connection
 from kube2etcd.settings import Etcd as EtcdSettings
 from tests.stack.certificates import Authority
@@ -19,23 +19,23 @@ HTTPS = ("https://127.0.0.1:1",)
 @pytest.mark.parametrize(
     ("url", "endpoint"),
     [
-        ("http://127.0.0.1:2379", EtcdServer("127.0.0.1", 2379, False)),
-        ("http://etcd", EtcdServer("etcd", 2379, False)),
-        ("https://etcd.kube-system.svc/", EtcdServer("etcd.kube-system.svc", 2379, True)),
-        ("http://[::1]:4001", EtcdServer("[::1]", 4001, False)),
-        ("https://[2001:db8::1]", EtcdServer("[2001:db8::1]", 2379, True)),
-        ("HTTP://Etcd:1", EtcdServer("etcd", 1, False)),
+        ("http://127.0.0.1:2379", "http://127.0.0.1:2379"),
+        ("http://etcd", "http://etcd:2379"),
+        ("https://etcd.kube-system.svc/", "https://etcd.kube-system.svc:2379"),
+        ("http://[::1]:4001", "http://[::1]:4001"),
+        ("https://[2001:db8::1]", "https://[2001:db8::1]:2379"),
+        ("HTTP://Etcd:1", "http://etcd:1"),
     ],
 )
-def test_url(url: str, endpoint: EtcdServer) -> None:
-    assert EtcdServer.parse(url) == endpoint
+def test_url(url: str, endpoint: str) -> None:
+    assert str(endpoint_of(url)) == endpoint
 
 
 def test_tls_files_are_checked(tmp_path: Path) -> None:
     authority = Authority(tmp_path / "one")
     ca, pair, other = str(authority.ca_file), authority.issue("client"), authority.issue("other")
     good = EtcdSettings(HTTPS, ca, str(pair.cert_file), str(pair.key_file))
-    assert endpoints(good) == (EtcdServer("127.0.0.1", 1, True),)
+    assert endpoints(good) == (endpoint_of(*HTTPS),)
     for wrong in (
         EtcdSettings(HTTPS, str(tmp_path / "missing")),
         EtcdSettings(HTTPS, str(pair.key_file)),

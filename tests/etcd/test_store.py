@@ -12,7 +12,7 @@ import pytest
 from kube2etcd.errors import EtcdRefused, EtcdSilent, EtcdUnavailable
 from kube2etcd.etcd.changes import ApplyResult, Batch, Change, Delete, Put
 from kube2etcd.etcd.client import EtcdConnection
-from kube2etcd.etcd.servers import TIMEOUT, EtcdServer
+from kube2etcd.etcd.servers import TIMEOUT
 from kube2etcd.etcd.store import EtcdStore
 from kube2etcd.etcd.wire import Message, rpc
 
@@ -20,7 +20,7 @@ from kube2etcd.etcd.wire import Message, rpc
 class Server:
     """Answers when the result is awaited."""
 
-    timeout, endpoints = TIMEOUT, (EtcdServer.parse("http://127.0.0.1"),)
+    timeout, endpoints = TIMEOUT, ("http://127.0.0.1",)
 
     def __init__(self, version: str = "3.7.3") -> None:
         self.version = version

@@ -109,9 +109,9 @@ def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_in_cluster(pod: Path) -> None:
     access = read_access(Cluster())
-    assert access.host == "https://[fd00::1]:6443"
+    assert access.server == "https://[fd00::1]:6443"
     assert access.authorization == f"Bearer {SECRET}"
-    assert access.ca_file == str(pod / "ca.crt")
+    assert access.ssl_ca_cert == str(pod / "ca.crt")
 
 
 @pytest.mark.parametrize("broken", ["no address", "token", "ca.crt", "unreadable"])

@@ -398,7 +398,7 @@ def test_start_runs_it_in_a_daemon_thread_and_stop_joins_it() -> None:
     assert thread is not None
     assert thread.daemon
     seen.set()
-    world.reflector.stop()
+    stop_all([world.reflector])
     assert not thread.is_alive()
 
 

@@ -11,9 +11,8 @@ import pytest
 from kube2etcd.errors import EtcdCompacted, EtcdNoSpace, EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd.changes import Batch, Delete, Put, WatchBatch, WatchEvent
 from kube2etcd.etcd.client import EtcdConnection
-from kube2etcd.etcd.store import EtcdStore, health
+from kube2etcd.etcd.store import EtcdStore
 from kube2etcd.etcd.wire import rpc
-from kube2etcd.settings import Etcd as EtcdSettings
 from kube2etcd.sync import follower as follower_module
 from kube2etcd.sync.events import EtcdLost, EventQueue
 from kube2etcd.sync.follower import EtcdFollower
@@ -237,7 +236,7 @@ def test_no_space(binaries: Binaries, tmp_path: Path) -> None:
         store = EtcdStore(connection, PREFIX)
         with pytest.raises(EtcdNoSpace, match="NOSPACE"):
             store.apply([[(Put(b"/skydns/%d" % number, b"x" * 100_000),)] for number in range(100)])
-        alarms = wait_for(lambda: health(EtcdSettings((server.url,)), server.url).alarms, "the alarm")
+        alarms = wait_for(lambda: connection.health().alarms, "the alarm")
         assert alarms == ("NOSPACE",)
         assert store.snapshot().entries, "reads go on"
 
