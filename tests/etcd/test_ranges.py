@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from bisect import bisect_left
 
 import pytest
@@ -18,16 +19,15 @@ KEYS = st.lists(SEGMENTS, min_size=1, max_size=5).map(lambda parts: b"/s/" + b"/
 class Reading:
     """A walk over sorted keys as etcd answers it, with the cost that etcd has."""
 
-    def __init__(self, keys: list[bytes], low: bytes, high: bytes, page: int) -> None:
+    def __init__(self, keys: list[bytes], page: int, low: bytes = b"/s/", high: bytes = b"/s0") -> None:
         self.read: list[bytes] = []
         self.pages: list[RangePage] = []
-        self.requests = 0
-        self.walked = 0
+        self.requests = self.walked = 0
         steps = walk(low, high, page)
-        edge = low
-        try:
-            start, end = next(steps)
+        edge, answer = low, None
+        with contextlib.suppress(StopIteration):
             while True:
+                start, end = next(steps) if answer is None else steps.send(answer)
                 assert start >= edge, "ranges overlap or go back"
                 assert start < end <= high
                 first, behind = bisect_left(keys, start), bisect_left(keys, end)
@@ -41,29 +41,25 @@ class Reading:
                 if found:
                     answer = RangePage(found[0], found[-1], len(found), more)
                     self.pages.append(answer)
-                start, end = steps.send(answer)
-        except StopIteration:
-            pass
 
 
 @LAW
 @given(st.sets(KEYS, max_size=200), st.integers(1, 40))
 def test_every_key_is_read_once_and_in_order(keys: set[bytes], page: int) -> None:
     ordered = sorted(keys)
-    assert Reading(ordered, b"/s/", b"/s0", page).read == ordered
+    assert Reading(ordered, page).read == ordered
 
 
 @LAW
 @given(st.sets(KEYS, max_size=200), st.sets(KEYS, max_size=200), st.integers(1, 40))
 def test_remembered_cuts_still_cover_the_range(before: set[bytes], later: set[bytes], page: int) -> None:
     splits = Splits(page)
-    splits.remember(Reading(sorted(before), b"/s/", b"/s0", page).pages)
+    splits.remember(Reading(sorted(before), page).pages)
     pieces = splits.pieces(b"/s/", b"/s0")
     assert pieces[0][0] == b"/s/"
     assert pieces[-1][1] == b"/s0"
     ordered = sorted(later)
-    read = [key for low, high in pieces for key in Reading(ordered, low, high, page).read]
-    assert read == ordered
+    assert [key for ends in pieces for key in Reading(ordered, page, *ends).read] == ordered
 
 
 def _cluster(namespaces: int, services: int) -> list[bytes]:
@@ -79,7 +75,7 @@ def _cluster(namespaces: int, services: int) -> list[bytes]:
 @pytest.mark.parametrize(("namespaces", "services"), [(500, 200), (1, 50_000), (5000, 10), (10, 3000)])
 def test_cost_follows_the_length(namespaces: int, services: int) -> None:
     keys = _cluster(namespaces, services)
-    reading = Reading(keys, b"/s/", b"/s0", 1000)
+    reading = Reading(keys, 1000)
     assert reading.read == keys
     pages = len(keys) / 1000
     # Plain paging walks pages/2 times the whole: 50 times at 100,000 keys.
@@ -88,14 +84,14 @@ def test_cost_follows_the_length(namespaces: int, services: int) -> None:
 
     splits = Splits(1000)
     splits.remember(reading.pages)
-    again = [Reading(keys, low, high, 1000) for low, high in splits.pieces(b"/s/", b"/s0")]
+    again = [Reading(keys, 1000, *ends) for ends in splits.pieces(b"/s/", b"/s0")]
     assert sum(piece.walked for piece in again) <= 3 * len(keys)
     assert sum(piece.requests for piece in again) <= 4 * pages + 10
 
 
 def test_small_range_is_one_request() -> None:
-    assert Reading([b"/s/a", b"/s/b"], b"/s/", b"/s0", 10).requests == 1
-    assert Reading([], b"/s/", b"/s0", 10).requests == 1
+    assert Reading([b"/s/a", b"/s/b"], 10).requests == 1
+    assert Reading([], 10).requests == 1
 
 
 def test_successor() -> None:
@@ -105,24 +101,28 @@ def test_successor() -> None:
         successor(b"\xff")
 
 
-def test_where_answers_come_too_late_less_is_asked_for() -> None:
-    patience = Patience(16_384, 8, 6.4)
-    assert (patience.page, patience.in_flight) == (16_384, 8)
-    asked = []
-    for _ in range(4):
+@pytest.mark.parametrize(
+    ("page", "late", "timely"),
+    [
+        (
+            16_384,
+            [(4096, 1), (1024, 1), (256, 1), (256, 1)],
+            [(1024, 1), (4096, 1), (16_384, 8), (16_384, 8)],
+        ),
+        (100, [(100, 8)], [(100, 8)]),
+    ],
+    ids=["large pages shrink and grow", "small ones stay as they are"],
+)
+def test_where_answers_come_too_late_less_is_asked_for(
+    page: int, late: list[tuple[int, int]], timely: list[tuple[int, int]]
+) -> None:
+    patience = Patience(page, 8, 6.4)
+    assert (patience.page, patience.in_flight) == (page, 8)
+    for asked in late:
         patience.lost()
-        asked.append((patience.page, patience.in_flight))
-    assert asked == [(4096, 1), (1024, 1), (256, 1), (256, 1)]
+        assert (patience.page, patience.in_flight) == asked
     patience.came(0.11)
-    assert patience.page == 256, "not quick enough for more"
-    asked = []
-    for _ in range(4):
+    assert (patience.page, patience.in_flight) == asked, "not quick enough for more"
+    for asked in timely:
         patience.came(0.1)
-        asked.append((patience.page, patience.in_flight))
-    assert asked == [(1024, 1), (4096, 1), (16_384, 8), (16_384, 8)]
-
-
-def test_small_pages_stay_as_they_are() -> None:
-    patience = Patience(100, 8, 5.0)
-    patience.lost()
-    assert (patience.page, patience.in_flight) == (100, 8)
+        assert (patience.page, patience.in_flight) == asked
