@@ -14,7 +14,7 @@ Deletes, except that one group changes in one transaction.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from itertools import islice
 
 import msgspec
@@ -180,23 +180,28 @@ def prune(
     return tuple(deletes)
 
 
-def to_hold(plan: Plan, existing: Mapping[bytes, bytes], owner_mark: bytes) -> frozenset[bytes]:
+def to_hold(
+    plan: Plan,
+    existing: Mapping[bytes, bytes],
+    owner_mark: bytes,
+    confirmed: Set[bytes] = frozenset(),
+) -> frozenset[bytes]:
     """The keys whose deletion must be confirmed; empty when the plan is harmless.
 
     Counts names, not keys: an endpoint is one name however many records it has.  Only keys with
-    ``owner_mark`` count as ours.
+    ``owner_mark`` count as ours, and those whose deletion is ``confirmed`` as gone already.
     """
-    gone = plan.deletes
+    gone = plan.deletes - confirmed
     if len(gone) < HELD_FROM:
         return frozenset()
     going = set(map(_name_key, gone))
-    going -= {_name_key(change.key) for change in plan.changes if change.key not in gone}
+    going -= {_name_key(change.key) for change in plan.changes if not isinstance(change, Delete)}
     staying: set[bytes] = set()
     entries = iter(existing.items())
     while len(going) >= HELD_FROM and len(going) > HELD_SHARE * (len(going) + len(staying)):
         if (entry := next(entries, None)) is None:
             return gone
-        if entry[0] not in gone and owner_mark in entry[1]:
+        if entry[0] not in gone and entry[0] not in confirmed and owner_mark in entry[1]:
             staying.add(_name_key(entry[0]))
             going.discard(_name_key(entry[0]))
     return frozenset()

@@ -128,10 +128,12 @@ class Reconciler:
             keys = target.mirror.unlike.keys() if looked_at is None else looked_at
             plan = diff(target.mirror, self.publisher.desired, self.publisher.layout.owner, keys)
             target.note_foreign(plan, looked_at)
+            # First, since what another writer reverts is disputed, not in need of a listing.  A standby is no
+            # party: the leader, which has our owner id, may write before we have heard why.
+            plan = self.disputes.withhold(plan, () if target.other_leader else target.damaged, now)
             plan = self.held.hold(plan, target.mirror, self.listings.counts, empty, now)
             if target.other_leader:
                 plan = target.stand_by(plan, now)
-            plan = self.disputes.withhold(plan, target.damaged, now)
             if plan.changes or created:
                 repairs = target.repairs(plan, known, full)
                 if full and not target.equal:

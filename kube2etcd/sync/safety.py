@@ -44,6 +44,7 @@ class HeldDeletes:
         self._mark = f'"owner":"{owner}"'.encode()
         self._force = force
         self._asked: frozenset[bytes] = frozenset()
+        self._confirmed: frozenset[bytes] = frozenset()
         self._doubted: frozenset[bytes] = frozenset()
         self._since: dict[str, int] = {}
         self._ask_at: list[float] = []
@@ -61,19 +62,22 @@ class HeldDeletes:
         ``entries``: what etcd holds; ``listings``: number of lists per kind; ``empty``: a kind that had
         objects, or was never listed, was listed empty.  An API server that has not loaded its data yet
         answers so; in a small cluster that removes few names, so then every deletion is held.
+
+        A confirmed deletion that is not made yet (a standby leaves it to the leader, etcd may be away) stays
+        confirmed, or it would be listed for again and again.
         """
         deletes = plan.deletes
-        rest, waiting = plan, self.keys & deletes
+        self._confirmed = frozenset() if empty else self._confirmed & deletes
+        waiting = self.keys
         if self._asked and all(listings[kind] > count for kind, count in self._since.items()):
             # Only what was held when the listing was requested: deletions that first appear with the
             # second listing are not confirmed by it.
-            confirmed, self._asked = self._asked & deletes, frozenset()
+            confirmed, self._asked, waiting = self._asked & deletes, frozenset(), self._doubted
             if confirmed:
                 log.warning("deletions confirmed by a second listing: %d keys", len(confirmed))
-                entries = {key: value for key, value in entries.items() if key not in confirmed}
-            deletes -= confirmed
-            rest, waiting = plan.without(confirmed), self._doubted & deletes
-        suspect = to_hold(rest, entries, self._mark) | waiting
+            self._confirmed |= confirmed
+        deletes -= self._confirmed
+        suspect = to_hold(plan, entries, self._mark, self._confirmed) | waiting & deletes
         if empty:
             suspect |= deletes
             self._doubted |= deletes
@@ -137,7 +141,8 @@ class Disputes:
         kinds = (Update, Delete) if len(self.disputed) >= MAX_TRACKED else Delete
         held = {one.key for one in plan.changes if one.key in self.disputed or isinstance(one, kinds)}
         if self._probe is None and held and now >= self._probe_at:
-            self._probe = min(held), now
+            # A deletion if there is one: a value that both want otherwise is left alone by the other, too.
+            self._probe = min(held & plan.deletes or held), now
             held.discard(self._probe[0])
         elif self._probe is None and not held and now >= self._probe_at:
             self._reset()  # disputed keys hold our value

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from kube2etcd.errors import EtcdUnavailable
 from kube2etcd.etcd import changes
 from kube2etcd.etcd.changes import WatchBatch
 from kube2etcd.kube.objects import (
@@ -236,13 +237,45 @@ def test_a_held_plan_asks_again_and_again(clock: Clock) -> None:
     assert asked == pytest.approx(ASK_AGAIN, abs=1.0)
 
 
-class Shared:
-    """Two worlds over one etcd, each told by a watch of its own."""
+def test_a_standby_asks_once_and_deletes_as_leader(clock: Clock) -> None:
+    leader = ["another bridge writes"]
+    entries = World(clock).listed(*many(20)).etcd
+    world = World(clock, entries, other_leader=lambda: leader[0]).listed(*many(5))
+    assert world.loop.held.keys
+    world.listed(*many(5))
+    for _ in range(60):
+        clock.now += 1.0
+        world.turn(Wake())
+    assert world.relists == ["deletions are held"]
+    leader[0] = ""
+    world.turn(Wake()).assert_equal()
+    assert world.relists == ["deletions are held"]
 
-    def __init__(self, clock: Clock) -> None:
-        self.clock, self.etcd = clock, Entries()
-        self.one = World(clock, self.etcd).listed(service("one", "10.0.0.1"))
-        self.two = World(clock, self.etcd).listed(service("two", "10.0.0.2"))
+
+@pytest.mark.parametrize(("again", "held"), [([], True), (many(3), False)], ids=["empty", "not empty"])
+def test_confirmed_deletions_while_etcd_is_away(clock: Clock, again: list[Service], held: bool) -> None:
+    world = World(clock).listed(*many(20)).turn(Listed("services", many(3)))
+    world.etcd.trouble = EtcdUnavailable("gone")
+    world.listed(*many(3)).listed(*again)
+    world.etcd.trouble = None
+    clock.now += 1.0
+    world.turn(Wake())
+    assert bool(world.loop.held.keys) == held, "an empty list needs a second one of its own"
+    world.listed(*again).assert_equal()
+
+
+class Shared:
+    """Two worlds over one etcd, each told by a watch of its own; both list again when they ask for it."""
+
+    def __init__(self, clock: Clock, names: int = 1) -> None:
+        self.clock, self.etcd, self.lists = clock, Entries(), 0
+        self.one, self.two = World(clock, self.etcd), World(clock, self.etcd)
+        self._services = {
+            id(world): [service(f"{name}{at or ''}", f"10.0.{net}.{at + 1}") for at in range(names)]
+            for world, name, net in ((self.one, "one", 1), (self.two, "two", 1 if names > 1 else 2))
+        }
+        for world in (self.one, self.two):
+            world.listed(*self._services[id(world)])
         self._told = {id(self.one): 0, id(self.two): 0}
 
     def turn(self, world: World, *news: Changed) -> None:
@@ -250,6 +283,10 @@ class Shared:
         self._told[id(world)] = len(self.etcd.untold)
         told = [EtcdChanged(WatchBatch(self.etcd.revision, tuple(events)))] if events else []
         world.turn(*told, *news)
+        if world.relists:
+            world.relists.clear()
+            self.lists += 1
+            world.listed(*self._services[id(world)])
 
     def turns(self, count: int) -> int:
         before = len(self.etcd.written)
@@ -277,6 +314,27 @@ def test_both_come_to_rest_with_the_names_of_both(shared: Shared, caplog: pytest
         assert "--owner-id" in world.reasons
         assert not world.metric("kube2etcd_disputed_keys 0.0")
     assert caplog.text.count("another writer with owner id kube2etcd") == 2
+
+
+def test_many_names_of_both(clock: Clock) -> None:
+    """So many that their deletion is held: what the other writer reverts is disputed all the same.
+
+    Both have the same addresses, so they dispute PTR records as well.
+    """
+    shared = Shared(clock, 20)
+    shared.turns(20)
+    lists = shared.lists
+    assert shared.turns(20) == 0
+    tries = 0
+    for _ in range(60):
+        clock.now += 1.0
+        tries += shared.turns(1)
+    assert 0 < tries <= 10
+    assert shared.lists == lists
+    for name, world in (("one19", shared.one), ("two19", shared.two)):
+        assert shared.holds(name)
+        assert not world.ready
+        assert world.loop.held.keys == frozenset()
 
 
 def test_new_keys_of_others_stay(shared: Shared) -> None:
