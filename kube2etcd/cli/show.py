@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kube2etcd.app import build
 from kube2etcd.atomic import rewrite, tidy
 from kube2etcd.cli.group import main
 from kube2etcd.cli.options import (
@@ -32,6 +33,7 @@ from kube2etcd.cli.options import (
 from kube2etcd.errors import BridgeError, EtcdError, SettingsError
 from kube2etcd.inspect import records as listing
 from kube2etcd.inspect.docker_flags import FORMATS, DaemonJsonError, merged
+from kube2etcd.inspect.why import missing_ns
 from kube2etcd.log import printable, quiet
 from kube2etcd.settings import HostPort, Loaded, Settings
 from kube2etcd.settings.values import to_duration, to_resolver
@@ -87,8 +89,6 @@ def records(
     The zone file of a single zone (use --zone if there are several) has an SOA record, and NS with
     --dns-server-ip, so that a server can load it.
     """
-    from kube2etcd.inspect.why import missing_ns
-
     if watch and (objects or output == "zone"):
         raise click.UsageError("--watch excludes --objects and --output zone")
     settings = loaded.settings
@@ -213,7 +213,6 @@ def _explained(
     settings: Settings, objects: tuple[str, ...], name: Name, rtype: str | None
 ) -> list[Explanation]:
     """Explain from the API server's objects and etcd's keys, or from manifests."""
-    from kube2etcd.app import build
     from kube2etcd.app.once import reading
     from kube2etcd.inspect.explain import Explainer
 
@@ -339,7 +338,6 @@ def check(ctx: click.Context, /, loaded: Loaded, output: str) -> None:
 
 def _findings(settings: Settings) -> Iterator[Finding]:
     """All findings, as they arrive."""
-    from kube2etcd.app import build
     from kube2etcd.app.corefile import text
     from kube2etcd.inspect import check
 
@@ -398,8 +396,6 @@ def docker_flags(loaded: Loaded, form: str | None, merge: str | None) -> None:
     same keys on its command line.  A kubelet gives each pod its own namespace and ndots:5, so
     --format kubelet uses neither option.
     """
-    from kube2etcd.app import build
-
     client = build.client(loaded.settings)
     if merge is None:
         click.echo(FORMATS[form or "flags"](client), nl=False)

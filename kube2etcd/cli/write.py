@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from kube2etcd.app import build
 from kube2etcd.app.process import Reload
 from kube2etcd.cli.group import CHANGED, DIFFERENT, main
 from kube2etcd.cli.options import (
@@ -139,7 +140,6 @@ def _shown(
     progress: Progress,
 ) -> str:
     """The outcome as text; records are compared only if shown, since that takes a while."""
-    from kube2etcd.app import build
     from kube2etcd.inspect import resync as plan
     from kube2etcd.inspect.records import count
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 import dns.rdatatype
 import msgspec
 
+from kube2etcd.inspect import why
 from kube2etcd.inspect.readers import Reader
 from kube2etcd.inspect.records import Row
-from kube2etcd.inspect.why import Why, is_reverse, keys_about, nearest
+from kube2etcd.inspect.why import is_reverse, keys_about, nearest
 from kube2etcd.kube.store import Unit
 from kube2etcd.log import printable
 from kube2etcd.settings import HostPort
@@ -189,7 +190,7 @@ class Explainer:
         publisher are put by ``ask``.  A running bridge knows ``conditions`` of keys, such as why they differ
         in etcd.
         """
-        self._publisher, self._why, self._reader = publisher, Why(publisher), reader
+        self._publisher, self._reader = publisher, reader
         self._ask, self._known = ask, conditions
         wanted = dict(publisher.desired.items()) if desired is None else desired
         self._desired = {**reader.settings(existing or {}), **wanted}
@@ -201,23 +202,23 @@ class Explainer:
         """One explanation per type: the given one, or those that the name has."""
         publisher = self._publisher
         keys = keys_about(publisher, self._desired, name)
-        rows = self._ask(lambda: self._why.rows_at(name, keys))
+        rows = self._ask(lambda: why.rows_at(publisher, name, keys))
         present = {*keys, *keys_about(publisher, self._existing, name)}
         own = sorted(key for key in present if publisher.layout.name(key) == name)
+        owner, existing = publisher.layout.owner, self._existing
+        contested = sorted(diff(existing, self._desired, owner, own).contested)
         conditions = [
-            f"another writer ({owner_of(self._existing[key])}) keeps this name:"
-            f" its owner ID sorts before ours ({publisher.layout.owner})"
-            for key in sorted(diff(self._existing, self._desired, publisher.layout.owner, own).contested)
+            f"another writer ({rival}) keeps this name: its owner ID sorts before ours ({owner})"
+            for rival in (owner_of(existing[key]) for key in contested)
         ]
-        if self._known is not None:
-            known = self._known
+        if (known := self._known) is not None:
             conditions += self._ask(lambda: known(own))
         types = [rtype.upper()] if rtype else _types(name, rows)
         return [self._explain(name, each, rows, conditions) for each in types]
 
     def _explain(self, name: Name, rtype: str, rows: list[Row], conditions: list[str]) -> Explanation:
         expected, actual = self._expected(name, rtype), self._actual(name, rtype)
-        reasons: list[str] = self._ask(lambda: self._why.reasons(name, rtype, rows, expected))
+        reasons: list[str] = self._ask(lambda: why.reasons(self._publisher, name, rtype, rows, expected))
         if peculiar := self._reader.reason(name, rtype, rows, expected):
             reasons.append(peculiar)
         if (actual.rcode, set(actual.answers)) != (expected.rcode, set(expected.answers)):

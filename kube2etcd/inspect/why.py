@@ -70,29 +70,34 @@ def is_reverse(name: Name) -> bool:
     return any(map(name.below, REVERSE))
 
 
-class Why:
-    """Finds reasons in the objects of ``publisher``.
+def rows_at(publisher: Publisher, name: Name, keys: Iterable[bytes]) -> list[Row]:
+    """The records at ``name``; ``keys`` come from `keys_about`."""
+    units = list(dict.fromkeys(map(publisher.desired.holder, keys)))[:MOST_UNITS]
+    found = (row for unit in units if unit is not None for row in unit_rows(publisher, unit))
+    return [row for row in found if row.record.name == name]
+
+
+def reasons(publisher: Publisher, name: Name, rtype: str, rows: Sequence[Row], answer: Answer) -> list[str]:
+    """Why the answer is ``answer``, without duplicates; ``rows`` come from `rows_at`.
 
     For each kind of reason it derives the records of at most `MOST_UNITS` objects, however many share a name.
     """
+    found = list(dict.fromkeys(_Why(publisher, name, rows, answer).reasons(rtype)))
+    more = [f"{len(found) - MOST_REASONS} more reasons"] if len(found) > MOST_REASONS else []
+    return found[:MOST_REASONS] + more
 
-    def __init__(self, publisher: Publisher) -> None:
-        self._publisher = publisher
 
-    def rows_at(self, name: Name, keys: Iterable[bytes]) -> list[Row]:
-        """The records at ``name``; ``keys`` come from `keys_about`."""
-        units = list(dict.fromkeys(map(self._publisher.desired.holder, keys)))[:MOST_UNITS]
-        found = (row for unit in units if unit is not None for row in unit_rows(self._publisher, unit))
-        return [row for row in found if row.record.name == name]
+class _Why:
+    """The reasons for the answer to a question about ``name``, which has the records ``rows``."""
 
-    def reasons(self, name: Name, rtype: str, rows: list[Row], answer: Answer) -> list[str]:
-        """Why the answer is ``answer``, without duplicates; ``rows`` come from `rows_at`."""
-        found = list(dict.fromkeys(self._reasons(name, rtype, rows, answer)))
-        more = [f"{len(found) - MOST_REASONS} more reasons"] if len(found) > MOST_REASONS else []
-        return found[:MOST_REASONS] + more
+    def __init__(self, publisher: Publisher, name: Name, rows: Sequence[Row], answer: Answer) -> None:
+        self._publisher, self._store = publisher, publisher.store
+        self._name, self._rows, self._answer = name, rows, answer
+        self._zone = publisher.zone_of(name)
+        self._labels = () if self._zone is None else name.relative(self._zone.name)
 
-    def _reasons(self, name: Name, rtype: str, rows: list[Row], answer: Answer) -> Iterator[str]:
-        zone = self._publisher.zone_of(name)
+    def reasons(self, rtype: str) -> Iterator[str]:
+        zone, name, answer = self._zone, self._name, self._answer
         if zone is None and not is_reverse(name):
             zones = " or ".join(str(one.name) for one in self._publisher.zones)
             yield f"{name} is not in {zones}, nor a reverse name"
@@ -106,36 +111,35 @@ class Why:
                 yield f"it is made from the addresses of ns.dns.{zone.name}"
             return
         types = {rtype} | ({"CNAME"} if rtype in ("A", "AAAA") else set())
-        shown = [row for row in rows if row.record.rtype in types and answer.answers]
+        shown = [row for row in self._rows if row.record.rtype in types and answer.answers]
         for unit in dict.fromkeys(row.unit for row in shown):
             made = [f"{row.record.rtype} {row.record.data}" for row in shown if row.unit == unit]
             if len(made) > MOST_RECORDS:
                 yield f"{len(made)} records come from {self._described(unit)}"
             else:
                 yield from (f"{one} comes from {self._described(unit)}" for one in made)
-        labels = () if zone is None else name.relative(zone.name)
-        below = labels[-1] if labels and isinstance(zone, ClusterZone) else ""
-        if rows and not shown and below not in ("svc", "pod"):
-            yield _other_types(rows)
-        if zone is not None and not rows:
-            yield from self._left_to(name, zone)
+        below = self._labels[-1] if self._labels and isinstance(zone, ClusterZone) else ""
+        if self._rows and not shown and below not in ("svc", "pod"):
+            yield self._other_types()
+        if zone is not None and not self._rows:
+            yield from self._left_to(zone)
         match zone:
             case None:
-                yield from self._about_reverse(name, bool(rows))
+                yield from self._about_reverse()
             case ClusterZone() if below == "svc":
-                yield from self._about_service(zone, labels, rows, answer)
+                yield from self._about_service(zone)
             case ClusterZone() if below == "pod":
-                yield from self._about_pod(zone.pods, labels, shown, answer)
+                yield from self._about_pod(zone.pods, bool(shown))
             case ClusterZone():
-                if not rows:
+                if not self._rows:
                     yield f"only svc, pod, dns and dns-version exist below {zone.name}"
             case ExternalZone():
-                yield from self._about_external(name, zone, bool(rows))
+                yield from self._about_external(zone)
             case _:
-                yield from self._about_other(name, zone, bool(rows))
+                yield from self._about_other(zone)
 
     def _described(self, unit: Unit) -> str:
-        one = self._publisher.store.get(unit)
+        one = self._store.get(unit)
         if not isinstance(one, Service):
             return str(unit)
         made = one.metadata.creation_timestamp
@@ -152,108 +156,102 @@ class Why:
         return [unselected] if unselected else self._published(unit, zone).left_out
 
     def _unselected(self, unit: Unit, zone: Zone) -> str:
-        one = self._publisher.store.get(unit)
+        one = self._store.get(unit)
         if isinstance(zone, ServicesZone) and isinstance(one, Service):
-            return zone.unselected(one, self._publisher.store)
+            return zone.unselected(one, self._store)
         return ""
 
-    def _about_reverse(self, name: Name, exists: bool) -> Iterator[str]:
+    def _about_reverse(self) -> Iterator[str]:
+        name, publisher = self._name, self._publisher
         address = address_of(name)
         if address is None:
             yield "the name is not the full reverse name of an address, so it cannot have a PTR"
             return
-        claimants = self._publisher.desired.claimants(self._publisher.layout.key(name))
+        claimants = publisher.desired.claimants(publisher.layout.key(name))
         for unit in claimants[1 : MOST_UNITS + 1]:
-            [data, *_] = [one.data for one in self._publisher.published(unit).pointers if one.name == name]
+            [data, *_] = [one.data for one in publisher.published(unit).pointers if one.name == name]
             yield (
                 f"{unit} also claims {address} ({data}) but loses to {claimants[0]}: Services come first and"
                 " machines last; then the shorter name, the older object, and namespace and name decide"
             )
         if len(claimants) > MOST_UNITS + 1:
             yield f"{len(claimants) - MOST_UNITS - 1} more objects claim {address}"
-        if not exists:
+        if not self._rows:
             yield f"no Service and no named endpoint has the address {address}"
 
-    def _about_external(self, name: Name, zone: Zone, exists: bool) -> Iterator[str]:
+    def _about_external(self, zone: Zone) -> Iterator[str]:
         """Why a name in an external domain is not published, or not all of it."""
-        store = self._publisher.store
-        reasons = self._published(Unit(NAMES, "", str(name)), zone).left_out
-        sources = ", ".join(map(str, store.holders(str(name))))
-        yield from (f"{sources}: {reason}" for reason in reasons)
-        refusals = [reason for refused, reason in store.refusals() if refused == str(name)]
+        store, name = self._store, str(self._name)
+        left_out = self._published(Unit(NAMES, "", name), zone).left_out
+        sources = ", ".join(map(str, store.holders(name)))
+        yield from (f"{sources}: {reason}" for reason in left_out)
+        refusals = [reason for refused, reason in store.refusals() if refused == name]
         yield from (f"refused when ExternalDNS last posted it: {reason}" for reason in refusals)
-        if exists or reasons or refusals:
+        if self._rows or left_out or refusals:
             return
         if sources:
             yield f"{sources}: a registry record of ExternalDNS, which is not published"
             return
-        for cut in range(1, len(name.labels)):
-            wildcard = ".".join(("*", *name.labels[cut:]))
+        for cut in range(1, len(self._name.labels)):
+            wildcard = ".".join(("*", *self._name.labels[cut:]))
             if store.holders(wildcard):
                 yield f"there is {wildcard}, but wildcards are not supported"
         yield f"neither ExternalDNS nor a DNSEndpoint has this name in {zone.name}"
 
-    def _left_to(self, name: Name, zone: Zone) -> Iterator[str]:
+    def _left_to(self, zone: Zone) -> Iterator[str]:
         """Objects that would have the name in an enclosing zone if it were not in ``zone``."""
         for outer in self._publisher.zones:
-            if outer.name != zone.name and name.below(outer.name):
-                named = islice(self._named(name.relative(outer.name)), MOST_UNITS)
-                for unit in (*named, Unit(NAMES, "", str(name))):
-                    reasons = self._published(unit, outer).left_out
-                    yield from (f"{unit}: {one}" for one in reasons if one.startswith(f"{name} is in the "))
+            if outer.name != zone.name and self._name.below(outer.name):
+                named = islice(self._named(self._name.relative(outer.name)), MOST_UNITS)
+                for unit in (*named, Unit(NAMES, "", str(self._name))):
+                    left_out, taken = self._published(unit, outer).left_out, f"{self._name} is in the "
+                    yield from (f"{unit}: {one}" for one in left_out if one.startswith(taken))
 
     def _named(self, labels: Sequence[str]) -> Iterator[Unit]:
         """The Services and machines whose name and namespace are among these labels."""
-        store = self._publisher.store
         spans = {".".join(labels[at:end]) for at, end in combinations(range(len(labels) + 1), 2)}
         for kind in ("services", "virtualmachineinstances"):
             if len(labels) == 1:
-                yield from store.named(kind, labels[0])
+                yield from self._store.named(kind, labels[0])
                 continue
             for namespace in dict.fromkeys(labels):
-                found = sorted(spans & store.names(kind, namespace))
+                found = sorted(spans & self._store.names(kind, namespace))
                 yield from (Unit(kind, namespace, name) for name in found)
 
-    def _about_other(self, name: Name, zone: Zone, exists: bool) -> Iterator[str]:
+    def _about_other(self, zone: Zone) -> Iterator[str]:
         """Why a zone of Services or machines lacks a name, and which objects compete for it."""
-        if not exists:
-            yield from self._missing(zone, name.relative(zone.name)) or [
-                f"no object has this name in {zone.name}"
-            ]
-        own = Name(name.labels[-(len(zone.name.labels) + zone.depth) :])
+        if not self._rows:
+            yield from self._missing(zone) or [f"no object has this name in {zone.name}"]
+        own = Name(self._name.labels[-(len(zone.name.labels) + zone.depth) :])
         losers = self._publisher.losers(own)
         for unit in losers[:MOST_UNITS]:
             yield from (f"{unit}: {reason}" for reason in self._left_out(unit, zone))
         if len(losers) > MOST_UNITS:
             yield f"{len(losers) - MOST_UNITS} more objects want {own}"
 
-    def _missing(self, zone: Zone, labels: Sequence[str]) -> list[str]:
-        """Why the objects named by ``labels`` have no such name, or their namespaces are not selected."""
-        store = self._publisher.store
-        selected_first = sorted(self._named(labels), key=lambda unit: bool(self._unselected(unit, zone)))
-        named = selected_first[:MOST_UNITS]
-        reasons = [f"{unit}: {reason}" for unit in named for reason in self._left_out(unit, zone)]
-        if reasons or not isinstance(zone, ServicesZone):
-            return reasons
-        namespaces = [Unit("namespaces", "", label) for label in labels]
+    def _missing(self, zone: Zone) -> list[str]:
+        """Why the objects named by the labels have no such name, or their namespaces are not selected."""
+        named = sorted(self._named(self._labels), key=lambda unit: bool(self._unselected(unit, zone)))
+        found = [f"{unit}: {one}" for unit in named[:MOST_UNITS] for one in self._left_out(unit, zone)]
+        if found or not isinstance(zone, ServicesZone):
+            return found
+        store, namespaces = self._store, [Unit("namespaces", "", label) for label in self._labels]
         return [
             f"{unit}: {unselected}"
             for unit in namespaces
             if store.get(unit) is not None and (unselected := zone.unselected_namespace(unit.name, store))
         ]
 
-    def _about_service(
-        self, zone: ClusterZone, labels: Sequence[str], rows: list[Row], answer: Answer
-    ) -> Iterator[str]:
-        store = self._publisher.store
+    def _about_service(self, zone: ClusterZone) -> Iterator[str]:
+        store, labels = self._store, self._labels
         if len(labels) == 1:
             yield "the parent of all namespaces exists without data"
             return
         namespace = labels[-2]
-        if not answer.answers and store.get(Unit("namespaces", "", namespace)) is None:
+        if not self._answer.answers and store.get(Unit("namespaces", "", namespace)) is None:
             yield f"there is no Namespace {namespace}"
         if len(labels) == 2:
-            if rows:
+            if self._rows:
                 yield f"the Namespace {namespace} exists, but has no data of its own"
             return
         unit = Unit("services", namespace, labels[-3])
@@ -264,8 +262,8 @@ class Why:
             yield f"there is no Service {namespace}/{unit.name}"
         else:
             published = self._published(unit, zone)
-            if not answer.answers:
-                yield _no_such_record(zone, labels, rows, published, service)
+            if not self._answer.answers:
+                yield self._no_such_record(zone, published, service)
             yield from (f"{unit}: {reason}" for reason in published.left_out)
             # An unreadable slice does not say whose it is, but its name starts with the Service's.
             for one in store.rejects():
@@ -274,60 +272,55 @@ class Why:
                     who = f"{one.kind}/{namespace}/{one.name}"
                     yield f"{who}, by its name a slice of this Service, cannot be read: {one.reason}"
 
-    def _about_pod(self, mode: str, labels: Sequence[str], shown: list[Row], answer: Answer) -> Iterator[str]:
+    def _no_such_record(self, zone: ClusterZone, published: Published, service: Service) -> str:
+        labels = self._labels
+        described = f"the Service {labels[-2]}/{labels[-3]}"
+        if self._rows:
+            return self._other_types()
+        if len(labels) == 3:
+            return f"{described} exists, but has no record"
+        if labels[0].startswith("_") and len(labels) == 4:
+            return f"ports of {described} have names of two labels, such as _http._tcp"
+        if labels[0].startswith("_"):
+            if any(labels[:2] == (f"_{one.name}", f"_{one.protocol.lower()}") for one in service.ports):
+                return f"{described} has this port, but no ready endpoint with it"
+            ports = [port.name for port in service.ports if port.name]
+            return f"{described} has no such port; its named ports are: {', '.join(ports) or 'none'}"
+        if zone.endpoint_names != "all" and not is_headless(service):
+            return f"{described} has a cluster IP: its endpoints have names only with --endpoint-names all"
+        depth = len(zone.name.labels) + 4
+        owners = {one.name.labels[0] for one in published.records if len(one.name.labels) == depth}
+        endpoints = sorted(one for one in owners if not one.startswith("_"))
+        return f"{described} has no endpoint named {labels[0]}; it has: {', '.join(endpoints[:10]) or 'none'}"
+
+    def _about_pod(self, mode: str, shown: bool) -> Iterator[str]:
+        labels = self._labels
         if mode == "disabled":
             yield "pod names are disabled (--pods disabled, or insecure with SkyDNS)"
         elif mode == "insecure" and len(labels) == 3:
-            if answer.answers:
+            if self._answer.answers:
                 yield "computed from the name; the pod need not exist (--pods insecure)"
             else:
                 yield "the first label is not an address of this type (--pods insecure)"
-        elif len(labels) == 2 and self._publisher.store.get(Unit("namespaces", "", labels[0])) is None:
+        elif len(labels) == 2 and self._store.get(Unit("namespaces", "", labels[0])) is None:
             yield f"there is no Namespace {labels[0]}"
         elif not shown and len(labels) == 3:
             yield f"no running pod in the Namespace {labels[1]} has this address (--pods verified)"
         elif not shown:
             yield "pod names have the form ADDRESS.NAMESPACE.pod.ZONE"
 
+    def _other_types(self) -> str:
+        """The types of a name that exists without the queried one."""
+        types = sorted({row.record.rtype for row in self._rows} - {"NODATA"})
+        exists = f"the name exists ({', '.join(dict.fromkeys(str(row.unit) for row in self._rows))})"
+        if not types:
+            return f"{exists} without any data"
+        aliases = [row.record.data for row in self._rows if isinstance(row.record.data, Alias)]
+        dangling = "".join(f", to {one}, which leads to nothing of that type" for one in aliases)
+        return f"{exists} and has {', '.join(types)} only{dangling}"
+
 
 def missing_ns(zone: Zone) -> str:
     """Why the zone has no NS record, and the option that adds one."""
     option = {ClusterZone: "--dns-server-ip", VmZone: "--name-server-ip"}.get(type(zone))
     return f"no NS record without {option}" if option else "no NS record in zones of this kind"
-
-
-def _other_types(rows: list[Row]) -> str:
-    """The types of a name that exists without the queried one."""
-    types = sorted({row.record.rtype for row in rows} - {"NODATA"})
-    units = ", ".join(dict.fromkeys(str(row.unit) for row in rows))
-    alias = "".join(
-        f", to {row.record.data}, which leads to nothing of that type"
-        for row in rows
-        if isinstance(row.record.data, Alias)
-    )
-    return f"the name exists ({units})" + (
-        f" and has {', '.join(types)} only{alias}" if types else " without any data"
-    )
-
-
-def _no_such_record(
-    zone: ClusterZone, labels: Sequence[str], rows: list[Row], published: Published, service: Service
-) -> str:
-    described = f"the Service {labels[-2]}/{labels[-3]}"
-    if rows:
-        return _other_types(rows)
-    if len(labels) == 3:
-        return f"{described} exists, but has no record"
-    if labels[0].startswith("_") and len(labels) == 4:
-        return f"ports of {described} have names of two labels, such as _http._tcp"
-    if labels[0].startswith("_"):
-        if any(labels[:2] == (f"_{one.name}", f"_{one.protocol.lower()}") for one in service.ports):
-            return f"{described} has this port, but no ready endpoint with it"
-        ports = [port.name for port in service.ports if port.name]
-        return f"{described} has no such port; its named ports are: {', '.join(ports) or 'none'}"
-    if zone.endpoint_names != "all" and not is_headless(service):
-        return f"{described} has a cluster IP: its endpoints have names only with --endpoint-names all"
-    depth = len(zone.name.labels) + 4
-    owners = {one.name.labels[0] for one in published.records if len(one.name.labels) == depth}
-    endpoints = sorted(one for one in owners if not one.startswith("_"))
-    return f"{described} has no endpoint named {labels[0]}; it has: {', '.join(endpoints[:10]) or 'none'}"

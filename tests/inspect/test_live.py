@@ -118,28 +118,12 @@ def refuse(bridge: World) -> None:
     bridge.turn(Changed("services", Event("ADDED", WEB, "shop", "web")))
 
 
-def dispute(bridge: World) -> None:
-    bridge.loop.disputes.keys.update(bridge.loop.publisher.desired)
-
-
 def miss(bridge: World) -> None:
     bridge.loop.target.mirror.load(lambda begin: 9)
 
 
 def stop_following(bridge: World) -> None:
     bridge.turn(Failing("services", bridge.loop.parts.clock() - 5.0))
-
-
-def wait_for_lists(bridge: World) -> None:
-    bridge.loop.listings.waiting.add("pods")
-
-
-def lose_etcd(bridge: World) -> None:
-    bridge.loop.target.trouble = "etcd is away"
-
-
-def stand_by(bridge: World) -> None:
-    bridge.loop.target.other_leader = "standing by: dns-2 writes to etcd"
 
 
 @pytest.mark.parametrize(
@@ -167,14 +151,19 @@ def test_the_state_of_a_record(
     [
         (hold, "deletions are held: "),
         (refuse, "etcd refuses this name's key: "),
-        (dispute, "another writer with our owner ID keeps undoing our changes to this name"),
+        (
+            lambda bridge: bridge.loop.disputes.keys.update(bridge.loop.publisher.desired),
+            "another writer with our owner ID keeps undoing our changes to this name",
+        ),
         (miss, "a change to this name has not been written yet"),
         (stop_following, "services have not been watched since 2"),
-        (wait_for_lists, "pods are not listed yet; nothing is published until then"),
-        (lose_etcd, "etcd is away"),
-        (stand_by, "standing by: dns-2 writes to etcd"),
+        (
+            lambda bridge: bridge.loop.listings.waiting.add("pods"),
+            "pods are not listed yet; nothing is published until then",
+        ),
+        (lambda bridge: setattr(bridge.loop.target, "trouble", "etcd is away"), "etcd is away"),
+        (lambda bridge: setattr(bridge.loop.target, "other_leader", "dns-2 writes"), "dns-2 writes"),
     ],
-    ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_what_only_the_bridge_knows(bridge: World, happen: Callable[[World], None], reason: str) -> None:
     assert not [one for one in explained(bridge).reasons if reason in one]

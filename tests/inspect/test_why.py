@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from kube2etcd.inspect.why import MOST_UNITS, Why
+from kube2etcd.inspect import why
+from kube2etcd.inspect.why import MOST_UNITS
 from kube2etcd.kube.objects import Metadata, Service
 from kube2etcd.kube.store import Store, Unit
 from kube2etcd.settings import Selector
@@ -57,10 +58,10 @@ def publisher(ip: str, *zones: Zone, store: Store | None = None) -> _Counted:
 
 
 def reasons(publisher: Publisher, name: str, rtype: str = "A") -> list[str]:
-    why, asked = Why(publisher), Name.parse(name)
+    asked = Name.parse(name)
     key = publisher.key(asked)
-    rows = why.rows_at(asked, [key] if key in publisher.desired else [])
-    return why.reasons(asked, rtype, rows, Answer("NOERROR" if rows else "NXDOMAIN"))
+    rows = why.rows_at(publisher, asked, [key] if key in publisher.desired else [])
+    return why.reasons(publisher, asked, rtype, rows, Answer("NOERROR" if rows else "NXDOMAIN"))
 
 
 @pytest.mark.parametrize(
