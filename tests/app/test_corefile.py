@@ -103,12 +103,9 @@ def test_a_webhook_by_itself_serves_external_domains_alone(file: Path) -> None:
     assert not {"cluster.local", "arpa", "vm:53"} & set(made.replace(":53", " ").split())
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_refused(file: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"there is no folder .*/none; make it"):
         CorefileWriter(settings(tmp_path / "none" / "Corefile"))
-
-
-def test_skydns_has_no_corefile(file: Path) -> None:
     with pytest.raises(SettingsError, match="SkyDNS has no Corefile"):
         CorefileWriter(settings(file, etcd_api="v2"))
 
