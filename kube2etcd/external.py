@@ -190,8 +190,8 @@ class Domain(msgspec.Struct, frozen=True, order=True):
             raise InvalidDomain(
                 f"{_shown(text)} is no domain ({error}): write dtk.io, or .dtk.io for only what is below"
             ) from None
-        if name in REVERSE:
-            raise InvalidDomain(f"{_shown(text)} has all reverse names: write a part such as 10.{name}")
+        if any(reverse.below(name) for reverse in REVERSE):
+            raise InvalidDomain(f"{_shown(text)} has all reverse names: write a part such as 10.in-addr.arpa")
         return cls(name, only_below)
 
     def has(self, name: str) -> bool:

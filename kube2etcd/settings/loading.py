@@ -374,7 +374,7 @@ def zone_faults(settings: Settings, origin: Mapping[str, str]) -> Iterator[str]:
     """
 
     def where(path: str) -> str:
-        return origin.get(path) or f"--{BY_PATH[path].option}"
+        return origin.get(path) or (f"--{BY_PATH[path].option}" if path in BY_PATH else path)
 
     cluster = [(settings.domain, "domain")] if settings.cluster_zone else []
     named = [] if settings.vm.domain is None else [(vm_zone(settings.vm.domain), "vm.domain")]

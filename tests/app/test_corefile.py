@@ -80,13 +80,17 @@ def test_coredns_serves_the_domains_of_run_time() -> None:
 def test_a_domain_that_is_a_zone_of_the_cluster_affects_no_other(
     file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    given = settings(file)
+    config = file.with_name("settings.yaml")
+    config.write_text("zones: [{zone: shop.example}]")
+    given = settings(file, config=str(config))
     bad = Domain.parse("cluster.local")
     writer = CorefileWriter(given)
     writer.write()
     for _ in range(2):
         writer.serve([bad, PARENT])
-    assert file.read_text() == text(settings(file, domains=("example.com",)))
+    assert file.read_text() == text(served(given, [PARENT])[0])
+    [other] = served(given, [Domain.parse("shop.example")])[1]
+    assert "POST /domains and zones[0].zone are both the zone shop.example" in other
     [remark] = served(given, [bad])[1]
     assert remark == (
         "the domain cluster.local is not served: POST /domains and --domain are both the zone cluster.local;"

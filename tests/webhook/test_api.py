@@ -280,6 +280,7 @@ def test_domains_are_added_all_or_none(client: Client) -> None:
     [
         ("k8s.any.example", "is a wildcard"),
         ("in-addr.arpa", "has all reverse names"),
+        ("ARPA.", "has all reverse names"),
         ("svc.cluster.local", "has names of the cluster"),
         ("x.svc.cluster.local", "has names of the cluster"),
     ],
