@@ -86,8 +86,7 @@ class Candidate:
     """An election whose thread is the test."""
 
     def __init__(self, server: Server, name: str = "me") -> None:
-        self.server = server
-        self.changes = 0
+        self.server, self.changes = server, 0
         self.election = Election(cast(EtcdConnection, server), KEY, name, self._changed)
 
     def _changed(self) -> None:
@@ -148,18 +147,13 @@ def test_a_lease_that_has_ended_is_followed_by_another() -> None:
     assert only.election.guard() != before
 
 
-def test_a_key_that_is_taken_away_ends_the_leadership() -> None:
+def test_a_key_that_is_not_ours_any_more_ends_the_leadership() -> None:
     server = Server()
     only = Candidate(server).turn()
     server.held = None
     assert "deleted or taken" in only.turn().election.standing_by()
     assert only.turn().leads
-
-
-def test_another_key_at_the_same_revision_ends_the_leadership() -> None:
-    """As after etcd has lost its data, when revisions begin anew."""
-    server = Server()
-    only = Candidate(server).turn()
+    # Another's at the same revision, as after etcd has lost its data, when revisions begin anew.
     guard = only.election.guard()
     server.held = held(guard.lease + 1, guard.create_revision, b"another")
     assert "deleted or taken" in only.turn().election.standing_by()
@@ -207,10 +201,7 @@ def test_a_key_without_a_lease_has_no_leader() -> None:
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (
-            EtcdRefused("denied"),
-            "--leader-elect needs an etcd user that may read and write /kube2etcd/leader",
-        ),
+        (EtcdRefused("no"), "--leader-elect needs an etcd user that may read and write /kube2etcd/leader"),
         (EtcdUnavailable("away"), "the leader cannot be determined: away"),
         (ZeroDivisionError("odd"), "the election failed: odd"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -67,18 +68,14 @@ def test_a_half_done_rotation_is_waited_for(
     ("content", "fault"),
     [(None, "cannot be read: No such file"), (b"\n", "is empty"), (b"\xff\xfe", "is not UTF-8 text")],
 )
-def test_a_password_file_that_cannot_be_used(tmp_path: Path, content: bytes | None, fault: str) -> None:
-    file = tmp_path / "password"
+def test_password_file(tmp_path: Path, content: bytes | None, fault: str) -> None:
+    settings = EtcdSettings(user="root", password_file=str(tmp_path / "password"))
     if content is not None:
-        file.write_bytes(content)
+        (tmp_path / "password").write_bytes(content)
     with pytest.raises(EtcdUnauthenticated, match=fault):
-        password(EtcdSettings(user="root", password_file=str(file)))
-
-
-def test_password_file(tmp_path: Path) -> None:
-    file = tmp_path / "password"
-    file.write_text(" se cret \r\n")
-    assert password(EtcdSettings(user="root", password_file=str(file))) == " se cret "
+        password(settings)
+    (tmp_path / "password").write_text(" se cret \r\n")
+    assert password(settings) == " se cret "
     assert password(EtcdSettings()) == ""
 
 
@@ -88,12 +85,7 @@ def test_password_file(tmp_path: Path) -> None:
     ids=str,
 )
 def test_every_server_is_tried_where_another_one_may_help(error: EtcdUnavailable, attempts: int) -> None:
-    tried = []
-
-    def attempt() -> None:
-        tried.append(1)
-        raise error
-
+    attempt = Mock(side_effect=error)
     with pytest.raises(type(error)):
         try_each(3, attempt)
-    assert len(tried) == attempts
+    assert attempt.call_count == attempts

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from kube2etcd.errors import EtcdRefused, EtcdSilent, EtcdUnavailable
-from kube2etcd.etcd.changes import ApplyResult, Batch, Change, Delete, Put
+from kube2etcd.etcd.changes import ApplyResult, Batch, Delete, Put
 from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.servers import TIMEOUT
 from kube2etcd.etcd.store import EtcdStore
@@ -119,6 +119,11 @@ def puts(start: int, count: int) -> Batch:
     return tuple(Put(key(number), b"v") for number in range(start, start + count))
 
 
+def many(count: int, size: int) -> list[Batch]:
+    """Batches of so many puts each."""
+    return [puts(start, size) for start in range(0, count, size)]
+
+
 def opened(server: Server, in_flight: int = 4, ops: int = 128, page: int = 4096) -> EtcdStore:
     return EtcdStore(cast(EtcdConnection, server), b"/s/", ops, in_flight, page)
 
@@ -127,8 +132,12 @@ def run(server: Server, *generations: list[Batch], in_flight: int = 4, ops: int 
     return opened(server, in_flight, ops).apply(generations)
 
 
-def test_on_a_slow_connection_pages_shrink() -> None:
-    server = Server()
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+def test_on_a_slow_connection_pages_shrink(server: Server) -> None:
     server.keys = {key(number): b"1" for number in range(20_000)}
     server.carries = 1500
     store = opened(server, page=16_384)
@@ -139,8 +148,7 @@ def test_on_a_slow_connection_pages_shrink() -> None:
     assert store.snapshot().entries == server.keys
 
 
-def test_a_probe_notices_lost_data() -> None:
-    server = Server()
+def test_a_probe_notices_lost_data(server: Server) -> None:
     store = opened(server)
     store.probe()  # No revision is known yet.
     server.revision = 7
@@ -153,110 +161,89 @@ def test_a_probe_notices_lost_data() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "calls"), [("3.4.13", ["Status", "Hash"]), ("3.5.0", ["Status"]), ("3.7.3", ["Status"])]
+    ("version", "written", "calls"),
+    [
+        ("3.4.13", 2000, ["Status", "Hash"]),
+        ("3.5.0", 2000, ["Status"]),
+        ("3.7.3", 2000, ["Status"]),
+        ("3.4.13", 100, []),
+    ],
 )
-def test_an_old_etcd_is_nudged_after_a_bulk(version: str, calls: list[str]) -> None:
+def test_an_old_etcd_is_nudged_after_a_bulk(version: str, written: int, calls: list[str]) -> None:
     server = Server(version)
-    run(server, [puts(start, 100) for start in range(0, 2000, 100)])
+    run(server, many(written, 100))
+    if not calls:
+        assert [one for one in threading.enumerate() if one.name == "etcd-nudge"] == []
     assert [server.maintenance.get(timeout=10) for _ in calls] == calls
     assert server.maintenance.empty()
 
 
-def test_a_few_writes_are_no_bulk() -> None:
-    server = Server("3.4.13")
-    run(server, [puts(0, 100)])
-    assert [one for one in threading.enumerate() if one.name == "etcd-nudge"] == []
-    assert server.maintenance.empty()
-
-
-def test_everything_is_written_and_the_window_is_kept() -> None:
-    server = Server()
-    result = run(server, [puts(start, 10) for start in range(0, 1000, 10)])
+def test_everything_is_written_and_the_window_is_kept(server: Server) -> None:
+    progress: list[int] = []
+    result = opened(server).apply([many(1000, 10)], progress.append)
     assert len(server.keys) == 1000
     assert (result.written, result.refused) == (1000, ())
     assert result.own_revisions == frozenset(range(2, 102))
     assert result.revision == 101
     assert server.most_under_way == 4
+    assert progress == [*range(10, 1001, 10)]
 
 
-def test_nothing_to_do_sends_nothing() -> None:
-    server = Server()
+def test_nothing_to_do_makes_no_revision_of_ours(server: Server) -> None:
     assert run(server, [], [()]).revision == 0
     assert server.sent == 0
+    result = run(server, [(Delete(b"/s/none"),)])
+    assert (result.own_revisions, result.revision, result.written) == (frozenset(), 1, 1)
 
 
-def test_generation_is_a_barrier() -> None:
-    server = Server()
-    run(server, [puts(start, 1) for start in range(10)], [(Delete(key(number)),) for number in range(10)])
+def test_generation_is_a_barrier(server: Server) -> None:
+    run(server, many(10, 1), [(Delete(key(number)),) for number in range(10)])
     assert [what for what, _ in server.log] == ["put"] * 10 + ["delete"] * 10
 
 
-def test_deleting_nothing_makes_no_revision_of_ours() -> None:
-    server = Server()
-    result = run(server, [(Delete(b"/s/none"),)])
-    assert result.own_revisions == frozenset()
-    assert (result.revision, result.written) == (1, 1)
-
-
-def test_only_the_culprits_are_refused() -> None:
-    server = Server()
+def test_only_the_culprits_are_refused(server: Server) -> None:
     server.bad = {key(5), key(200)}
-    result = run(server, [puts(0, 100), puts(100, 128), puts(300, 10)])
+    batches = [puts(0, 100), puts(100, 128), puts(300, 10)]
+    result = run(server, batches)
     assert {change.key for change, _ in result.refused} == server.bad
     assert result.written == 236
-    assert (
-        set(server.keys)
-        == {change.key for start, count in ((0, 100), (100, 128), (300, 10)) for change in puts(start, count)}
-        - server.bad
-    )
+    assert server.keys.keys() == {change.key for batch in batches for change in batch} - server.bad
 
 
-def test_smaller_limit_of_the_server_is_learned() -> None:
-    server = Server()
+def test_smaller_limit_of_the_server_is_learned(server: Server) -> None:
     server.max_ops = 32
-    result = run(server, [puts(start, 128) for start in range(0, 1280, 128)], in_flight=1)
+    result = run(server, many(1280, 128), in_flight=1)
     assert (result.written, result.refused) == (1280, ())
     # One batch is refused whole, one in half; later ones are cut beforehand.
     assert server.sent <= 10 * 4 + 4
 
 
-def test_batch_above_the_limit_is_cut() -> None:
-    server = Server()
+def test_batch_above_the_limit_is_cut(server: Server) -> None:
     server.max_ops = 16
     assert run(server, [puts(0, 100)], ops=16).written == 100
     assert server.under_way == 0
 
 
-def test_halves_write_before_they_delete() -> None:
-    server = Server()
+def test_halves_write_before_they_delete(server: Server) -> None:
     server.keys = dict.fromkeys((key(number) for number in range(100, 120)), b"v")
     server.bad = {key(3)}
-    batch: tuple[Change, ...] = (*(Delete(key(number)) for number in range(100, 120)), *puts(0, 20))
-    result = run(server, [batch])
+    result = run(server, [(*(Delete(key(number)) for number in range(100, 120)), *puts(0, 20))])
     assert [change.key for change, _ in result.refused] == [key(3)]
     kinds = [what for what, _ in server.log]
     assert kinds == sorted(kinds, reverse=True), "puts come first"
 
 
-def test_a_denied_user_does_not_retry_every_key() -> None:
-    server = Server()
+def test_a_denied_user_does_not_retry_every_key(server: Server) -> None:
     server.denied = True
-    result = run(server, [puts(start, 128) for start in range(0, 12_800, 128)])
+    result = run(server, many(12_800, 128))
     assert (result.written, len(result.refused)) == (0, 12_800)
     assert server.sent < 500
 
 
-def test_unavailable_is_raised_after_everything_is_answered() -> None:
-    server = Server()
+def test_unavailable_is_raised_after_everything_is_answered(server: Server) -> None:
     server.down_after = 6
     with pytest.raises(EtcdUnavailable):
-        run(server, [puts(start, 1) for start in range(100)])
+        run(server, many(100, 1))
     assert server.under_way == 0
     assert server.sent <= 6 + 4 + 1
     assert len(server.keys) == 6
-
-
-def test_progress_counts_changes() -> None:
-    progress: list[int] = []
-    opened(Server()).apply([[puts(0, 3), puts(3, 2)]], progress.append)
-    assert progress == [3, 5]

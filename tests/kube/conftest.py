@@ -11,7 +11,7 @@ import pytest
 from kube2etcd.kube import credentials
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.settings import Cluster
-from tests.kube.scripted import Opened, Plugin, Scripted, kubeconfig
+from tests.kube.scripted import Opened, Plugin, Scripted, TlsServer, TlsServers, kubeconfig
 
 
 @pytest.fixture
@@ -19,6 +19,19 @@ def server() -> Iterator[Scripted]:
     made = Scripted()
     yield made
     made.end()
+
+
+@pytest.fixture
+def tls_servers() -> Iterator[TlsServers]:
+    made: list[TlsServer] = []
+
+    def start(*given: Any) -> TlsServer:
+        made.append(TlsServer(*given))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.end()
 
 
 @pytest.fixture(autouse=True)

@@ -100,6 +100,9 @@ class TlsServer(Scripted):
         return super().url.replace("http://", "https://")
 
 
+TlsServers = Callable[..., TlsServer]
+
+
 def whole(body: bytes, status: int = 200, **headers: str) -> Answer:
     def answer(handler: Handler) -> None:
         handler.begin(status, Content_Length=str(len(body)), **headers)

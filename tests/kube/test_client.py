@@ -24,12 +24,11 @@ from kube2etcd.kube.failures import ApiSilent
 from kube2etcd.kube.objects import KINDS
 from tests.kube import bodies
 from tests.kube.scripted import (
-    SECRET,
     Answer,
     Handler,
     Opened,
     Scripted,
-    TlsServer,
+    TlsServers,
     chunks,
     get,
     hang,
@@ -283,15 +282,6 @@ def test_the_kubeconfigs_proxy_is_used(server: Scripted, opened: Opened, tmp_pat
     assert server.seen[0][0] == "http://api.invalid:6443/api/v1/services"
 
 
-@pytest.fixture
-def tls(tmp_path: Path) -> Iterator[TlsServer]:
-    """A server whose authority is ``ca.crt``, good for api.test and loopback addresses."""
-    authority = Authority(tmp_path, "ca")
-    server = TlsServer(authority.issue("server", hosts=["api.test"]))
-    yield server
-    server.end()
-
-
 @pytest.mark.parametrize(
     ("cluster", "words"),
     [
@@ -304,29 +294,22 @@ def tls(tmp_path: Path) -> Iterator[TlsServer]:
 )
 def test_tls(
     as_user: Opened,
-    tls: TlsServer,
+    tls_servers: TlsServers,
     tmp_path: Path,
     cluster: dict[str, Any],
     words: str,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    pair = Authority(tmp_path, "ca").issue("server", hosts=["api.test"])
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.crt"))
-    api = as_user(url=tls.url, **cluster)
+    api = as_user(url=tls_servers(pair).url, **cluster)
     if not words:
         assert get(api) == b"{}"
     else:
         with pytest.raises(ApiUnavailable, match=words):
             get(api)
     assert ("is not verified" in caplog.text) == ("insecure-skip-tls-verify" in cluster)
-
-
-def test_a_removed_kubeconfig(server: Scripted, opened: Opened, tmp_path: Path) -> None:
-    path = kubeconfig(tmp_path / "kc", server.url, {"token": SECRET})
-    api = opened(kubeconfig=path)
-    path.unlink()
-    get(api)
-    assert server.tokens() == [f"Bearer {SECRET}"]
 
 
 def test_the_package_is_imported_only_when_it_is_needed() -> None:

@@ -70,15 +70,18 @@ def test_manifests() -> None:
     assert read.passed_over == {"Deployment": 1, "Service": 1}
 
 
+ONE = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}}
+
+
 @pytest.mark.parametrize(
     "text",
     [
-        json.dumps({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}}),
-        json.dumps([{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}}]),
+        json.dumps(ONE),
+        json.dumps([ONE]),
         json.dumps({"apiVersion": "v1", "kind": "ServiceList", "items": [{"metadata": {"name": "a"}}]}),
         "{apiVersion: v1, kind: Service, metadata: {name: a}}",
         "\ufeffapiVersion: v1\nkind: Service\nmetadata: {name: a}\n",
-        '{"apiVersion":"v1","kind":"Service","metadata":{"name":"a"}}\n---\nkind: Other\n',
+        f"{json.dumps(ONE)}\n---\nkind: Other\n",
     ],
     ids=["json", "json array", "typed list", "flow yaml", "byte order mark", "json among yaml"],
 )
@@ -129,7 +132,7 @@ def test_a_key_that_yaml_reads_as_another_scalar_is_text(key: str, read: str) ->
         ),
         (SERVICE, [": a Service is left out: Object missing required field `metadata`"]),
         (
-            f"{SERVICE}\nmetadata: words",
+            f"{SERVICE}\nmetadata: x",
             [": a Service is left out: Expected `object`, got `str` - at `$.metadata`"],
         ),
         (
@@ -156,19 +159,10 @@ def test_a_port_out_of_range_rejects_its_object(number: int) -> None:
     assert "$.ports[0].port" in decode_manifests(f"{pieces}ports: [{{port: {number}}}]").rejected[0].reason
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "a: [",
-        "\tkind: x",
-        b"\xff\xfe\xfa",
-        "a: !!python/object:os.system {}",
-        "&a {kind: List, items: [*a]}",
-        "kind: Service\nkind: Namespace",
-        "[" * 1000,
-    ],
-    ids=lambda text: repr(text)[:20],
-)
+UNREADABLE = ["a: [", "\tkind: x", b"\xff\xfe", "a: !!python/object:os.system {}", "a: 1\na: 2", "[" * 1000]
+
+
+@pytest.mark.parametrize("text", UNREADABLE, ids=lambda text: repr(text)[:20])
 def test_manifests_that_cannot_be_read(text: str | bytes) -> None:
     with pytest.raises(ObjectsError, match=r"^demo\.yaml cannot be read"):
         decode_manifests(text, "demo.yaml")

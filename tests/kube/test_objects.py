@@ -164,8 +164,11 @@ def test_an_object_may_have_nothing_but_its_name(kind: str) -> None:
     assert read_one(kind, {"metadata": {"name": "x"}}) == type(READ[kind])(Metadata("", "x"))
 
 
+VMIS = "virtualmachineinstances"
+MULTUS = "spec: {networks: [{name: a, multus: {default: true}}]}"
 NAMELESS = "spec: {networks: [{pod: {vmNetworkCIDR: 10.0.0.0/24}}]}"
 TWO = "status: {interfaces: [{name: a, ipAddress: 10.0.0.1, ipAddresses: ['fd00::1']}, {name: b}]}"
+A, B = Interface("a", ("10.0.0.1", "fd00::1")), Interface("b")
 
 
 @pytest.mark.parametrize(
@@ -173,16 +176,8 @@ TWO = "status: {interfaces: [{name: a, ipAddress: 10.0.0.1, ipAddresses: ['fd00:
     [
         ("services", "metadata: {name: x, labels: {a: null}}", Service(Metadata("", "x", "", {"a": ""}))),
         ("endpointslices", "{metadata: {name: x}, endpoints: null, ports: null}", EndpointSlice(BARE)),
-        (
-            "virtualmachineinstances",
-            f"metadata: {{name: x}}\nspec: {{networks: [{{name: a, multus: {{default: true}}}}]}}\n{TWO}",
-            VirtualMachineInstance(BARE, (Interface("b"),)),
-        ),
-        (
-            "virtualmachineinstances",
-            f"metadata: {{name: x}}\n{NAMELESS}\n{TWO}",
-            VirtualMachineInstance(BARE, (Interface("a", ("10.0.0.1", "fd00::1")), Interface("b"))),
-        ),
+        (VMIS, f"metadata: {{name: x}}\n{MULTUS}\n{TWO}", VirtualMachineInstance(BARE, (B,))),
+        (VMIS, f"metadata: {{name: x}}\n{NAMELESS}\n{TWO}", VirtualMachineInstance(BARE, (A, B))),
         (
             "services",
             "{metadata: {name: x}, spec: {type: '', ports: [{port: 53, protocol: ''}]}}",

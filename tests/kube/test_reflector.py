@@ -74,98 +74,86 @@ def test_selectors_are_requested() -> None:
 
 
 SHORT = (lists(page()), watches())
-
-STORIES: list[tuple[str, Sequence[Request], str]] = [
-    (
-        "a watch that the server ends is resumed from the last version",
+SILENT = watches(INACTIVITY_TIMEOUT, ApiSilent("nothing came"))
+#: What the server answers, and what becomes of it.
+STORIES: dict[str, tuple[Sequence[Request], str]] = {
+    "a watch that the server ends is resumed from the last version": (
         [lists(page("a")), watches(event("MODIFIED", "a", "17"), LIVED), watches(LIVED)],
         "list a, watch 10, healthy, MODIFIED a, watch 17",
     ),
-    (
-        "a bookmark moves the version",
+    "a bookmark moves the version": (
         [lists(page()), watches(bookmark("99"), LIVED), watches(LIVED)],
         "list, watch 10, healthy, watch 99",
     ),
-    (
-        "a bookmark without a version",
+    "a bookmark without a version": (
         [lists(page()), watches(bookmark(""), LIVED), watches(LIVED)],
         "list, watch 10, healthy, watch 10",
     ),
-    (
-        "a silent watch is reopened without alarm",
-        [lists(page()), *[watches(INACTIVITY_TIMEOUT, ApiSilent("nothing came"))] * 2, watches(LIVED)],
+    "a silent watch is reopened without alarm": (
+        [lists(page()), SILENT, SILENT, watches(LIVED)],
         "list, watch 10, healthy, watch 10, watch 10",
     ),
-    (
-        "events before a failure are delivered once",
+    "events before a failure are delivered once": (
         [lists(page()), watches(event("ADDED", "a", "11"), CUT), watches(event("ADDED", "b", "12"), LIVED)],
         "list, watch 10, healthy, ADDED a, failing, watch 11, healthy, ADDED b",
     ),
-    (
-        "a version that expires once in a while is no failure",
+    "a version that expires once in a while is no failure": (
         [lists(page()), watches(LIVED, error_event(410))] * 2,
         "list, watch 10, healthy, list, watch 10",
     ),
-    (
-        "null items are an empty list",
+    "a version that expires right after a list backs off": (
+        [lists(page()), watches(ApiGone("too old"))] * 4,
+        "list, watch 10" + ", list, watch 10, failing" * 3,
+    ),
+    "null items are an empty list": (
         [lists(b'{"kind":"ServiceList","metadata":{"resourceVersion":"5"},"items":null}')],
         "list, watch 5, healthy",
     ),
-    (
-        "after a very short watch, a line of a longer one shows health",
+    "after a very short watch, a line of a longer one shows health": (
         [*SHORT, watches(bookmark("11"), 60.0, bookmark("12"), LIVED)],
         "list, watch 10, healthy, failing, watch 10, healthy",
     ),
-    (
-        "a line of another very short one does not",
+    "a line of another very short one does not": (
         [*SHORT, watches(bookmark("11"))],
         "list, watch 10, healthy, failing, watch 10, failing",
     ),
-    (
-        "without any line (some kinds have no bookmarks), the next watch does",
+    "without any line (some kinds have no bookmarks), the next watch does": (
         [*SHORT, watches(INACTIVITY_TIMEOUT), watches(LIVED)],
         "list, watch 10, healthy, failing, watch 10, watch 10, healthy",
     ),
-    (
-        "also if the longer one was silent",
-        [*SHORT, watches(INACTIVITY_TIMEOUT, ApiSilent("nothing came")), watches(LIVED)],
+    "also if the longer one was silent": (
+        [*SHORT, SILENT, watches(LIVED)],
         "list, watch 10, healthy, failing, watch 10, watch 10, healthy",
     ),
-    (
-        "relist ends the watch",
+    "relist ends the watch": (
         [lists(page("a")), watches(relist), lists(page("b", version="20"))],
         "list a, watch 10, healthy, list b, watch 20",
     ),
-    (
-        "relist comes before the next event",
+    "relist comes before the next event": (
         [lists(page()), watches(relist_unnoticed, event("ADDED", "x", "11")), lists(page("x", version="20"))],
         "list, watch 10, healthy, list x, watch 20",
     ),
-    (
-        "relist comes before the end of the watch",
+    "relist comes before the end of the watch": (
         [lists(page()), watches(relist_unnoticed), lists(page("x", version="20"))],
         "list, watch 10, healthy, list x, watch 20",
     ),
-    (
-        "relist during a list makes another one",
+    "relist during a list makes another one": (
         [lists(relist, page("a")), lists(page("b", version="20"))],
         "list a, list b, watch 20, healthy",
     ),
-    (
-        "a failed relist is retried",
+    "a failed relist is retried": (
         [lists(page("a")), watches(relist), lists(DOWN), lists(page("b"))],
         "list a, watch 10, healthy, failing, list b, watch 10, healthy",
     ),
-    (
-        "stop ends a watch",
+    "stop ends a watch": (
         [lists(page()), watches(stop, event("ADDED", "late", "11"))],
         "list, watch 10, healthy",
     ),
-    ("stop during a list", [lists(stop, page("a"))], ""),
-]
+    "stop during a list": ([lists(stop, page("a"))], ""),
+}
 
 
-@pytest.mark.parametrize(("script", "story"), [one[1:] for one in STORIES], ids=[one[0] for one in STORIES])
+@pytest.mark.parametrize(("script", "story"), STORIES.values(), ids=STORIES)
 def test_stories(script: Sequence[Request], story: str) -> None:
     world = play(*script)
     assert world.story == story
@@ -203,24 +191,20 @@ def test_pages_are_one_list(script: Sequence[Request], asked: list[tuple[str, st
 
 
 @pytest.mark.parametrize(
-    ("answers", "error", "words"),
+    ("answers", "words"),
     [
-        ([ApiUnavailable("500")], ApiUnavailable, "500"),
-        ([ApiForbidden("403")], ApiForbidden, "403"),
-        ([ApiNotFound("404")], ApiNotFound, "404"),
-        ([page("a", "b")[:-20]], ApiUnavailable, "JSON"),
-        ([page("a", kind="Pod")], ApiUnavailable, "not a ServiceList"),
-        ([page("x", token="t"), DOWN], ApiUnavailable, "down"),
-        *(
-            ([page("a", token=token) for token in tokens], ApiUnavailable, "repeat")
-            for tokens in ("tt", "tut", "tuvu")
-        ),
+        ([ApiUnavailable("500")], "500"),
+        ([ApiForbidden("403")], "403"),
+        ([ApiNotFound("404")], "404"),
+        ([page("a", "b")[:-20]], "JSON"),
+        ([page("a", kind="Pod")], "not a ServiceList"),
+        ([page("x", token="t"), DOWN], "down"),
+        *(([page("a", token=token) for token in tokens], "repeat") for tokens in ("tt", "tut", "tuvu")),
     ],
 )
-def test_an_error_is_never_an_empty_list(answers: list[Step], error: type[ApiError], words: str) -> None:
+def test_an_error_is_never_an_empty_list(answers: list[Step], words: str) -> None:
     world = play(*map(lists, answers), lists(page("a")))
     assert world.story == "failing, list a, watch 10, healthy"
-    assert type(world.errors[0]) is error
     assert words in str(world.errors[0])
     assert len(world.waits) == 1
 
@@ -228,16 +212,14 @@ def test_an_error_is_never_an_empty_list(answers: list[Step], error: type[ApiErr
 @pytest.mark.parametrize(
     "failure",
     [
-        ApiUnavailable("connection refused"),
+        CUT,
         ApiTooMany("429", 3),
         ApiRefused("bad request", 400),
-        ApiUnavailable("in the middle of a line"),
         error_event(500),
         error_event(429),
-        b'{"type":"ADDED","object":{"metadata":{"na',
         b"<html>",
     ],
-    ids=["no connection", "too many", "refused", "cut", "error 500", "error 429", "half a line", "no event"],
+    ids=["no connection", "too many", "refused", "error 500", "error 429", "no event"],
 )
 def test_a_failing_watch_is_resumed_without_a_list(failure: Step) -> None:
     world = play(
@@ -259,7 +241,6 @@ EXPIRED = b'{"type":"ERROR","object":{"kind":"Status","reason":"Expired","messag
         (ApiForbidden("403"), ["failing"]),
         (ApiNotFound("404"), ["failing"]),
         (error_event(401), ["healthy", "failing"]),
-        (error_event(403), ["healthy", "failing"]),
     ],
 )
 def test_after_an_expired_version_or_a_refusal_it_lists_again(answer: Step, then: list[str]) -> None:
@@ -267,13 +248,6 @@ def test_after_an_expired_version_or_a_refusal_it_lists_again(answer: Step, then
     recovered = [] if then == ["healthy"] else ["healthy"]
     assert world.events == ["list a", "watch 10", *then, "list b", "watch 100", *recovered]
     assert len(world.waits) == then.count("failing")
-
-
-def test_a_version_that_expires_right_after_a_list_backs_off() -> None:
-    world = play(*[lists(page()), watches(ApiGone("too old"))] * 4)
-    assert world.story == "list, watch 10" + ", list, watch 10, failing" * 3
-    assert len(world.waits) == 3
-    assert "already too old" in str(world.errors[0])
 
 
 def test_one_malformed_object_costs_only_itself() -> None:
@@ -402,23 +376,19 @@ def test_start_runs_it_in_a_daemon_thread_and_stop_joins_it() -> None:
     assert not thread.is_alive()
 
 
-class Unreachable(World):
-    """The network is down: a connect hangs, and nothing interrupts it."""
-
-    def __init__(self, asked: threading.Semaphore, over: threading.Event) -> None:
-        super().__init__()
-        self._asked, self._over = asked, over
-
-    def request(self, *_: Any, **__: Any) -> bytes:
-        self._asked.release()
-        self._over.wait(60)
-        raise ApiUnavailable("no connection")
-
-
 def test_however_many_hang_they_are_stopped_together() -> None:
     """One after the other they would take twenty seconds; a pod has one."""
     asked, over = threading.Semaphore(0), threading.Event()
-    reflectors = [Unreachable(asked, over).reflector for _ in range(int(20 / STOP_TIMEOUT) + 1)]
+
+    class Unreachable(World):
+        """The network is down: a connect hangs, and nothing interrupts it."""
+
+        def request(self, *_: Any, **__: Any) -> bytes:
+            asked.release()
+            over.wait(60)
+            raise ApiUnavailable("no connection")
+
+    reflectors = [Unreachable().reflector for _ in range(int(20 / STOP_TIMEOUT) + 1)]
     for reflector in reflectors:
         reflector.start()
     for _ in reflectors:
