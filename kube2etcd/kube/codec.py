@@ -6,13 +6,12 @@ error never looks like an empty list.
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Mapping
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
-from msgspec import Raw, Struct, field
+from msgspec import Struct, field
 from msgspec.json import Decoder
 
 from kube2etcd.errors import ApiError, ApiUnavailable
@@ -61,7 +60,6 @@ class _Codec:
 
     def __init__(self, wire: Any) -> None:
         self.wire: type[WireObject] = wire
-        self.item: Decoder[WireObject] = Decoder(wire)
         self.list: Decoder[_List[WireObject]] = Decoder(_List[wire])
         self.line: Decoder[_Line[WireObject]] = Decoder(_Line[wire])
 
@@ -71,18 +69,8 @@ _CODECS: Final[Mapping[str, _Codec]] = {name: _Codec(wire) for name, wire in WIR
 CHANGES: Final = frozenset({"ADDED", "MODIFIED", "DELETED"})
 """Types of the events that carry an object."""
 
-_raw_list = Decoder(_List[Raw])
+_plain_list = Decoder(_List[Any])
 _plain_line = Decoder(_Line[Any])
-
-
-def read_object(kind: Kind, raw: Raw | bytes) -> ApiObject | Rejected:
-    """Decode the JSON of one object from a list or a watch event."""
-    with contextlib.suppress(ValueError):
-        return _CODECS[kind.name].item.decode(raw).read()
-    try:
-        return convert_object(kind, msgspec.json.decode(raw))
-    except ValueError as error:
-        return Rejected(kind.name, "", "", str(error))  # invalid UTF-8, which the API server never writes
 
 
 def convert_object(kind: Kind, value: Any) -> ApiObject | Rejected:
@@ -142,7 +130,7 @@ def _decode_page(kind: Kind, body: bytes) -> Page:
 def _decode_item_by_item(kind: Kind, body: bytes) -> Page:
     """Slow path for a page with a malformed object, to keep the others."""
     try:
-        answer = _raw_list.decode(body)
+        answer = _plain_list.decode(body)
     except ValueError as error:
         start = body[:40].decode("utf-8", "replace").strip()
         raise ApiUnavailable(
@@ -150,8 +138,8 @@ def _decode_item_by_item(kind: Kind, body: bytes) -> Page:
             f"cannot be read as JSON: {error}"
         ) from error
     page = Page([], [], *_check_list(kind, answer))
-    for raw in answer.items or ():
-        result = read_object(kind, raw)
+    for item in answer.items or ():
+        result = convert_object(kind, item)
         if isinstance(result, Rejected):
             page.rejected.append(result)
         else:

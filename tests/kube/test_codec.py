@@ -51,13 +51,6 @@ def test_an_object_without_identity(item: Any) -> None:
     assert rejected.reason
 
 
-def test_invalid_utf8_rejects_only_its_object() -> None:
-    raw = body([{"metadata": META}, {"metadata": {"name": "bad", "labels": {"a": "MARK"}}}])
-    page = decode_list(SERVICES, raw.replace(b"MARK", b"\xff\xfe"))
-    assert [o.metadata.name for o in page.items] == ["x"]
-    assert len(page.rejected) == 1
-
-
 def test_pages() -> None:
     page = decode_list(SERVICES, body([], **{"continue": "token", "remainingItemCount": 12}))
     assert (page.continue_, page.resource_version) == ("token", "7")
