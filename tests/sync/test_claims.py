@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kube2etcd.kube.store import Unit
@@ -76,6 +76,7 @@ def test_claims_are_what_all_units_want(steps: list[tuple[Unit, dict[bytes, byte
     st.lists(st.tuples(st.sampled_from([A, B, C]), _entries, st.booleans()), max_size=8),
     st.booleans(),
 )
+@example([(A, {b"/a/x": b"1"}, False), (B, {b"/a/x": b"1"}, True), (A, {}, False)], False)
 def test_a_rank_that_fails_leaves_nothing_behind(
     steps: list[tuple[Unit, dict[bytes, bytes], bool]], regrouped: bool
 ) -> None:
@@ -130,31 +131,6 @@ def test_a_reading_finds_what_is_unlike_and_what_is_missing(
             unlike |= reading.unlike({key: found[key] for key in keys[start : start + size]})
         assert unlike == {key: value for key, value in found.items() if claims.get(key) != value}
         assert sorted(reading.missing()) == sorted(claims.keys() - found.keys())
-
-
-def test_a_unit_that_failed_at_once_keeps_no_group() -> None:
-    def failing(unit: Unit, key: bytes, value: bytes) -> Rank:
-        if unit == B:
-            raise ZeroDivisionError
-        return ranked(unit, key, value)
-
-    claims = Claims(GROUPS, failing)
-    claims.put(A, {b"/a/x": b"1"})
-    with pytest.raises(ZeroDivisionError):
-        claims.put(B, {b"/a/x": b"1"})
-    assert flat(claims.put(A, {})) == {b"/a/x": b"1"}
-    assert claims.groups() == []
-    assert flat(claims.put(B, {b"/a/x": b"2"})) == {b"/a/x": None}
-
-
-def test_with_the_groups_the_ranks_are_those_of_now() -> None:
-    rank = {A: 1, B: 2}
-    claims = Claims(GROUPS, lambda unit, *_: (rank[unit], 0, "", "", ""))
-    claims.put(A, {b"/k": b"a", b"/same": b"s"})
-    claims.put(B, {b"/k": b"b", b"/same": b"s"})
-    rank[A] = 3
-    assert claims.regroup(ALONE) == {b"/k": {b"/k": b"a"}}
-    assert (claims[b"/k"], claims.holder(b"/same")) == (b"b", B)
 
 
 OWN = b"/skydns/io/dtk/b/own_"
@@ -219,49 +195,10 @@ def test_of_many_keys_each_has_the_group_that_it_has_alone(keys: list[bytes], in
 
 
 WEB, DB = Name.parse("web.test"), Name.parse("db.test")
-A, B, C = (Unit("services", namespace, "web") for namespace in "abc")
 
 
-def old(unit: Unit, age: str = "1") -> tuple[str, str, str]:
+def old(unit: Unit, age: str) -> tuple[str, str, str]:
     return (age, unit.namespace, unit.name)
-
-
-def looking_again(contest: ExclusiveNames) -> list[Unit]:
-    units = sorted(contest.changed)
-    contest.changed.clear()
-    return units
-
-
-def test_alone_nobody_has_to_look_again() -> None:
-    contest = ExclusiveNames()
-    contest.want(A, {WEB: old(A)})
-    contest.want(A, {WEB: old(A)})
-    assert (contest.holder(WEB), contest.losers(WEB), looking_again(contest)) == (A, [], [])
-    contest.want(A, {})
-    assert (contest.holder(WEB), looking_again(contest)) == (None, [])
-
-
-def test_the_older_takes_it_and_the_next_in_line_follows() -> None:
-    contest = ExclusiveNames()
-    contest.want(B, {WEB: old(B)})
-    contest.want(C, {WEB: old(C)})
-    assert (contest.holder(WEB), contest.losers(WEB), looking_again(contest)) == (B, [C], [C])
-    contest.want(A, {WEB: old(A, "2")})
-    assert (contest.losers(WEB), looking_again(contest)) == ([C, A], [A])
-    contest.want(A, {WEB: old(A, "0")})
-    assert (contest.holder(WEB), looking_again(contest)) == (A, [B])
-    contest.want(A, {})
-    assert (contest.holder(WEB), looking_again(contest)) == (B, [B])
-    assert looking_again(contest) == []
-
-
-def test_who_does_not_have_it_looks_again_whenever_it_is_looked_at() -> None:
-    contest = ExclusiveNames()
-    contest.want(A, {WEB: old(A)})
-    for _ in range(2):
-        contest.want(B, {WEB: old(B), DB: old(B)})
-        assert looking_again(contest) == [B]
-    assert contest.holder(DB) == B
 
 
 @LAW
@@ -275,15 +212,17 @@ def test_who_does_not_have_it_looks_again_whenever_it_is_looked_at() -> None:
 def test_the_present_decides_and_everybody_is_told(steps: list[tuple[Unit, dict[Name, str]]]) -> None:
     contest = ExclusiveNames()
     present: dict[Unit, dict[Name, str]] = {}
-    has: dict[Unit, set[Name]] = {}
     for unit, wanted in steps:
+        before = {name: contest.holder(name) for name in (WEB, DB)}
         contest.want(unit, {name: old(unit, age) for name, age in wanted.items()})
         present[unit] = wanted
-        for one in [*looking_again(contest), unit]:
-            has[one] = {name for name in present.get(one, {}) if contest.holder(name) == one}
-        for name in (WEB, DB):
+        affected: set[Unit | None] = set()
+        for name, holder in before.items():
             order = sorted((old(one, ages[name]), one) for one, ages in present.items() if name in ages)
             wanting = [one for _, one in order]
-            assert contest.holder(name) == next(iter(wanting), None)
-            assert contest.losers(name) == wanting[1:]
-            assert [one for one in has if name in has[one]] == wanting[:1]
+            heir = next(iter(wanting), None)
+            assert (contest.holder(name), contest.losers(name)) == (heir, wanting[1:])
+            affected |= {holder, heir} - {unit, None} if heir != holder else set()
+            affected |= {unit} if unit in wanting[1:] else set()
+        assert contest.changed == affected
+        contest.changed.clear()

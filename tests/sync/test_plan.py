@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, pairwise
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube2etcd.etcd import changes
-from kube2etcd.sync.plan import HELD_FROM, Create, Delete, Plan, Update, diff, generations, prune, to_hold
+from kube2etcd.sync.plan import Delete, Plan, applied, diff, generations, prune, to_hold
 from skydns_compat.layout import Layout
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Name
@@ -33,50 +34,11 @@ DESIRED = st.dictionaries(KEYS, st.sampled_from([OURS, WANTED]), max_size=12)
 EXISTING = st.dictionaries(KEYS, st.sampled_from([OURS, WANTED, THEIRS, NOBODYS, BROKEN]), max_size=12)
 
 
-@pytest.mark.parametrize(
-    ("existing", "desired", "plan"),
-    [
-        pytest.param({}, {}, Plan(), id="nothing, nothing"),
-        pytest.param({}, {b"k": WANTED}, Plan((Create(b"k", WANTED),)), id="create"),
-        pytest.param({b"k": WANTED}, {b"k": WANTED}, Plan(), id="equal"),
-        pytest.param({b"k": OURS}, {b"k": WANTED}, Plan((Update(b"k", WANTED, OURS),)), id="update"),
-        pytest.param({b"k": THEIRS}, {b"k": WANTED}, Plan((Update(b"k", WANTED, THEIRS),)), id="repair"),
-        pytest.param(
-            {b"k": BROKEN}, {b"k": WANTED}, Plan((Update(b"k", WANTED, BROKEN),)), id="repair broken"
-        ),
-        pytest.param({b"k": OURS}, {}, Plan((Delete(b"k", OURS),)), id="stale"),
-        pytest.param({b"k": THEIRS}, {}, Plan((), frozenset({b"k"})), id="another owner"),
-        pytest.param({b"k": NOBODYS}, {}, Plan((), frozenset({b"k"})), id="no owner"),
-        pytest.param({b"k": BROKEN}, {}, Plan((), frozenset({b"k"}), frozenset({b"k"})), id="malformed"),
-    ],
-)
-def test_table(existing: dict[bytes, bytes], desired: dict[bytes, bytes], plan: Plan) -> None:
-    assert diff(existing, desired, "us") == plan
-
-
-def test_only_the_given_keys() -> None:
-    existing, desired = {b"a": OURS, b"b": OURS}, {b"c": WANTED, b"d": WANTED}
-    assert diff(existing, desired, "us", [b"d", b"b", b"nowhere"]).changes == (
-        Delete(b"b", OURS),
-        Create(b"d", WANTED),
-    )
-
-
-def applied(plan: Plan, existing: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    found = dict(existing)
-    for change in plan.changes:
-        if isinstance(change, Delete):
-            del found[change.key]
-        else:
-            found[change.key] = change.value
-    return found
-
-
 @LAW
 @given(EXISTING, DESIRED)
 def test_diff_leads_to_what_is_desired(existing: dict[bytes, bytes], desired: dict[bytes, bytes]) -> None:
     plan = diff(existing, desired, "us")
-    after = applied(plan, existing)
+    after = applied(existing, plan.changes)
     foreign = {key: value for key, value in existing.items() if key not in desired and MARK not in value}
     assert after == {**desired, **foreign}
     assert plan.foreign == foreign.keys()
@@ -85,8 +47,8 @@ def test_diff_leads_to_what_is_desired(existing: dict[bytes, bytes], desired: di
     keys = [change.key for change in plan.changes]
     assert keys == sorted(set(keys))
     for change in plan.changes:
-        assert existing.get(change.key) == getattr(change, "before", None)
-
+        before, value = existing.get(change.key), getattr(change, "value", None)
+        assert before == getattr(change, "before", None) != value == desired.get(change.key)
     assert diff(existing, desired, "us", existing.keys() | desired.keys()) == plan
 
 
@@ -97,14 +59,13 @@ def test_without(existing: dict[bytes, bytes], desired: dict[bytes, bytes], keys
     rest = plan.without(keys)
     assert set(rest.changes) == {change for change in plan.changes if change.key not in keys}
     assert (rest.foreign, rest.malformed) == (plan.foreign, plan.malformed)
+    some = diff(existing, desired, "us", keys)
+    assert some.changes == tuple(change for change in plan.changes if change.key in keys)
+    assert (some.foreign, some.malformed) == (plan.foreign & keys, plan.malformed & keys)
 
 
-def beginnings(size: int) -> GroupsBy:
-    """The first bytes of a key are its group."""
-    return GroupsBy(lambda key: key[:size])
-
-
-GROUPS = beginnings(11)
+#: The first bytes of a key are its group.
+GROUPS = GroupsBy(lambda key: key[:11])
 
 
 @LAW
@@ -112,43 +73,21 @@ GROUPS = beginnings(11)
 def test_generations(existing: dict[bytes, bytes], desired: dict[bytes, bytes], max_ops: int) -> None:
     plan = diff(existing, desired, "us")
     adding, taking = generations(plan, GROUPS, max_ops)
-    told = [one for batch in adding + taking for one in batch]
-    assert sorted(told, key=lambda one: one.key) == list(plan.changes)
-    assert len({one.key for one in told}) == len(told)
-    for batch in adding + taking:
-        assert 0 < len(batch) <= max_ops
+    batches = adding + taking
+    assert sorted(chain(*batches), key=lambda one: one.key) == list(plan.changes)
+    assert all(0 < len(batch) <= max_ops for batch in batches)
     assert all(isinstance(one, changes.Delete) for batch in taking for one in batch)
-    whole: dict[bytes, int] = {}
-    for one in told:
-        whole[GROUPS.of(one.key)] = whole.get(GROUPS.of(one.key), 0) + 1
-    for batch in adding:
-        for one in batch:
-            if isinstance(one, changes.Delete):
-                # Taken away in the first generation only together with all that comes instead.
-                assert (
-                    sum(GROUPS.of(other.key) == GROUPS.of(one.key) for other in batch)
-                    == whole[GROUPS.of(one.key)]
-                )
-
-
-def test_a_small_object_changes_in_one_transaction() -> None:
-    plan = diff({b"/a/1": OURS, b"/b/1": OURS}, {b"/a/2": WANTED, b"/b/2": WANTED}, "us")
-    adding, taking = generations(plan, beginnings(2), 3)
-    assert taking == ()
-    assert adding == (
-        (Create(b"/a/2", WANTED), Delete(b"/a/1", OURS)),
-        (Create(b"/b/2", WANTED), Delete(b"/b/1", OURS)),
-    )
-
-
-def test_a_large_object_is_there_before_what_it_had_goes() -> None:
-    plan = diff({b"/a/1": OURS, b"/a/2": OURS}, {b"/a/3": WANTED, b"/a/4": WANTED}, "us")
-    assert generations(plan, beginnings(2), 3) == (
-        ((Create(b"/a/3", WANTED), Create(b"/a/4", WANTED)),),
-        ((Delete(b"/a/1", OURS), Delete(b"/a/2", OURS)),),
-    )
-    grown = diff({}, {f"/a/{at}".encode(): WANTED for at in range(4)}, "us")
-    assert [len(batch) for batch in generations(grown, beginnings(2), 3)[0]] == [3, 1]
+    for some in (adding, taking):
+        assert all(len(one) + len(other) > max_ops for one, other in pairwise(some))
+    for group in {GROUPS.of(change.key) for change in plan.changes}:
+        members = [change for change in plan.changes if GROUPS.of(change.key) == group]
+        puts = [change for change in members if not isinstance(change, Delete)]
+        if len(members) <= max_ops:  # an object in one transaction
+            assert sum(not set(batch).isdisjoint(members) for batch in batches) == 1
+        elif puts:  # it is there before what it had goes
+            assert {one for batch in adding for one in batch if one in members} == set(puts)
+    grown = diff({}, dict.fromkeys(desired, WANTED), "us")
+    assert len(generations(grown, GroupsBy(lambda key: b""), max_ops)[0]) == -(-len(desired) // max_ops)
 
 
 def names(count: int, *, value: bytes = OURS, leaf: str = "/10-0-0-1-H") -> dict[bytes, bytes]:
@@ -180,14 +119,6 @@ def test_held(existing: dict[bytes, bytes], desired: dict[bytes, bytes], held: i
     found = to_hold(plan, existing, MARK)
     assert len(found) == held
     assert found <= plan.deletes
-
-
-@LAW
-@given(EXISTING, DESIRED)
-def test_small_plans_are_never_held(existing: dict[bytes, bytes], desired: dict[bytes, bytes]) -> None:
-    plan = diff(existing, desired, "us")
-    if len(plan.deletes) < HELD_FROM:
-        assert to_hold(plan, existing, MARK) == frozenset()
 
 
 A_OWN = b"/skydns/a/own_"
