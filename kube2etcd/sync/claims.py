@@ -333,12 +333,10 @@ class Claims(Entries):
             block.keys[unit] = frozenset(entries)
         else:
             del block.keys[unit]
-        if len(block.keys) == 1:
-            (one,) = block.keys
-            if left := block.entries(group):
-                self._blocks[group] = self._sole(one, group, left)
-            else:
-                del self._blocks[group]  # whose unit failed before it claimed anything
+        if not claims:
+            del self._blocks[group]  # others may have failed before they claimed anything
+        elif len(block.keys) == 1:
+            self._blocks[group] = self._sole(next(iter(block.keys)), group, block.entries(group))
 
     def _first(self, key: bytes, wanted: Mapping[Unit, bytes]) -> Unit:
         if len(wanted) == 1:

@@ -76,7 +76,10 @@ def test_claims_are_what_all_units_want(steps: list[tuple[Unit, dict[bytes, byte
     st.lists(st.tuples(st.sampled_from([A, B, C]), _entries, st.booleans()), max_size=8),
     st.booleans(),
 )
-@example([(A, {b"/a/x": b"1"}, False), (B, {b"/a/x": b"1"}, True), (A, {}, False)], False)
+@example(
+    [(A, {b"/a/x": b"1"}, False), (B, {b"/a/x": b"1"}, True), (C, {b"/a/x": b"1"}, True), (A, {}, False)],
+    False,
+)
 def test_a_rank_that_fails_leaves_nothing_behind(
     steps: list[tuple[Unit, dict[bytes, bytes], bool]], regrouped: bool
 ) -> None:
