@@ -20,9 +20,8 @@ from kube2etcd.kube.objects import (
 )
 from kube2etcd.kube.store import Store, Unit
 from kube2etcd.metrics import Metrics
-from kube2etcd.sync.claims import FormerGroups
 from kube2etcd.sync.events import EtcdLost
-from kube2etcd.sync.listings import AT_ONCE, ENOUGH, LONGEST, MOST, ClusterEvent, Listings, fresh, lines
+from kube2etcd.sync.listings import AT_ONCE, ENOUGH, LONGEST, MOST, ClusterEvent, Listings, fresh
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.target import ETCD_RETRY
 from kube2etcd.zones.base import Published, Zone
@@ -101,26 +100,11 @@ def test_of_an_odd_slice_that_is_still_there_a_reason_is_told_once(
 UNIT = Unit("services", "shop", "web")
 
 
-def test_each_reason_is_logged_once_for_each_object() -> None:
-    logged: dict[Unit, tuple[int, ...]] = {}
-    assert [fresh(logged, UNIT, reason) for reason in "abac"] == ["a", "b", "", "c"]
-    assert fresh(logged, Unit("services", "shop", "api"), "a") == "a"
-
-
 def test_whoever_changes_its_reasons_for_ever_is_told_so_once() -> None:
     logged: dict[Unit, tuple[int, ...]] = {}
     said = [line for number in range(5 * MOST) if (line := fresh(logged, UNIT, f"address {number}"))]
     assert len(said) == MOST
     assert said[-2:] == [f"address {MOST - 2}", ENOUGH]
-
-
-def test_a_log_is_told_no_more_than_somebody_reads() -> None:
-    assert lines([]) == []
-    assert lines([(UNIT, "a"), (UNIT, "b" * LONGEST)]) == [f"{UNIT}: a", f"{UNIT}: {'b' * LONGEST}"]
-    assert lines([(UNIT, "b" * LONGEST + "c")]) == [f"{UNIT}: {'b' * LONGEST}…"]
-    many = lines([(UNIT, str(number)) for number in range(AT_ONCE + 5)])
-    assert len(many) == AT_ONCE + 1
-    assert many[-1].startswith("5 more records are left out")
 
 
 def test_unreadable_objects_are_told(clock: Clock, told: pytest.LogCaptureFixture) -> None:
@@ -164,27 +148,20 @@ def test_many_odd_records_at_once_are_counted(clock: Clock, told: pytest.LogCapt
 
 
 def test_a_kind_that_cannot_be_followed_is_stale_until_it_can(world: World) -> None:
-    world.turn(Failing("services", 900.0))
-    assert world.status.snapshot().stale == {"services": 100.0}
-    world.assert_equal()
-    world.turn(Healthy("services"))
-    assert world.status.snapshot().stale == {}
-    world.turn(Failing("services", 900.0)).turn(Listed("services", [service("web")]))
-    assert world.status.snapshot().stale == {}
-
-
-def test_staleness_is_logged_once(world: World) -> None:
-    since = world.clock.now
-    wall = time.time()
+    since, wall = world.clock.now, time.time()
     for _ in range(3):
         world.clock.now += 100.0
         world.turn(Failing("services", since))
+    assert world.status.snapshot().stale == {"services": 300.0}
+    world.assert_equal()
     said = world.metrics.registry.get_sample_value(
         "kube2etcd_stale_since_timestamp_seconds", {"kind": "services"}
     )
     assert said == pytest.approx(wall - 300.0, abs=30.0)
-    world.turn(Healthy("services"))
-    assert world.metric('kube2etcd_stale_since_timestamp_seconds{kind="services"} 0.0')
+    for end in (Healthy("services"), Listed("services", [service("web")])):
+        world.turn(Failing("services", since), end)
+        assert world.status.snapshot().stale == {}
+        assert world.metric('kube2etcd_stale_since_timestamp_seconds{kind="services"} 0.0')
 
 
 def test_what_is_lost_twice_is_told_once(world: World, told: pytest.LogCaptureFixture) -> None:
@@ -193,31 +170,9 @@ def test_what_is_lost_twice_is_told_once(world: World, told: pytest.LogCaptureFi
     assert "second" not in told.text
 
 
-def test_a_unit_that_raises_costs_its_own_names(
-    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    refresh = world.publisher.refresh
-
-    def faulty(units: Iterable[Unit]) -> FormerGroups:
-        units = list(units)
-        if any(unit.name == "bad" for unit in units):
-            raise ZeroDivisionError("a fault of ours")
-        return refresh(units)
-
-    monkeypatch.setattr(world.publisher, "refresh", faulty)
-    world.turn(*(added(name, f"10.0.0.{at}") for at, name in enumerate(("bad", "good", "web"), 7)))
-    assert any(b"/good/10-0-0-8-H" in key for key in world.etcd.entries)
-    assert any(b"/web/10-0-0-9-H" in key for key in world.etcd.entries)
-    assert not any(b"/bad" in key for key in world.etcd.entries)
-    assert "services/shop/bad: unforeseen error" in caplog.text
-    assert "a fault of ours" in caplog.text
-    assert world.metric("kube2etcd_unforeseen_errors_total 1.0")
-    world.assert_equal()
-
-
 @pytest.mark.parametrize("at", range(4))
 def test_what_changed_before_a_unit_raised_is_written(
-    world: World, monkeypatch: pytest.MonkeyPatch, at: int
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, at: int
 ) -> None:
     names = [f"s{number}" for number in range(4)]
     publish, seen = ClusterZone.publish, list[str]()
@@ -233,6 +188,9 @@ def test_what_changed_before_a_unit_raised_is_written(
     world.turn(*(added(name, f"10.0.0.1{name[1:]}") for name in names))
     written = {name for name in names if any(f"/{name}/".encode() in key for key in world.etcd.entries)}
     assert written == set(names) - {seen[at]}
+    assert f"services/shop/{seen[at]}: unforeseen error" in caplog.text
+    assert "a fault of ours" in caplog.text
+    assert world.metric("kube2etcd_unforeseen_errors_total 1.0")
     world.assert_equal()
 
 
@@ -293,26 +251,23 @@ class Watched(Entries):
 
 
 @pytest.mark.parametrize(
-    ("lost", "ready"), [(0, True), (3, False)], ids=["an ordinary change", "after etcd lost its keys"]
+    ("lost", "pause", "news", "ready"),
+    [
+        pytest.param(0, 300.0, [], True, id="an ordinary change"),
+        pytest.param(3, 300.0, [], False, id="after etcd lost its keys"),
+        pytest.param(0, ETCD_RETRY, [EtcdLost("its data is gone")], False, id="after the watch ended"),
+    ],
 )
-def test_what_a_full_pass_says_while_it_writes(clock: Clock, lost: int, ready: bool) -> None:
+def test_what_a_full_pass_says_while_it_writes(
+    clock: Clock, lost: int, pause: float, news: list[EtcdLost], ready: bool
+) -> None:
     etcd = Watched()
     world = etcd.world = World(clock, etcd).listed(service("web"), service("db", "10.0.0.2"))
     etcd.said.clear()
     for key in list(etcd.entries)[: len(etcd.entries) * lost // 4]:
         del etcd.entries[key]
-    clock.now += 300.0
-    world.turn(added("new", "10.0.0.3"))
+    clock.now += pause
+    world.turn(*news, added("new", "10.0.0.3"))
     assert etcd.snapshots == 2
     assert etcd.said == [ready]
-    world.assert_equal()
-
-
-def test_a_cut_watch_does_not_make_it_ready(clock: Clock) -> None:
-    etcd = Watched()
-    world = etcd.world = World(clock, etcd).listed(service("web"))
-    etcd.said.clear()
-    clock.now += ETCD_RETRY
-    world.turn(EtcdLost("its data is gone"), added("new", "10.0.0.3"))
-    assert etcd.said == [False]
     world.assert_equal()

@@ -79,15 +79,6 @@ def loaded(desired: Claims | None = None) -> tuple[Etcd, Mirror]:
     return etcd, mirror
 
 
-def test_nothing_is_known_before_the_first_snapshot() -> None:
-    mirror = Mirror(desiring())
-    assert mirror.lost
-    mirror.load(reading(3, {b"/a": b"1"}))
-    assert (mirror.lost, mirror.revision, dict(mirror.items())) == (False, 3, {b"/a": b"1"})
-    mirror.lost = True
-    assert mirror.lost
-
-
 def test_a_snapshot_tells_what_is_not_as_it_was_known() -> None:
     mirror = Mirror(desiring())
     assert mirror.load(reading(3, {b"/a": b"1", b"/b": b"1", b"/c": b"1"})) == {b"/a", b"/b", b"/c"}
@@ -96,37 +87,10 @@ def test_a_snapshot_tells_what_is_not_as_it_was_known() -> None:
     assert mirror.load(reading(6, {})) == {b"/a", b"/c", b"/d"}
 
 
-def test_others_changes_are_news() -> None:
-    etcd, mirror = loaded()
-    etcd.write((Put(b"/a", b"2"), Delete(b"/b")))
-    assert mirror.take(etcd.tell(1)) == {b"/a", b"/b"}
-    assert mirror == etcd.entries
-
-
-def test_own_changes_are_not() -> None:
-    etcd, mirror = loaded()
-    batch = (Put(b"/a", b"2"), Delete(b"/b"))
-    mirror.wrote(batch, etcd.write(batch))
-    assert mirror == {b"/a": b"2"}
-    assert mirror.take(etcd.tell(9)) == set()
-    etcd.write((Put(b"/a", b"1"),))
-    assert mirror.take(etcd.tell(9)) == {b"/a"}
-
-
 def test_what_is_older_than_the_snapshot_is_known() -> None:
     etcd, mirror = loaded()
     assert mirror.take(WatchBatch(7, (WatchEvent(b"/a", b"0", 7),))) == set()
     assert mirror == etcd.entries
-
-
-def test_what_is_older_than_our_own_write_is_passed_over() -> None:
-    etcd, mirror = loaded()
-    etcd.write((Put(b"/a", b"2"),))
-    batch = (Put(b"/a", b"3"),)
-    mirror.wrote(batch, etcd.write(batch))
-    assert mirror.take(etcd.tell(1)) == set()
-    assert mirror[b"/a"] == b"3"
-    assert mirror.take(etcd.tell(1)) == set()
 
 
 def test_refused_changes_did_not_happen() -> None:
@@ -137,31 +101,15 @@ def test_refused_changes_did_not_happen() -> None:
 
 
 Step = tuple[str, changes.Batch, int]
+WATCH: Step = ("watch", (), 1)
 
 
-def run(steps: list[Step]) -> None:
-    """We delete only what we believe to be there; another may have done so before us."""
-    desired = desiring()
-    etcd, mirror = loaded(desired)
-    for who, batch, revisions in steps:
-        match who:
-            case "we":
-                ours = tuple(one for one in batch if isinstance(one, Put) or one.key in mirror)
-                mirror.wrote(ours, etcd.write(ours))
-            case "they":
-                etcd.write(batch)
-            case "wish":
-                mirror.desire(
-                    desired.put(UNIT, {one.key: one.value for one in batch if isinstance(one, Put)})
-                )
-            case "snapshot":
-                # Events of before may still be on their way.
-                mirror.load(reading(etcd.revision, etcd.entries))
-            case _:
-                mirror.take(etcd.tell(revisions))
-    while etcd.untold:
-        mirror.take(etcd.tell(2))
-    assert mirror == etcd.entries
+def they(*batch: changes.Change) -> Step:
+    return ("they", batch, 0)
+
+
+def we(*batch: changes.Change) -> Step:
+    return ("we", batch, 0)
 
 
 _CHANGES: st.SearchStrategy[changes.Change] = st.builds(
@@ -178,26 +126,56 @@ STEPS: st.SearchStrategy[list[Step]] = st.lists(
 
 @LAW
 @given(STEPS)
-@example([("they", (Delete(b"/a"),), 0), ("we", (Delete(b"/a"),), 0), ("they", (Put(b"/a", b"1"),), 0)])
-@example(
-    [
-        ("they", (Put(b"/b", b"2"),), 0),
-        ("we", (Put(b"/a", b"2"),), 0),
-        ("we", (Put(b"/a", b"1"),), 0),
-        ("watch", (), 2),
-    ]
-)
+@example([they(Delete(b"/a")), we(Delete(b"/a")), they(Put(b"/a", b"1"))])
+@example([they(Put(b"/b", b"2")), we(Put(b"/a", b"2")), we(Put(b"/a", b"1")), WATCH])
+@example([they(Put(b"/a", b"2")), we(Put(b"/a", b"1")), WATCH])
+@example([they(Put(b"/b", b"2")), we(Delete(b"/a")), WATCH, WATCH])
+@example([they(Put(b"/a", b"2")), we(Delete(b"/a")), WATCH, WATCH])
+@example([they(Put(b"/b", b"2")), we(Put(b"/a", b"2")), ("snapshot", (), 0), they(Put(b"/a", b"1"))])
 def test_any_interleaving_ends_with_the_truth(steps: list[Step]) -> None:
-    run(steps)
+    """We delete only what we believe to be there; another may have done so before us."""
+    desired = desiring()
+    etcd, mirror = loaded(desired)
+    history = {etcd.revision: dict(etcd.entries)}
+    theirs: set[int] = set()
+    since = dict.fromkeys(KEYS, etcd.revision)  # no event before that counts
+    deleted: set[bytes] = set()
 
+    def take(revisions: int) -> None:
+        before, batch = dict(mirror.items()), etcd.tell(revisions)
+        news = mirror.take(batch)
+        told = [
+            one for one in batch.events if one.mod_revision in theirs or one.key in deleted & before.keys()
+        ]
+        assert {key for key, _ in before.items() ^ mirror.items()} <= news <= {one.key for one in told}
+        for key in {*KEYS} - deleted:
+            assert mirror.get(key) == history[max(since[key], batch.revision)].get(key)
 
-def test_deleting_what_another_had_deleted_already_has_no_echo() -> None:
-    etcd, mirror = loaded()
-    etcd.write((Delete(b"/a"),))
-    mirror.wrote((Delete(b"/a"),), etcd.write((Delete(b"/a"),)))
-    mirror.take(etcd.tell(9))
-    etcd.write((Put(b"/a", b"2"),))
-    assert mirror.take(etcd.tell(9)) == {b"/a"}
+    for who, batch, revisions in steps:
+        match who:
+            case "we":
+                ours = tuple(one for one in batch if isinstance(one, Put) or one.key in mirror)
+                result = etcd.write(ours)
+                mirror.wrote(ours, result)
+                since |= {one.key: result.revision for one in ours}
+                # Whether that is the last word, the next snapshot says.
+                deleted |= {one.key for one in ours if isinstance(one, Delete)}
+            case "they":
+                theirs |= etcd.write(batch).own_revisions
+            case "wish":
+                mirror.desire(
+                    desired.put(UNIT, {one.key: one.value for one in batch if isinstance(one, Put)})
+                )
+            case "snapshot":
+                # Events of before may still be on their way.
+                mirror.load(reading(etcd.revision, etcd.entries))
+                since = dict.fromkeys(KEYS, etcd.revision)
+                deleted.clear()
+            case _:
+                take(revisions)
+        history[etcd.revision] = dict(etcd.entries)
+    while etcd.untold:
+        take(2)
     assert mirror == etcd.entries
 
 
