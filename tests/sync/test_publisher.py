@@ -8,16 +8,14 @@ import pytest
 
 from kube2etcd.kube.objects import (
     ApiObject,
-    DnsEndpoint,
     Metadata,
     Namespace,
-    Pod,
     Service,
 )
 from kube2etcd.kube.store import Unit
 from kube2etcd.settings import Selector
 from kube2etcd.sync.publisher import Publisher
-from kube2etcd.zones.cluster import ClusterZone
+from kube2etcd.zones.base import Zone
 from kube2etcd.zones.services import ServicesZone
 from kube2etcd.zones.vmi import VmZone
 from skydns_compat.message import decode
@@ -33,26 +31,10 @@ from tests.objects import (
     machine,
     piece,
     published,
-    said,
     service,
     spoilt,
     take,
 )
-
-
-def test_an_empty_cluster_has_the_zone_itself() -> None:
-    publisher = published()
-    assert publisher.desired.keys() >= {
-        b"/skydns/local/cluster",
-        b"/skydns/local/cluster/dns/apex",
-        b"/skydns/local/cluster/dns-version/T",
-    }
-    assert list(publisher.units()) == [Unit("zones", "", "cluster.local")]
-
-
-def test_two_runs_write_the_same() -> None:
-    objects = [service("a"), service("b", "10.0.0.2"), service("c")]
-    assert published(*objects).desired == published(*objects[::-1]).desired
 
 
 @pytest.mark.parametrize(
@@ -115,95 +97,18 @@ def test_ordinary_reasons_are_not_told() -> None:
     assert (str(unit), "loopback" in reason) == ("virtualmachineinstances/shop/m", True)
 
 
-def test_the_next_in_line_takes_over() -> None:
-    publisher = published(service("a", age="1"), service("b", age="2"), service("c", age="3"))
-    for former, heir in (("a", "b"), ("b", "c")):
-        take(publisher, gone(former))
-        assert host(publisher, PTR) == f"{heir}.shop.svc.cluster.local"
-        assert publisher.desired.holder(PTR) == Unit("services", "shop", heir)
-    assert PTR in take(publisher, gone("c"))
-    assert PTR not in publisher.desired
-    assert publisher.desired.holder(PTR) is None
-
-
-def test_who_withdraws_without_holding_changes_nothing() -> None:
-    publisher = published(service("a", age="1"), service("b", age="2"))
-    before = publisher.desired[PTR]
-    take(publisher, gone("b"))
-    assert publisher.desired[PTR] == before
-
-
-def test_only_what_may_differ_comes_back() -> None:
-    publisher = published(service("a"), service("b", "10.0.0.2"))
-    assert take(publisher, changed(service("a", "10.0.0.9"))).keys() == {
-        PTR,
-        b"/skydns/arpa/in-addr/10/0/0/9",
-        b"/skydns/local/cluster/svc/shop/a/10-0-0-1-H",
-        b"/skydns/local/cluster/svc/shop/a/10-0-0-9-H",
-    }
-    assert publisher.refresh(publisher.units()) == {}
-
-
-def test_refused_objects_count_and_say_why() -> None:
-    publisher = published(service("a"))
-    unit = Unit("services", "shop", "a")
-    take(publisher, spoilt("a"))
-    assert publisher.published(unit).left_out == ["odd"]
-    assert publisher.refusals.total() == 1
-    assert PTR not in publisher.desired
-    take(publisher, changed(service("a")))
-    assert publisher.refusals.total() == 0
-
-
-def test_pods_have_names_where_they_are_switched_on() -> None:
-    pod = Pod(Metadata("shop", "p"), "10.0.0.1", phase="Running")
-    key = b"/skydns/local/cluster/pod/shop/10-0-0-1"
-    for pods, there in (("verified", True), ("insecure", False), ("disabled", False)):
-        assert (key in published(pod, cluster=ClusterZone(ZONE.name, pods=pods)).desired) is there
-
-
-def test_pods_on_the_host_share_a_name() -> None:
-    pods = [Pod(Metadata("shop", name), "10.0.0.1", phase="Running") for name in ("p", "q")]
-    publisher = published(*pods)
-    key = b"/skydns/local/cluster/pod/shop/10-0-0-1/10-0-0-1-P0"
-    for name in ("p", "q"):
-        assert key in publisher.desired
-        take(publisher, gone(name, kind="pods"))
-    assert key not in publisher.desired
-
-
-@pytest.mark.parametrize(("name", "namespace"), [("any", "shop"), ("web", "any")])
-def test_a_name_with_the_label_any_is_left_out_with_the_reason(name: str, namespace: str) -> None:
-    publisher = published(service(name, namespace=namespace))
-    assert not [key for key in publisher.desired if b"/any" in key]
-    assert PTR not in publisher.desired
-    [reason] = publisher.published(Unit("services", namespace, name)).left_out
-    assert "'any' is a wildcard" in reason
-
-
 def test_services_follow_the_labels_of_their_namespace() -> None:
     staging = ServicesZone(Name.parse("stage.example"), namespace_selector=Selector.parse("env=staging"))
     spaces = (Namespace(Metadata("", name)) for name in ("shop", "other"))
     services = service("web"), service("web", "10.0.0.2", namespace="other")
     publisher = published(*services, *spaces, zones=[staging])
-    zone = b"/skydns/example/stage/"
-    assert not any(key.startswith(zone + b"shop") for key in publisher.desired)
+    web = b"/skydns/example/stage/shop/web"
     chosen = Namespace(Metadata("", "shop", labels={"env": "staging"}))
-    assert zone + b"shop/web" in take(publisher, changed(chosen))
-    assert zone + b"shop/web" in publisher.desired
-    assert not any(key.startswith(zone + b"other") for key in publisher.desired)
+    assert web in take(publisher, changed(chosen)).keys() & publisher.desired.keys()
+    assert not any(key.startswith(b"/skydns/example/stage/other") for key in publisher.desired)
     renamed = Namespace(Metadata("", "shop", labels={"env": "staging", "team": "a"}))
     touched = publisher.store.apply("namespaces", changed(renamed).event)
     assert publisher.with_followers(touched) == touched, "it is selected as before"
-    take(publisher, gone("shop", "", "namespaces"))
-    assert not any(key.startswith(zone + b"shop") for key in publisher.desired)
-    assert publisher.refresh({Unit("services", "shop", "web")}) == {}
-
-
-def test_an_object_of_another_zone_changes_together_too() -> None:
-    publisher = published(zones=[ServicesZone(Name.parse("shop.example"))])
-    key = publisher.layout.key(Name.parse("web.shop.shop.example"))
-    assert publisher.groups.of(key + b"/00-10-0-0-1-H") == key
 
 
 def test_an_object_is_held_as_one_group_from_the_start() -> None:
@@ -238,25 +143,18 @@ def test_names_in_a_longer_zone_are_left_to_it() -> None:
     assert b"/skydns/arpa/in-addr/10/0/0/3" not in publisher.desired
 
 
-def test_a_refused_object_where_there_is_no_zone_at_all() -> None:
-    publisher = published(cluster=None)
+@pytest.mark.parametrize("zones", [[], [ZONE], [ZONE, ServicesZone(Name.parse("stage.example"))]])
+def test_an_unreadable_object_counts_once_and_is_told_in_each_zone(zones: list[Zone]) -> None:
+    publisher, unit = published(service("a"), cluster=None, zones=zones), Unit("services", "shop", "a")
     take(publisher, spoilt("a"))
-    unit = Unit("services", "shop", "a")
     assert publisher.published(unit).left_out == ["odd"]
-    assert list(publisher.by_zone(unit)) == []
-    assert publisher.refusals.total() == 1
-    assert publisher.desired == {}
-
-
-def test_a_refused_object_counts_once_and_is_told_in_each_zone() -> None:
-    publisher = published(zones=[ServicesZone(Name.parse("stage.example"))])
-    take(publisher, spoilt("a"))
-    found = publisher.by_zone(Unit("services", "shop", "a"))
-    assert [(str(zone.name), one.left_out) for zone, one in found] == [
-        ("cluster.local", ["odd"]),
-        ("stage.example", ["odd"]),
+    assert [(zone, one.left_out) for zone, one in publisher.by_zone(unit)] == [
+        (one, ["odd"]) for one in zones
     ]
     assert publisher.refusals.total() == 1
+    assert PTR not in publisher.desired
+    take(publisher, changed(service("a")))
+    assert publisher.refusals["unreadable"] == 0
 
 
 @pytest.mark.parametrize("younger", ["metrics", "zk"])
@@ -313,26 +211,6 @@ def test_an_alias_in_the_zone_is_followed_to_the_names_of_objects_alone(target: 
     reasons = set(publisher.published(Unit("services", "shop", "x")).left_out)
     assert len(reasons) == (not followed)
     assert publisher.take_reasons() == []
-
-
-def test_of_two_aliases_of_one_name_the_older_objects_is_published() -> None:
-    publisher = published(cluster=None, zones=[external("dtk.io")])
-    old, new = (
-        DnsEndpoint(Metadata("shop", name, age), said(name, ("a.dtk.io", to)).endpoints)
-        for name, age, to in (("z", "1", "z.example"), ("a", "2", "a.example"))
-    )
-    publisher.refresh(publisher.store.replace("dnsendpoints", [old, new]))
-    assert host(publisher, b"/skydns/io/dtk/a/own_") == "z.example"
-    again = DnsEndpoint(Metadata("shop", "z", "3"), old.endpoints)
-    take(publisher, changed(again))
-    assert host(publisher, b"/skydns/io/dtk/a/own_") == "a.example"
-
-
-def test_an_object_in_a_zone_below_another_changes_in_one_transaction() -> None:
-    zones = (ServicesZone(Name.parse("shop.cluster.local"), template="{service}"),)
-    publisher = published(zones=zones)
-    root = b"/skydns/local/cluster/shop/web"
-    assert publisher.groups.of(root) == publisher.groups.of(root + b"/a") == root
 
 
 def test_a_zone_below_a_service_of_another_zone_has_its_keys() -> None:

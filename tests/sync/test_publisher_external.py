@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
-from kube2etcd.external import Endpoint as ExternalEndpoint
-from kube2etcd.kube.objects import DnsEndpoint, Metadata
 from kube2etcd.kube.store import NAMES, Unit
 from skydns_compat.names import Name
-from tests.objects import PTR, ZONE, changed, external, flat, host, published, said, service, take
+from tests.objects import PTR, ZONE, changed, external, host, published, said, service, take
 
 
 def test_external_names_nest_and_a_name_may_stand_in_several_objects() -> None:
@@ -42,35 +38,6 @@ def test_external_names_nest_and_a_name_may_stand_in_several_objects() -> None:
     assert {key for key in publisher.desired if key.startswith(b"/skydns/io/")} == {apex}
 
 
-def test_an_alias_follows_what_becomes_of_its_target() -> None:
-    publisher = published(said("1", ("a.dtk.io", "b.dtk.io")), cluster=None, zones=[external("dtk.io")])
-    key = b"/skydns/io/dtk/a/own_"
-    assert host(publisher, key) == "own_.b.dtk.io"
-    ring = said("1", ("a.dtk.io", "b.dtk.io"), ("b.dtk.io", "a.dtk.io"))
-    take(publisher, changed(ring))
-    assert key not in publisher.desired
-    assert {unit.name for unit, _ in publisher.take_reasons()} == {"a.dtk.io", "b.dtk.io"}
-    cut = said("1", ("a.dtk.io", "b.dtk.io"), ("b.dtk.io", "1.1.1.1"))
-    take(publisher, changed(cut))
-    assert host(publisher, key) == "own_.b.dtk.io"
-    assert publisher.cluster is None
-
-
-def test_external_zones_may_change() -> None:
-    names = said("1", ("a.dtk.io", "10.0.0.1"), ("a.my.io", "10.0.0.1"))
-    publisher = published(service("web"), names, zones=[external("dtk.io")])
-    before = dict(publisher.desired)
-    found = flat(publisher.refresh(publisher.rezone([external("my.io")])))
-    assert {key for key in publisher.desired if b"own_" in key} == {
-        b"/skydns/io/my/own_",
-        b"/skydns/io/my/a/own_",
-        b"/skydns/io/my/a/own_/10-0-0-1-H",
-    }
-    assert all(b"own_" in key for key in found)
-    publisher.refresh(publisher.rezone([external("dtk.io")]))
-    assert publisher.desired == before
-
-
 def test_names_of_services_in_a_longer_external_zone_are_left_out() -> None:
     reverse = "0.0.10.in-addr.arpa"
     zones = [external("web.shop.svc.cluster.local"), external(reverse), external("local")]
@@ -90,17 +57,3 @@ def test_an_empty_name_belongs_to_the_zone_or_else_to_the_first_by_name() -> Non
         take(publisher, *map(changed, order))
         assert publisher.desired.holder(b"/skydns/io/dtk/a/own_") == Unit(NAMES, "", "n00.a.dtk.io")
         assert publisher.desired.holder(b"/skydns/io/dtk/own_") == Unit("zones", "", "dtk.io")
-
-
-@pytest.mark.parametrize("unusable", ["-", "fd00::1"])
-def test_an_alias_follows_an_address_that_becomes_usable(unusable: str) -> None:
-    """``b`` has an address beside its alias back to ``a``: with one it is no ring, without it is."""
-    publisher = published(said("1", ("a.dtk.io", "b.dtk.io")), cluster=None, zones=[external("dtk.io")])
-    key = b"/skydns/io/dtk/a/own_/C"
-    for address, there in ((unusable, False), ("10.0.0.1", True), (unusable, False)):
-        back = (
-            ExternalEndpoint("b.dtk.io", ("a.dtk.io",), "CNAME"),
-            ExternalEndpoint("b.dtk.io", (address,), "A"),
-        )
-        take(publisher, changed(DnsEndpoint(Metadata("shop", "2"), back)))
-        assert (key in publisher.desired) is there

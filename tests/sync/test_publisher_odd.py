@@ -29,6 +29,7 @@ LONG = "x" * 64
 ODD_PORTS = (ServicePort(LONG, "TCP", 80), ServicePort("x", "T/P", 81))
 
 NO_NAME = "no name in DNS"
+ANY = "'any' is a wildcard"
 
 
 @pytest.mark.parametrize(
@@ -93,6 +94,8 @@ NO_NAME = "no name in DNS"
         pytest.param(Service(Metadata("", ""), cluster_ip="10.0.0.7"), [], NO_NAME, id="no name"),
         pytest.param(Service(Metadata("shop", "a.b"), cluster_ip="10.0.0.7"), [], NO_NAME, id="a dot"),
         pytest.param(Service(Metadata("shop", "*"), cluster_ip="10.0.0.7"), [], NO_NAME, id="wildcard"),
+        pytest.param(Service(Metadata("shop", "any"), cluster_ip="10.0.0.7"), [], ANY, id="any"),
+        pytest.param(Service(Metadata("any", "web"), cluster_ip="10.0.0.7"), [], ANY, id="any as namespace"),
     ],
 )
 def test_bad_input_hurts_its_own_name_only(one: Service, pieces: list[EndpointSlice], reason: str) -> None:

@@ -17,7 +17,7 @@ from kube2etcd.sync.publisher import Publisher
 from kube2etcd.zones.services import ServicesZone
 from skydns_compat.corefile import blocks
 from skydns_compat.names import Name
-from tests.objects import below, changed, gone, host, published, service, take
+from tests.objects import below, published, service
 
 ONE_NAME = ServicesZone(Name.parse("stage.example"), template="{service}")
 WEB = b"/skydns/example/stage/web"
@@ -49,18 +49,6 @@ def test_a_name_that_two_services_want_is_of_one(services: list[Service], holder
         [(unit, reason)] = publisher.take_reasons()
         assert unit == loser
         assert reason.startswith(f"web.stage.example is services/{holder}/web's")
-
-
-def test_a_name_goes_over_within_one_refresh() -> None:
-    publisher = sharing([IN_A, IN_B])
-    assert below(publisher, WEB) == {b"", b"/C"}
-    assert host(publisher, WEB) == "web.example.com"
-    found = take(publisher, gone("web", "a"))
-    assert found.keys() == {WEB, WEB + b"/C", WEB + b"/00-10-0-0-1-H"}
-    assert {publisher.groups.of(key) for key in found} == {WEB}
-    assert (below(publisher, WEB), publisher.refusals.total()) == ({b"", b"/00-10-0-0-1-H"}, 0)
-    assert take(publisher, changed(IN_A, "ADDED")).keys() == {WEB, WEB + b"/C", WEB + b"/00-10-0-0-1-H"}
-    assert (below(publisher, WEB), publisher.refusals.total()) == ({b"", b"/C"}, 1)
 
 
 def test_who_has_no_record_there_wants_no_name() -> None:
