@@ -20,15 +20,27 @@ from kube2etcd.sync.follower import EtcdFollower
 from tests.running import running
 from tests.sync.loop import Clock
 
+REFUSED, AWAY, COMPACTED = EtcdRefused("no right"), EtcdUnavailable("cut off"), EtcdCompacted("too late")
+
 
 class Store:
-    """etcd as a follower sees it; ``trouble`` is what a look at it finds."""
+    """etcd as a follower sees it.
 
-    trouble: Exception | None = None
-    probes = 0
+    Its watch tells one batch if it ``stands``, and then ends with ``error`` or stays.  ``trouble`` is what a
+    look at etcd finds.
+    """
+
+    def __init__(self, error: Exception | None = None, *, stands: bool = True) -> None:
+        self.error, self.stands = error, stands
+        self.trouble: Exception | None = None
+        self.probes = 0
 
     def watch(self, revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
-        raise NotImplementedError
+        if self.stands:
+            yield WatchBatch(revision)
+        if self.error is not None:
+            raise self.error
+        stop.wait(20)
 
     def probe(self) -> None:
         self.probes += 1
@@ -36,33 +48,9 @@ class Store:
             raise self.trouble
 
 
-class Watched(Store):
-    """A store whose watch tells one batch, and then does what the test says."""
-
-    def __init__(self, then: Callable[[int], None] = lambda revision: None) -> None:
-        self.then = then
-
-    def watch(self, revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
-        yield WatchBatch(revision)
-        self.then(revision)
-        stop.wait(10)
-
-
 @pytest.fixture
 def queue() -> EventQueue:
     return EventQueue()
-
-
-class Refusing(Store):
-    """A store that may be read and not watched, until ``works``."""
-
-    works = False
-
-    def watch(self, revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
-        if not self.works:
-            raise EtcdRefused("no right to watch")
-        yield WatchBatch(revision)
-        stop.wait(20)
 
 
 class Chance(random.Random):
@@ -94,7 +82,7 @@ def told(queue: EventQueue, count: int) -> list[SyncEvent]:
 
 
 def test_each_watch_has_a_number(queue: EventQueue) -> None:
-    follower = following(Watched(), queue)
+    follower = following(Store(), queue)
     first = follower.follow(5)
     assert told(queue, 1) == [EtcdChanged(WatchBatch(5), first)]
     second = follower.follow(9)
@@ -114,7 +102,7 @@ def test_a_batch_that_comes_late_has_the_number_of_its_own_watch() -> None:
             super().put(event, wait=wait)
 
     queue = Racing()
-    follower = following(Watched(), queue)
+    follower = following(Store(), queue)
     again: list[int] = []
     first = follower.follow(900)
     late, new = told(queue, 2)
@@ -125,10 +113,7 @@ def test_a_batch_that_comes_late_has_the_number_of_its_own_watch() -> None:
 
 @pytest.mark.parametrize("error", [EtcdCompacted("compacted"), ZeroDivisionError("odd")])
 def test_a_watch_that_fails_says_so_with_its_number(queue: EventQueue, error: Exception) -> None:
-    def fail(revision: int) -> None:
-        raise error
-
-    follower = following(Watched(fail), queue)
+    follower = following(Store(error), queue)
     number = follower.follow(5)
     lost: list[SyncEvent] = []
     while not lost:
@@ -141,26 +126,14 @@ def test_a_watch_that_fails_says_so_with_its_number(queue: EventQueue, error: Ex
 
 def test_pauses_grow_while_no_watch_holds(queue: EventQueue, caplog: pytest.LogCaptureFixture) -> None:
     chance = Chance(0.0)
-    follower = following(Refusing(), queue, chance)
+    follower = following(Store(REFUSED, stands=False), queue, chance)
     for turn in range(8):
         number = follower.follow(turn)
-        assert told(queue, 1) == [EtcdLost("no right to watch", number, again=turn > 0)]
+        assert told(queue, 1) == [EtcdLost("no right", number, again=turn > 0)]
     assert chance.ceilings == [0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0]
     (said,) = (one.getMessage() for one in caplog.records if one.levelno == logging.WARNING)
-    assert said.startswith("no watch on etcd lasts (no right to watch)")
+    assert said.startswith("no watch on etcd lasts (no right)")
     follower.stop()
-
-
-class Failing(Store):
-    """A store whose watch ends with ``error``, after it has stood for a moment or at once."""
-
-    def __init__(self, error: Exception, stood: bool) -> None:
-        self.error, self.stood = error, stood
-
-    def watch(self, revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
-        if self.stood:
-            yield WatchBatch(revision)
-        raise self.error
 
 
 class Ended(threading.Event):
@@ -184,9 +157,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-REFUSED, AWAY, COMPACTED = EtcdRefused("no right"), EtcdUnavailable("cut off"), EtcdCompacted("too late")
-
-
 @pytest.mark.parametrize(
     ("error", "stood", "pause"),
     [
@@ -199,7 +169,7 @@ REFUSED, AWAY, COMPACTED = EtcdRefused("no right"), EtcdUnavailable("cut off"), 
 def test_end_is_held_back(
     queue: EventQueue, clock: Clock, error: Exception, stood: bool, pause: float
 ) -> None:
-    store, began = Failing(error, stood), clock.now
+    store, began = Store(error, stands=stood), clock.now
     EtcdFollower(cast(EtcdStore, store), queue, Chance(1000.0))._watch(5, 1, Ended(clock))
     assert queue.drain(0)[-1] == EtcdLost(str(error), 1)
     assert clock.now == began + pause
@@ -219,7 +189,7 @@ def test_end_is_held_back(
 def test_lost_etcd_is_told(
     queue: EventQueue, clock: Clock, trouble: Exception, said: str, stood: bool
 ) -> None:
-    store, chance = Failing(REFUSED, stood), Chance(1000.0)
+    store, chance = Store(REFUSED, stands=stood), Chance(1000.0)
     follower = EtcdFollower(cast(EtcdStore, store), queue, chance)
     for again in range(5):
         store.trouble = None
@@ -235,11 +205,11 @@ def test_lost_etcd_is_told(
 
 
 def test_a_held_end_is_dropped_after_a_new_reading(queue: EventQueue) -> None:
-    store, chance = Refusing(), Chance(1000.0)
+    store, chance = Store(REFUSED, stands=False), Chance(1000.0)
     follower = following(store, queue, chance)
     follower.follow(5)
     assert chance.drew.wait(20)
-    store.works = True
+    store.error, store.stands = None, True
     second = follower.follow(9)
     assert told(queue, 1) == [EtcdChanged(WatchBatch(9), second)]
     follower.stop()
@@ -247,19 +217,16 @@ def test_a_held_end_is_dropped_after_a_new_reading(queue: EventQueue) -> None:
 
 
 def test_the_end_of_a_watch_that_held(queue: EventQueue, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(revision: int) -> None:
-        raise EtcdCompacted("compacted")
-
     chance = Chance(0.0)
-    follower = following(Watched(fail), queue, chance)
+    follower = following(Store(COMPACTED), queue, chance)
     for again in (False, True):
         number = follower.follow(5)
-        assert told(queue, 2)[1] == EtcdLost("compacted", number, again)
+        assert told(queue, 2)[1] == EtcdLost("too late", number, again)
     assert chance.ceilings == [0.8, 1.6]
     monkeypatch.setattr(module, "HELD", 0.0)
     monkeypatch.setattr(module, "HEALTHY_AFTER", 0.0)
     number = follower.follow(5)
-    assert told(queue, 2)[1] == EtcdLost("compacted", number), "and its reason is news again"
+    assert told(queue, 2)[1] == EtcdLost("too late", number), "and its reason is news again"
     assert len(chance.ceilings) == 2
     monkeypatch.undo()
     follower.follow(5)
@@ -270,11 +237,11 @@ def test_the_end_of_a_watch_that_held(queue: EventQueue, monkeypatch: pytest.Mon
 
 def test_stop_ends_what_is_held_back(queue: EventQueue) -> None:
     chance = Chance(1000.0)
-    follower = following(Refusing(), queue, chance)
+    follower = following(Store(REFUSED, stands=False), queue, chance)
     follower.follow(5)
     assert chance.drew.wait(20)
     follower.stop()
-    if (thread := running("etcd-watch")) is not None:
+    if (thread := running("etcd-follower")) is not None:
         thread.join(20)
         assert not thread.is_alive()
     assert queue.drain(0) == []

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from kube2etcd.errors import EtcdUnavailable
 from kube2etcd.etcd import changes
 from kube2etcd.etcd.changes import WatchBatch, WatchEvent
 from kube2etcd.kube.objects import Failing, Listed, Metadata, Namespace
@@ -18,16 +17,10 @@ from kube2etcd.sync.target import ETCD_RETRY
 from kube2etcd.zones.services import ServicesZone
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Name
-from tests.objects import changed, external, gone, said, service, stored
+from tests.objects import changed, external, said, service, stored
 from tests.sync.loop import KINDS, OTHERS, Clock, Entries, World, added, many
 
 FOREIGN = b"/skydns/local/cluster/foreign"
-
-
-def test_a_full_pass_makes_etcd_equal(world: World) -> None:
-    world.assert_equal()
-    assert world.follows == [world.etcd.revision + 1], "the watch shows none of our own writes"
-    assert world.metric("kube2etcd_ready 1")
 
 
 @pytest.mark.parametrize("missing", KINDS)
@@ -42,16 +35,14 @@ def test_nothing_is_touched_before_every_kind_is_listed(clock: Clock, missing: s
     assert (etcd.tries, etcd.written) == (0, [])
     assert not world.ready
     assert f"{missing} are not listed yet" in world.reasons
+    world.turn(Failing(missing, 990.0))
+    assert etcd.tries == 0, "an error is no empty list"
     world.turn(Listed(missing, many(1)))
     gone = [change.key for change in etcd.written if isinstance(change, changes.Delete)]
     assert b"/skydns/local/cluster/svc/shop/old" in gone
     world.assert_equal()
-
-
-def test_an_error_is_no_empty_list(clock: Clock) -> None:
-    world = World(clock).turn(Listed("namespaces", []), Failing("services", 990.0))
-    assert world.etcd.tries == 0
-    assert world.status.snapshot().stale == {"services": 10.0}
+    assert world.follows == [etcd.revision + 1], "the watch shows none of our own writes"
+    assert world.metric("kube2etcd_ready 1")
 
 
 def test_an_optional_kind_that_is_absent_holds_nobody_up(clock: Clock) -> None:
@@ -186,39 +177,6 @@ def test_a_namespace_of_a_full_store_may_be_deselected(clock: Clock) -> None:
     assert any(one.startswith(key) for one in world.etcd.entries)
     world.turn(changed(Namespace(Metadata("", "shop"))))
     assert not any(one.startswith(key) for one in world.etcd.entries)
-    world.assert_equal()
-
-
-def test_stop_ends_the_loop_at_once(world: World) -> None:
-    world.loop.parts.stop.set()
-    world.loop.run()
-
-
-def test_the_loop_waits_for_news_and_takes_them_in(clock: Clock) -> None:
-    stop = threading.Event()
-    pauses: list[float] = []
-
-    class Paced(EventQueue):
-        def drain(self, timeout: float) -> list[SyncEvent]:
-            pauses.append(timeout)
-            clock.now += timeout
-            if len(pauses) == 1:
-                return [Listed("namespaces", []), Listed("services", [service("web")])]
-            if len(pauses) == 3:
-                made.etcd.trouble = None
-            if len(pauses) == 4:
-                stop.set()
-            return []
-
-    made = World(clock, queue=Paced(), stop=stop)
-    made.etcd.trouble = EtcdUnavailable("away")
-    made.loop.run()
-    assert pauses == pytest.approx([1.0, ETCD_RETRY, ETCD_RETRY, 1.0])
-    made.assert_equal()
-
-
-def test_everything_that_is_left_of_an_object_goes(world: World) -> None:
-    world.turn(gone("web"))
     world.assert_equal()
 
 

@@ -16,6 +16,7 @@ from kube2etcd.kube.store import Unit
 from kube2etcd.sync.claims import FormerGroups
 from kube2etcd.sync.events import EtcdChanged, EtcdLost, EventQueue, SyncEvent, Wake
 from kube2etcd.sync.listings import BATCH
+from kube2etcd.sync.reconciler import TICK
 from kube2etcd.sync.target import ETCD_RETRY, FULL_RETRY, OTHERWISE, PATIENCE, REFUSED_RETRY
 from kube2etcd.zones.services import ServicesZone
 from skydns_compat.message import decode
@@ -76,6 +77,7 @@ def test_no_pause_grows_however_long_etcd_is_away(clock: Clock, told: pytest.Log
     made = World(clock, queue=Passing(), stop=stop).listed(service("web"))
     made.etcd.trouble = EtcdUnavailable("away")
     made.loop.run()
+    assert pauses[0] == TICK
     assert max(pauses[1:]) <= ETCD_RETRY
     assert len(pauses) == pytest.approx(away / ETCD_RETRY, rel=0.01), "neither less often nor all the time"
     assert told.text.count("away") == 1
