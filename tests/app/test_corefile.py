@@ -82,7 +82,7 @@ def test_a_domain_that_is_a_zone_of_the_cluster_affects_no_other(
 ) -> None:
     config = file.with_name("settings.yaml")
     config.write_text("zones: [{zone: shop.example}]")
-    given = settings(file, config=str(config))
+    given = load({"corefile": str(file)}, {}, config)
     bad = Domain.parse("cluster.local")
     writer = CorefileWriter(given)
     writer.write()
