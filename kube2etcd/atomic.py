@@ -49,11 +49,8 @@ def put(path: Path, content: bytes, mode: int = 0o644) -> bool:
     target = Path(os.path.realpath(path))
     status: os.stat_result | None = None
     with contextlib.suppress(FileNotFoundError):
-        status = os.stat(target)
-        # Compare sizes first, so that a huge file is replaced without being read.
-        if stat.S_ISREG(status.st_mode) and status.st_size != len(content):
-            pass
-        elif read(target)[0] == content:
+        before, status = read(target)
+        if before == content:
             return False
     _replace(target, content, status, mode)
     return True

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from kube2etcd.external import MAX_TTL, Domain
-from kube2etcd.settings.setting import Setting, flag, group, setting, settings_of
+from kube2etcd.settings.setting import flag, group, setting, settings_of
 from kube2etcd.settings.values import (
     EVERYTHING,
     HostPort,
@@ -363,8 +363,5 @@ BY_PATH: Final = {setting.path: setting for setting in SETTINGS}
 GROUPS: Final[Mapping[str, Any]] = {
     one.name: one.metadata["group"] for one in fields(Settings) if "group" in one.metadata
 }
-ZONE_FIELDS: Final[Mapping[str, Setting]] = {
-    one.name: Setting(**one.metadata["setting"], path=one.name, default=one.default)
-    for one in fields(ServiceZone)
-}
+ZONE_FIELDS: Final = {setting.path: setting for setting in settings_of(ServiceZone, "", "", {"topic": ""})}
 TOPICS: Final = tuple(dict.fromkeys(setting.topic for setting in SETTINGS))

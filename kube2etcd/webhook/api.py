@@ -89,10 +89,6 @@ def refused(error: HTTPException) -> Response:
     return response
 
 
-class _Request(Request):
-    max_content_length = MAX_BODY
-
-
 class Api:
     """The WSGI application; the listener has decided who may call.
 
@@ -112,7 +108,7 @@ class Api:
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         """Answer one request; every error has a JSON body."""
-        request = _Request(environ)
+        request = Request(environ)
         try:
             response = self._response(request)
         except Unavailable as error:
@@ -286,25 +282,11 @@ def _endpoints(what: str, value: object) -> tuple[Endpoint, ...]:
 # --- the listener: waitress, with its errors in the API's form
 
 
-def unwelcome(peer: str, *, from_a_page: bool, allow: Iterable[Network]) -> str:
-    """Why a caller is refused; empty if it may call.
-
-    Refused are web pages (an ``Origin`` header), and addresses outside of ``allow`` if that is not empty.
-    ``peer`` is the address of the connection; forwarding headers do not count.
-    """
-    if from_a_page:
-        return "calls from web pages are refused"
-    networks = tuple(allow)
-    if not networks:
-        return ""
-    try:
-        address = ipaddress.ip_address(peer.partition("%")[0])
-    except ValueError:
-        return "the caller has no address"
+def is_allowed(peer: str, allow: tuple[Network, ...]) -> bool:
+    """Whether the address of a connection may call: any if ``allow`` is empty."""
+    address = ipaddress.ip_address(peer.partition("%")[0])
     plain = getattr(address, "ipv4_mapped", None) or address
-    if any(one in network for network in networks for one in (plain, address)):
-        return ""
-    return f"{plain} is in none of the allowed networks"
+    return not allow or any(one in network for network in allow for one in (plain, address))
 
 
 class _ErrorTask(ErrorTask):  # type: ignore[misc]
@@ -347,9 +329,11 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
         if self.chunked:
             # waitress counts the framing as well, which may be as long again.
             self.body_bytes_received = -MAX_BODY
-        why = unwelcome(self._peer, from_a_page="ORIGIN" in self.headers, allow=self._allow)
-        if why:
-            self.error = _Unwelcome(why)
+        if "ORIGIN" in self.headers:
+            self.error = _Unwelcome("calls from web pages are refused")
+        elif not is_allowed(self._peer, self._allow):
+            self.error = _Unwelcome(f"{self._peer} is in none of the allowed networks")
+        if self.error:
             self.body_rcv, self.content_length = None, 0
 
     def received(self, data: bytes) -> int:

@@ -37,8 +37,6 @@ OWN = "own_"
 RESERVED = (("ns", "dns"), ("apex", "dns"))
 #: Leaf that keeps a name without data from answering with what is below it.
 GUARD = "M"
-
-
 #: Leaf of an alias.
 ALIAS = "C"
 #: Group of ports that must not answer for the names above them.
@@ -146,7 +144,8 @@ class Layout:
                     if data.order is not None:
                         owner.order[data.address] = data.order
                 else:
-                    made[self.key(name, "T")] = self._value(text=data.text, ttl=record.ttl)
+                    value = encode(Message(text=data.text, ttl=record.ttl, owner=self.owner))
+                    made[self.key(name, "T")] = value
             elif isinstance(data, Pointer):
                 before, behind = self._split((0, record.ttl, 0, ""))
                 made[self._path(name).encode()] = f"{before}{data.target!s}{behind}".encode()
@@ -175,11 +174,9 @@ class Layout:
             case Alias(target, follow):
                 # Twice: questions for CNAME read the exact key, all others the leaf.  Without the leaf they
                 # would take a second read for the exact key, and the name may change in between.
-                made[self.key(name)] = self._value(host=str(target), port=NO_PORT, ttl=ttl)
                 # The server skips a host below the question, so the name has no addresses.
-                made[self.key(name, ALIAS)] = self._value(
-                    host=str(target) if follow else f"m.{name}", port=NO_PORT, ttl=ttl
-                )
+                for leaf, host in (("", str(target)), (ALIAS, str(target) if follow else f"m.{name}")):
+                    made[self.key(name, leaf)] = encode(Message(host, NO_PORT, ttl=ttl, owner=self.owner))
             case Exists(guarded):
                 self._exists(name, zone, guarded, made)
             case _:
@@ -194,7 +191,8 @@ class Layout:
             made[self.key(name)] = self._marker
             if name.relative(zone) not in RESERVED:
                 # The server skips a host below the question, and the group hides what is deeper.
-                made[self.key(name, GUARD)] = self._value(host=f"m.{name}", port=NO_PORT, group=_group(name))
+                guard = Message(f"m.{name}", NO_PORT, group=_group(name), owner=self.owner)
+                made[self.key(name, GUARD)] = encode(guard)
         else:
             made[self.key(_aside(name, zone))] = self._marker
 
@@ -268,8 +266,11 @@ class Layout:
             if len(self._around) >= _SHAPES:
                 self._around.clear()
             port, ttl, strip, group = shape
-            value = self._value(_ANY, port, PRIORITY_ZERO if strip else 0, "", ttl, strip, group)
-            before, _, behind = value.decode().partition(_ANY)
+            priority = PRIORITY_ZERO if strip else 0
+            message = Message(
+                _ANY, port, priority, ttl=ttl, targetstrip=strip, group=group, owner=self.owner
+            )
+            before, _, behind = encode(message).decode().partition(_ANY)
             around = self._around[shape] = (before, behind)
         return around
 
@@ -296,29 +297,6 @@ class Layout:
             of = owners[target]
             for address in [port.via] if port.via else of.hosts:
                 self._host(at, address, (port.port, ttl, 1, _NAMED), of, made, repeats)
-
-    def _value(
-        self,
-        host: str = "",
-        port: int = 0,
-        priority: int = 0,
-        text: str = "",
-        ttl: int = 0,
-        targetstrip: int = 0,
-        group: str = "",
-    ) -> bytes:
-        return encode(
-            Message(
-                host=host,
-                port=port,
-                priority=priority,
-                text=text,
-                ttl=ttl,
-                targetstrip=targetstrip,
-                group=group,
-                owner=self.owner,
-            )
-        )
 
 
 def _group(name: Name) -> str:

@@ -41,8 +41,8 @@ def test_media_type_and_no_cors_headers(client: Client, method: str, path: str) 
         client.call(method, path, BODIES.get(path, b"")),
         client.call(method, path, b"\xff", "text/plain"),
     ):
-        if answer.data:
-            assert answer.headers["Content-Type"] == MEDIA_TYPE
+        assert answer.headers.get("Content-Type") == (MEDIA_TYPE if answer.data else None)
+        assert bool(answer.data) == (answer.status_code != 204)
         assert not any(name.lower().startswith("access-control") for name, _ in answer.headers)
 
 
@@ -110,12 +110,6 @@ def test_records_are_returned_as_posted(client: Client) -> None:
     assert client.call("GET", "/records").data == b"[]"
     assert client.apply(create=posted) == 204
     assert client.records() == posted
-
-
-def test_apply_is_204_without_a_body(client: Client) -> None:
-    answer = client.call("POST", "/records", b"{}")
-    assert (answer.status_code, answer.data) == (204, b"")
-    assert "Content-Type" not in answer.headers
 
 
 def test_adjusting_changes_nothing() -> None:
@@ -191,13 +185,6 @@ def test_unsupported_methods_are_405(client: Client, method: str, path: str, all
     answer = client.call(method, path)
     assert answer.status_code == 405
     assert answer.headers["Allow"] == allow
-
-
-def test_a_body_over_the_limit_is_413(client: Client) -> None:
-    body = b" " * (32 * 1024 * 1024) + b"{}"
-    assert client.call("POST", "/records", body).status_code == 413
-    assert client.call("POST", "/domains", body).status_code == 413
-    assert client.call("POST", "/records", body[2:]).status_code == 204
 
 
 @pytest.mark.parametrize(
