@@ -10,11 +10,10 @@ from kube2etcd.webhook import provider as publication_module
 from kube2etcd.webhook.provider import Conditions, Effective, Publication, host_addresses
 from kube2etcd.webhook.state import State
 from kube2etcd.zones.targets import MAX_ALIASES
-from skydns_compat.names import Address
 from tests.webhook.fakes import MemoryHosts
 
 DOMAINS = (Domain.parse("dtk.io"),)
-CLUSTER = parse_cluster_address("192.168.122.167")
+CLUSTER = parse_cluster_address("10.9.9.9")
 
 
 def state(*endpoints: Endpoint) -> State:
@@ -29,20 +28,6 @@ def alias(name: str, *targets: str, sid: str = "") -> Endpoint:
     return Endpoint(f"{name}.dtk.io", targets, "CNAME", sid)
 
 
-def lines(*endpoints: Endpoint, cluster: tuple[Address, ...] = (), own: str = "") -> list[tuple[str, str]]:
-    hosts = MemoryHosts()
-    publication = Publication(hosts, None, own, Conditions())
-    publication.publish()
-    publication.update(Effective(state(*endpoints), DOMAINS, cluster))
-    publication.write_hosts()
-    return list(hosts.lines)
-
-
-def reason(name: str, *endpoints: Endpoint, cluster: tuple[Address, ...] = (), own: str = "") -> str:
-    by_name = {one.name: [one] for one in endpoints}
-    return host_addresses(f"{name}.dtk.io", lambda known: by_name.get(known, []), cluster, own)[1]
-
-
 def published(*states: State) -> list[dict[str, DnsEndpoint | None]]:
     """What is sent of these states, one after the other."""
     sent: list[dict[str, DnsEndpoint | None]] = []
@@ -54,44 +39,69 @@ def published(*states: State) -> list[dict[str, DnsEndpoint | None]]:
     return sent
 
 
-def test_one_line_per_address_and_name_sorted() -> None:
-    assert lines(a("b", "10.0.0.10", "10.0.0.9"), a("b", "fd00::1"), a("a", "10.0.0.1")) == [
-        ("a.dtk.io", "10.0.0.1"),
-        ("b.dtk.io", "10.0.0.9"),
-        ("b.dtk.io", "10.0.0.10"),
-        ("b.dtk.io", "fd00::1"),
-    ]
+TEXT = Endpoint("text.dtk.io", ("v=spf1 -all",), "TXT")
+ONE, NINE = a("one", "10.0.0.1"), a("nine", "10.0.0.9")
+CHAIN = [
+    *(alias(f"a{at:02}", f"a{at + 1:02}.dtk.io") for at in range(MAX_ALIASES + 1)),
+    a(f"a{MAX_ALIASES + 1:02}", "10.0.0.1"),
+]
 
 
-def test_a_chain_that_is_too_long_has_no_address() -> None:
-    links = [alias(f"a{number:02}", f"a{number + 1:02}.dtk.io") for number in range(MAX_ALIASES + 3)]
-    end = a(f"a{MAX_ALIASES + 3:02}", "10.0.0.1")
-    found = [name for name, _ in lines(*links, end, cluster=CLUSTER)]
-    assert found[0] == "a03.dtk.io"
-    assert f"more than {MAX_ALIASES} aliases" in reason("a00", *links, end)
+@pytest.mark.parametrize(
+    ("endpoints", "expected"),
+    [
+        pytest.param([TEXT], "", id="no addresses"),
+        pytest.param([Endpoint("x.old.io", ("10.0.0.1",), "A")], "", id="outside the domains"),
+        pytest.param(
+            [a("b", "10.0.0.10", "10.0.0.9"), a("b", "fd00::1"), a("a", "10.0.0.1")],
+            "a 10.0.0.1, b 10.0.0.9, b 10.0.0.10, b fd00::1",
+            id="a line per address and name",
+        ),
+        pytest.param([alias("b", "out.example")], "b 10.9.9.9", id="an alias to elsewhere"),
+        pytest.param([alias("b", "gone.dtk.io")], "b 10.9.9.9", id="an alias to nothing"),
+        pytest.param([alias("b", "text.dtk.io"), TEXT], "b 10.9.9.9", id="an alias to a text"),
+        pytest.param([alias("b", "10.0.0.5")], "", id="an alias to an address, as in DNS"),
+        pytest.param([a("b", "10.0.0.2"), alias("b", "one.dtk.io")], "b 10.0.0.2", id="addresses win"),
+        pytest.param(
+            [alias("b", "one.dtk.io", "nine.dtk.io"), NINE, ONE],
+            "b 10.0.0.1, nine 10.0.0.9, one 10.0.0.1",
+            id="the first target",
+        ),
+        pytest.param(
+            [alias("b", "nine.dtk.io", sid="2"), alias("b", "one.dtk.io", sid="1"), NINE, ONE],
+            "b 10.0.0.1, nine 10.0.0.9, one 10.0.0.1",
+            id="the first set",
+        ),
+        pytest.param([a("b", "10.0.0.1", "x")], "b 10.0.0.1", id="an unusable address"),
+        pytest.param(
+            [alias("b", "a b", "one.dtk.io"), ONE], "b 10.0.0.1, one 10.0.0.1", id="an unusable target"
+        ),
+    ],
+)
+def test_lines_of_the_hosts_file(endpoints: list[Endpoint], expected: str) -> None:
+    hosts = MemoryHosts()
+    publication = Publication(hosts, None, "", Conditions())
+    publication.publish()
+    publication.update(Effective(state(*endpoints), DOMAINS, CLUSTER))
+    publication.write_hosts()
+    assert ", ".join(f"{name.removesuffix('.dtk.io')} {address}" for name, address in hosts.lines) == expected
 
 
-@pytest.mark.parametrize("target", ["out.example", "gone.dtk.io", "text.dtk.io"])
-def test_an_alias_to_an_unknown_target_is_the_cluster_address_or_nothing(target: str) -> None:
-    text = Endpoint("text.dtk.io", ("x",), "TXT")
-    assert lines(text, alias("b", target), cluster=CLUSTER) == [("b.dtk.io", "192.168.122.167")]
-    assert lines(text, alias("b", target)) == []
-    assert "no cluster address" in reason("b", text, alias("b", target))
-
-
-def test_addresses_win_over_an_alias_and_the_first_alias_over_others() -> None:
-    assert lines(a("b", "10.0.0.1"), alias("b", "c.dtk.io"), a("c", "10.0.0.9"))[0] == (
-        "b.dtk.io",
-        "10.0.0.1",
-    )
-    two = alias("b", "z.dtk.io", "c.dtk.io")
-    assert lines(two, a("c", "10.0.0.9"), a("z", "10.0.0.1"))[0] == ("b.dtk.io", "10.0.0.1")
-    sets = (alias("b", "c.dtk.io", sid="2"), alias("b", "z.dtk.io", sid="1"))
-    assert lines(*sets, a("c", "10.0.0.9"), a("z", "10.0.0.1"))[0] == ("b.dtk.io", "10.0.0.1")
-
-
-def test_an_alias_to_an_address_is_none_here_and_in_dns() -> None:
-    assert lines(alias("b", "10.0.0.5"), cluster=CLUSTER) == []
+@pytest.mark.parametrize(
+    ("endpoints", "why"),
+    [
+        pytest.param([alias("b", "out.example")], "no cluster address", id="an alias to elsewhere"),
+        pytest.param(CHAIN, f"more than {MAX_ALIASES} aliases", id="too many aliases"),
+        pytest.param([a("*.wild", "10.0.0.1")], "wildcard", id="a wildcard"),
+        pytest.param([a("desk", "10.0.0.1")], "this machine", id="our host name"),
+        pytest.param([Endpoint("localhost", ("10.0.0.1",), "A")], "this machine", id="localhost"),
+    ],
+)
+def test_names_that_have_no_line(endpoints: list[Endpoint], why: str) -> None:
+    by_name = {one.name: [one] for one in endpoints}
+    found, reason = host_addresses(endpoints[0].name, lambda name: by_name.get(name, []), (), "Desk.dtk.io")
+    assert found == ()
+    assert why in reason
 
 
 @pytest.mark.parametrize(
@@ -103,26 +113,6 @@ def test_an_alias_to_an_address_is_none_here_and_in_dns() -> None:
 )
 def test_ownership_texts_are_never_published(endpoint: Endpoint) -> None:
     assert published(state(endpoint)) == [{}]
-
-
-def test_names_outside_the_domains_are_not_in_the_hosts_file() -> None:
-    assert lines(Endpoint("x.old.io", ("10.0.0.1",), "A")) == []
-
-
-def test_texts_wildcards_and_this_machine_are_not_in_the_hosts_file() -> None:
-    assert lines(Endpoint("t.dtk.io", ("v=spf1 -all",), "TXT"), cluster=CLUSTER) == []
-    assert lines(a("*.wild", "10.0.0.1")) == []
-    assert "wildcard" in reason("*.wild", a("*.wild", "10.0.0.1"))
-    assert lines(a("desk", "10.0.0.1"), own="Desk.dtk.io") == []
-    assert "this machine" in reason("desk", a("desk", "10.0.0.1"), own="Desk.dtk.io")
-    local = Endpoint("localhost", ("10.0.0.1",), "A")
-    assert host_addresses("localhost", lambda _: [local], ())[0] == ()
-
-
-def test_unusable_targets_are_skipped() -> None:
-    assert lines(Endpoint("b.dtk.io", ("10.0.0.1", "x"), "A")) == [("b.dtk.io", "10.0.0.1")]
-    odd = Endpoint("b.dtk.io", ("a b", "c.dtk.io"), "CNAME")
-    assert lines(odd, a("c", "10.0.0.1"))[0] == ("b.dtk.io", "10.0.0.1")
 
 
 def test_only_changed_names_are_resolved_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,16 +148,6 @@ def test_only_changed_names_are_resolved_again(monkeypatch: pytest.MonkeyPatch) 
     assert hosts.lines is wanted
 
 
-def test_an_alias_follows_a_new_address_of_its_target() -> None:
-    hosts = MemoryHosts()
-    publication = Publication(hosts, None, "", Conditions())
-    for address in ("10.0.0.1", "10.0.0.2"):
-        one = state(alias("b", "c.dtk.io"), alias("c", "a.dtk.io"), a("a", address))
-        publication.update(Effective(one, DOMAINS, ()))
-        publication.write_hosts()
-        assert hosts.lines == [(f"{name}.dtk.io", address) for name in "abc"]
-
-
 def test_a_name_whose_refusal_changes_is_sent_again() -> None:
     name, kept = "b.dtk.io", state(a("b", "10.0.0.1")).endpoints
     why = {name: "no address"}
@@ -180,16 +160,6 @@ def test_a_name_whose_refusal_changes_is_sent_again() -> None:
         {name: both},
         {name: None},
     ]
-
-
-def test_lines_of_a_removed_domain_are_removed() -> None:
-    hosts = MemoryHosts()
-    publication = Publication(hosts, None, "", Conditions())
-    one = state(a("b", "10.0.0.1"))
-    for domains, expected in ((DOMAINS, 1), ((), 0), (DOMAINS, 1)):
-        publication.update(Effective(one, domains, ()))
-        publication.write_hosts()
-        assert len(hosts.lines) == expected
 
 
 def test_names_that_could_not_be_sent_are_sent_again() -> None:
