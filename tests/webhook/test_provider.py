@@ -1,6 +1,7 @@
 """Nothing is acknowledged before it is stored; failures leave the state unchanged."""
 
 import threading
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,27 @@ from kube2etcd.webhook.state import Changes, NotStored, Overtaken, State
 from tests.webhook.fakes import Client, a, alias
 
 ENDPOINT = Endpoint("theirs.dtk.io", ("10.0.0.9",), "A")
+TEXT = {"dnsName": "t.dtk.io", "targets": ["x"], "recordType": "TXT"}
+
+
+@pytest.fixture
+def client() -> Client:
+    """With one endpoint."""
+    found = Client()
+    assert found.apply(create=[a("foo.dtk.io")]) == 204
+    return found
+
+
+def first(count: int, error: Exception, then: Any) -> Any:
+    """A function that raises at its first ``count`` calls, and then does as another one."""
+    failures = [error] * count
+
+    def call(*given: object) -> Any:
+        if failures:
+            raise failures.pop()
+        return then(*given)
+
+    return call
 
 
 def test_everything_is_503_before_the_state_is_read() -> None:
@@ -30,9 +52,7 @@ def test_everything_is_503_before_the_state_is_read() -> None:
     assert client.apply(create=[a("foo.dtk.io")]) == 204
 
 
-def test_a_change_that_cannot_be_stored_is_not_applied() -> None:
-    client = Client()
-    assert client.apply(create=[a("foo.dtk.io")]) == 204
+def test_a_change_that_cannot_be_stored_is_not_applied(client: Client) -> None:
     client.store.away = "etcd is away"
     assert client.apply(create=[a("bar.dtk.io")]) == 503
     assert client.call("POST", "/domains", b"x.io").status_code == 503
@@ -47,9 +67,7 @@ def test_a_change_that_cannot_be_stored_is_not_applied() -> None:
     assert client.apply(create=[a("bar.dtk.io")]) == 204
 
 
-def test_a_change_that_cannot_be_published_is_not_applied() -> None:
-    client = Client()
-    assert client.apply(create=[a("foo.dtk.io")]) == 204
+def test_a_change_that_cannot_be_published_is_not_applied(client: Client) -> None:
     client.hosts.away = "the hosts file is read-only"
     assert client.apply(create=[a("bar.dtk.io")]) == 503
     assert client.records() == [a("foo.dtk.io")]
@@ -59,8 +77,7 @@ def test_a_change_that_cannot_be_published_is_not_applied() -> None:
     # Whatever does not touch the file is still taken.
     client.provider.repair()
     assert client.provider.conditions() == []
-    text = {"dnsName": "t.dtk.io", "targets": ["x"], "recordType": "TXT"}
-    assert client.apply(create=[text]) == 204
+    assert client.apply(create=[TEXT]) == 204
 
 
 def test_an_unwritable_target_is_reported_before_the_first_write(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,25 +85,18 @@ def test_an_unwritable_target_is_reported_before_the_first_write(monkeypatch: py
     monkeypatch.setattr(client.hosts, "fault", lambda: "there is no folder")
     client.start()
     assert client.provider.conditions() == ["there is no folder"]
-    text = {"dnsName": "t.dtk.io", "targets": ["x"], "recordType": "TXT"}
-    assert client.apply(create=[text]) == 204
+    assert client.apply(create=[TEXT]) == 204
     assert client.provider.conditions() == ["there is no folder"]
     monkeypatch.undo()
     client.provider.repair()
     assert client.provider.conditions() == []
-
-    def away(state: State, deadline: float) -> State:
-        raise NotStored("there is no room")
-
-    monkeypatch.setattr(client.store, "check", away)
+    monkeypatch.setattr(client.store, "check", first(1, NotStored("there is no room"), None))
     client.start()
     assert client.provider.conditions() == ["there is no room"]
-    assert client.records() == [text]
+    assert client.records() == [TEXT]
 
 
-def test_an_unwritable_hosts_file_does_not_block_keys() -> None:
-    client = Client()
-    assert client.apply(create=[a("foo.dtk.io")]) == 204
+def test_an_unwritable_hosts_file_does_not_block_keys(client: Client) -> None:
     client.hosts.lines, client.hosts.away = [], "the hosts file is read-only"
     client.published.clear()
     client.start()
@@ -97,9 +107,7 @@ def test_an_unwritable_hosts_file_does_not_block_keys() -> None:
     assert client.store.saves == saves, "nothing to take back"
 
 
-def test_a_failed_rollback_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
-    client = Client()
-    assert client.apply(create=[a("foo.dtk.io")]) == 204
+def test_a_failed_rollback_is_retried(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def fail(*_: object) -> bool:
         client.store.away = "etcd is away"
@@ -115,18 +123,11 @@ def test_a_failed_rollback_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     assert client.records() == [a("foo.dtk.io")]
 
 
-def test_a_repeated_call_is_not_stored_again() -> None:
-    client = Client()
-    assert client.apply(create=[a("foo.dtk.io")]) == 204
+def test_a_repeated_call_is_stored_again_only_after_a_failure(client: Client) -> None:
     saves = client.store.saves
     assert client.apply(create=[a("foo.dtk.io")]) == 204
     assert client.apply() == 204
     assert client.store.saves == saves
-
-
-def test_a_repeated_call_retries_a_failed_store() -> None:
-    client = Client()
-    assert client.apply(create=[a("foo.dtk.io")]) == 204
     client.store.away = "etcd is away"
     client.provider.repair()
     assert client.apply(create=[a("foo.dtk.io")]) == 503
@@ -145,18 +146,13 @@ def test_another_writers_state_is_adopted_and_a_cluster_address_set_over_rest_st
     assert client.call("GET", "/clusterip").json == "192.0.2.1"
 
 
-def test_an_internal_error_in_a_repair_is_reported_and_retried() -> None:
-    client = Client()
-    check = client.store.check
-
-    def odd(state: State, deadline: float) -> State:
-        raise RecursionError
-
-    client.store.check = odd  # type: ignore[method-assign]
+def test_an_internal_error_in_a_repair_is_reported_and_retried(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client.store, "check", first(1, RecursionError(), client.store.check))
     client.provider.repair()
     assert "internal error" in client.provider.conditions()[0]
     assert client.call("GET", "/records").status_code == 200
-    client.store.check = check  # type: ignore[method-assign]
     client.provider.repair()
     assert client.provider.conditions() == []
 
@@ -182,16 +178,10 @@ def test_a_call_that_waits_too_long_fails(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(("times", "conditions"), [(1, []), (2, ["another webhook was first"])])
-def test_an_overtaken_repair(monkeypatch: pytest.MonkeyPatch, times: int, conditions: list[str]) -> None:
-    client = Client()
-    check, ahead = client.store.check, [times]
-
-    def overtaken(state: State, deadline: float) -> State:
-        if ahead[0]:
-            ahead[0] -= 1
-            raise Overtaken("another webhook was first")
-        return check(state, deadline)
-
+def test_an_overtaken_repair(
+    client: Client, monkeypatch: pytest.MonkeyPatch, times: int, conditions: list[str]
+) -> None:
+    overtaken = first(times, Overtaken("another webhook was first"), client.store.check)
     monkeypatch.setattr(client.store, "check", overtaken)
     client.provider.repair()
     assert client.provider.conditions() == conditions
@@ -226,22 +216,14 @@ def test_an_overtaken_call_changes_the_other_writers_state(monkeypatch: pytest.M
     client = Client()
     assert client.apply(create=[a("mine.dtk.io"), a("old.dtk.io")]) == 204
     save, theirs = client.store.save, State({ENDPOINT.key: ENDPOINT})
-    ahead = [1]
-
-    def overtaken(state: State, deadline: float) -> None:
-        if ahead[0]:
-            ahead[0] -= 1
-            raise Overtaken("another webhook was first")
-        save(state, deadline)
-
-    monkeypatch.setattr(client.store, "save", overtaken)
+    monkeypatch.setattr(client.store, "save", first(1, Overtaken("another webhook was first"), save))
     monkeypatch.setattr(client.store, "check", lambda _state, _deadline: theirs)
     assert client.apply(create=[a("new.dtk.io")], delete=[a("old.dtk.io")]) == 204
     assert client.provider.conditions() == []
     assert sorted(one["dnsName"] for one in client.records()) == ["new.dtk.io", "theirs.dtk.io"]
     assert [name for name, _ in client.hosts.lines] == ["new.dtk.io", "theirs.dtk.io"]
     # Once more, and no oftener: the client asks again.
-    ahead[0] = 2
+    monkeypatch.setattr(client.store, "save", first(2, Overtaken("another webhook was first"), save))
     assert client.apply(create=[a("newer.dtk.io")]) == 503
     assert client.provider.conditions() == ["another webhook was first"]
     assert [one["dnsName"] for one in client.records()] == ["theirs.dtk.io"]
