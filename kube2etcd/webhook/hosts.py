@@ -46,11 +46,6 @@ _WRITTEN: Final = re.compile(rb"(?:[0-9]+(?:\.[0-9]+){3}|[0-9a-f:.]*:[0-9a-f:.]*
 
 #: Attempts while another process changes the file.
 _TRIES: Final = 5
-#: Seconds between searches for temporary files of killed processes.
-_TIDY: Final = 60.0
-#: Age in seconds from which a modification time is trusted: clocks of file systems are coarse, and a second
-#: change within one tick does not show.
-_SETTLED: Final = 2.0
 #: How often within `_TRUCE` seconds another program may write our block before that is a conflict.
 _FIGHT: Final = 3
 #: Seconds for which we then do not write.
@@ -188,12 +183,10 @@ class HostsFile:
     ) -> None:
         self.path = path
         self._block, self._owner, self._clock = Block(owner), owner, clock
-        self._left: frozenset[str] = frozenset()
-        self._tidy_at = 0.0
-        self._seen: tuple[Sequence[tuple[str, str]], tuple[int, ...]] | None = None
-        """The lines wanted last, and the version of the file that has them."""
-        self._ours: frozenset[bytes] = frozenset()
-        """The lines that we wrote last."""
+        self._wanted: Sequence[tuple[str, str]] = ()
+        """The lines wanted last."""
+        self._last = Rewritten(b"")
+        """What came of them."""
         self._armed = False
         """Whether our last write succeeded: only then are foreign lines in our block a new conflict."""
         self._foreign: list[float] = []
@@ -203,23 +196,22 @@ class HostsFile:
         """Make our block hold the ``wanted`` (name, address); returns whether anything was written.
 
         ``ours`` says whether a name is in our domains, for blocks without END.  A name on a line outside of
-        our block is left out, with one warning.  The file is read only if its stat or ``wanted`` (by
-        identity) changed.
+        our block is left out, with one warning.
 
         :raises NotWritten: the file cannot be written, or another webhook writes the same block.
         """
-        version = atomic.version(self.path)
-        if version is not None and self._seen is not None:
-            before, seen = self._seen
-            if before is wanted and seen == version and time.time() - version[1] / 1e9 > _SETTLED:
-                return False
-        self._tidy()
-        rewritten = Rewritten(b"")
+        # Each time, since at the start those of a killed writer may be too new.
+        for name in atomic.tidy(self.path):
+            log.info("%s: deleted, left by an interrupted write of %s", name, self.path)
+        rewritten = self._last
 
         def change(content: bytes) -> bytes:
             nonlocal rewritten
-            rewritten = self._block.rewrite(content, wanted, ours)
-            self._refuse_to_fight(rewritten)
+            rewritten = self._last
+            # Parsed only after a change: a user's file may have a hundred thousand lines.
+            if (content, wanted) != (rewritten.content, self._wanted):
+                rewritten = self._block.rewrite(content, wanted, ours)
+                self._refuse_to_fight(rewritten)
             return rewritten.content
 
         try:
@@ -228,12 +220,9 @@ class HostsFile:
             raise NotWritten(
                 f"the hosts file {self.path} cannot be written: {error.strerror or error}"
             ) from None
-        for name in sorted(set(rewritten.left_to_others) - self._left):
+        for name in sorted({*rewritten.left_to_others} - {*self._last.left_to_others}):
             log.warning("%s is not in our block of %s: another line has it", name, self.path)
-        self._left = frozenset(rewritten.left_to_others)
-        self._ours, self._armed = rewritten.written, True
-        # After a write, read again next time: another process may have changed it since the rename.
-        self._seen = (wanted, version) if version and version == atomic.version(self.path) else None
+        self._wanted, self._last, self._armed = wanted, rewritten, True
         return written
 
     def _refuse_to_fight(self, rewritten: Rewritten) -> None:
@@ -242,7 +231,7 @@ class HostsFile:
         recent = [when for when in self._foreign if now - when < _TRUCE]
         if recent and not self._armed:
             raise NotWritten(self._fight())
-        if self._armed and rewritten.found - self._ours - rewritten.written:
+        if self._armed and rewritten.found - self._last.written - rewritten.written:
             self._foreign = [*(self._foreign[-_FIGHT:] if self._fights() else recent), now]
             if len(self._foreign) >= _FIGHT:
                 self._armed = False
@@ -276,14 +265,6 @@ class HostsFile:
         if replaceable and os.access(target.parent, os.W_OK | os.X_OK):
             return ""
         return f"the hosts file {self.path} cannot be written: give this user the right to write it"
-
-    def _tidy(self) -> None:
-        """Delete temporary files of killed writers; repeated, since at the start they may be too new."""
-        if time.monotonic() < self._tidy_at:
-            return
-        self._tidy_at = time.monotonic() + _TIDY
-        for name in atomic.tidy(self.path):
-            log.info("%s: deleted, left by an interrupted write of %s", name, self.path)
 
     def _rewrite(self, change: Callable[[bytes], bytes]) -> bool:
         if not os.path.lexists(self.path):

@@ -151,7 +151,6 @@ class Publication:
         self._index: NameIndex[EndpointKey] = NameIndex()
         """All endpoints but ownership texts."""
         self._lines: dict[str, tuple[Address, ...]] = {}
-        self._wanted: list[tuple[str, str]] | None = None
         self._reasons: dict[str, str] = {}
         self._unpublished: set[str] = set()
         """Names that may have changed since the last `publish`."""
@@ -179,24 +178,22 @@ class Publication:
             touched = {*self._index.names(), *self._lines, *self._reasons}
         for name in sorted(touched):
             addresses, reason = host_addresses(name, self._in_domains, current.cluster, self._own_name)
-            if addresses != self._lines.pop(name, ()):
-                self._wanted = None
+            self._lines.pop(name, None)
             if addresses:
                 self._lines[name] = addresses
-            if reason and reason != self._reasons.get(name):
-                log.warning("%s is not in the hosts file: %s", name, reason)
-            self._reasons.pop(name, None)
+            before_reason = self._reasons.pop(name, "")
             if reason:
                 self._reasons[name] = reason
+                if reason != before_reason:
+                    log.warning("%s is not in the hosts file: %s", name, reason)
 
     def write_hosts(self) -> None:
         """Make the hosts file equal; `Unavailable`: it cannot be written."""
         if self._hosts is None:
             return
-        if self._wanted is None:
-            self._wanted = [(name, address) for name in sorted(self._lines) for address in self._lines[name]]
+        wanted = [(name, address) for name in sorted(self._lines) for address in self._lines[name]]
         try:
-            self._hosts.write(self._wanted, self._ours)
+            self._hosts.write(wanted, self._ours)
         except Kube2EtcdError as error:
             self._conditions.set("hosts", str(error))
             raise Unavailable(str(error)) from None
