@@ -267,9 +267,7 @@ class Layout:
                 self._around.clear()
             port, ttl, strip, group = shape
             priority = PRIORITY_ZERO if strip else 0
-            message = Message(
-                _ANY, port, priority, ttl=ttl, targetstrip=strip, group=group, owner=self.owner
-            )
+            message = Message(_ANY, port, priority, ttl=ttl, targetstrip=strip, group=group, owner=self.owner)
             before, _, behind = encode(message).decode().partition(_ANY)
             around = self._around[shape] = (before, behind)
         return around
