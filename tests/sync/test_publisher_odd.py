@@ -44,12 +44,8 @@ ANY = "'any' is a wildcard"
             "'x' is not an IP address",
             id="half an address",
         ),
-        pytest.param(HEADLESS, [], "no ready endpoint", id="headless and empty"),
         pytest.param(HEADLESS, odd_slice(Endpoint(("web",))), "not an IP", id="endpoint without address"),
         pytest.param(HEADLESS, odd_slice(Endpoint(())), "no ready endpoint", id="endpoint of nothing"),
-        pytest.param(
-            HEADLESS, odd_slice(Endpoint(("10.1.0.1",), False)), "10.1.0.1 is not ready", id="not ready"
-        ),
         pytest.param(
             HEADLESS,
             odd_slice(Endpoint(("10.1.0.1",), hostname=LONG)),
@@ -73,9 +69,6 @@ ANY = "'any' is a wildcard"
             [],
             "is an address",
             id="a final dot",
-        ),
-        pytest.param(
-            odd_service(type="ExternalName", external_name="fd00::1"), [], "is an address", id="CNAME to IPv6"
         ),
         pytest.param(odd_service(type="ExternalName"), [], "the name is empty", id="CNAME to nothing"),
         pytest.param(
