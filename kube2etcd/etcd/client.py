@@ -161,17 +161,6 @@ class EtcdConnection(Failover[Channel]):
             raise self.failed(channel, method, error) from error
         return Pending(self, method, request, channel, token, future)
 
-    def leave(self, conn: Channel, turn: int = 1) -> None:
-        """Close this channel if it is still current; the next request connects ``turn`` servers further on.
-
-        gRPC would reconnect to the same server, with the old certificates and after a pause; a new channel
-        connects or fails at once.
-        """
-        with self._lock:
-            if conn is self._current:
-                super().leave(conn, turn)
-                conn.close()
-
     def close(self) -> None:
         """Close the channel; requests in flight fail as EtcdUnavailable."""
         # Without the lock: a thread logging in to a silent server may hold it for the whole timeout, and this

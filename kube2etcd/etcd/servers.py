@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, Self, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 from urllib3.util import Url, parse_url
 
@@ -23,7 +23,7 @@ DEFAULT_PORT = 2379
 TIMEOUT = 5.0
 
 _T = TypeVar("_T")
-_Conn = TypeVar("_Conn")
+_Conn = TypeVar("_Conn", bound="_Closable")
 
 
 def endpoint_of(url: str) -> Url:
@@ -85,6 +85,10 @@ def password(settings: Etcd) -> str:
     return password
 
 
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
 class Failover(Generic[_Conn]):
     """The configured servers as one: a connection to one of them, and to the next when that fails.
 
@@ -120,11 +124,15 @@ class Failover(Generic[_Conn]):
             return self._current
 
     def leave(self, conn: _Conn, turn: int = 1) -> None:
-        """Drop the connection if it is still current; the next one is to the ``turn``-th server after it."""
+        """Close the connection if it is still current; the next one is to the ``turn``-th server after it.
+
+        Reconnecting would use the old certificates; a new connection is made or fails at once.
+        """
         with self._lock:
             if conn is self._current:
                 self._turn += turn
                 self._current = None
+                conn.close()
 
     def close(self) -> None:
         """Close for good: requests in flight and all later ones fail as EtcdUnavailable."""

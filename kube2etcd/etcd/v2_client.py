@@ -110,6 +110,9 @@ class _Server(NamedTuple):
     pool: urllib3.HTTPConnectionPool
     headers: dict[str, str]
 
+    def close(self) -> None:
+        self.pool.close()
+
 
 class V2Connection(Failover[_Server]):
     """The configured servers as one, with a few threads for requests to them."""

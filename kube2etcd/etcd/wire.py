@@ -8,7 +8,6 @@ clashes with other packages that register etcd's messages.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterable
 from types import ModuleType
@@ -88,8 +87,6 @@ Maintenance: Status=StatusRequest>StatusResponse Hash=HashRequest>HashResponse
 Auth: Authenticate=AuthenticateRequest>AuthenticateResponse
 """
 
-_FIELD = re.compile(r"(?P<number>\d+):(?P<repeated>\*?)(?P<kind>[\w.]+)(@(?P<union>\w+))?")
-
 
 def rows(table: str) -> Iterable[tuple[str, list[tuple[str, str]]]]:
     """The lines of a table: a name, and its ``left=right`` pairs in order."""
@@ -103,18 +100,23 @@ def _file() -> bytes:
     """The tables as a serialized protobuf FileDescriptorProto."""
 
     def message(name: str, fields: Iterable[tuple[str, str]]) -> dict[str, Any]:
-        parsed = [(left, found) for left, right in fields if (found := _FIELD.fullmatch(right))]
-        unions = list(dict.fromkeys(found["union"] for _, found in parsed if found["union"]))
         made: list[dict[str, Any]] = []
-        for left, found in parsed:
-            kind, union = found["kind"], found["union"]
-            field = {"name": left, "number": int(found["number"])}
-            field["label"] = "LABEL_REPEATED" if found["repeated"] else "LABEL_OPTIONAL"
+        unions: list[str] = []
+        for left, right in fields:
+            number, _, kind = right.partition(":")
+            kind, _, union = kind.partition("@")
+            field: dict[str, Any] = {"name": left, "number": int(number), "label": "LABEL_OPTIONAL"}
+            if kind.startswith("*"):
+                field["label"] = "LABEL_REPEATED"
             if kind.islower():
-                field["type"] = f"TYPE_{kind.upper()}"
+                field["type"] = f"TYPE_{kind.upper().lstrip('*')}"
             else:
-                field["type_name"] = f".{_PACKAGE}.{kind}"  # of a message or an enum: the pool finds out
-            made.append(field | ({"oneof_index": unions.index(union)} if union else {}))
+                # Of a message or an enum: the pool finds out.
+                field["type_name"] = f".{_PACKAGE}.{kind.lstrip('*')}"
+            if union:
+                unions += [union] if union not in unions else []
+                field["oneof_index"] = unions.index(union)
+            made.append(field)
         enums = [
             {
                 "name": enum.rpartition(".")[2],

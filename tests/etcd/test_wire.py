@@ -10,22 +10,7 @@ from typing import Any
 from kube2etcd.etcd import wire
 from kube2etcd.etcd.wire import rpc
 
-MESSAGES = dict(wire.rows(wire.MESSAGES))
-ENUMS = dict(wire.rows(wire.ENUMS))
 SERVICES = dict(wire.rows(wire.SERVICES))
-
-
-def test_every_line_of_the_tables_is_made_into_something() -> None:
-    assert len(MESSAGES) == 32
-    assert len(SERVICES) == 6
-    for name, fields in MESSAGES.items():
-        descriptor = getattr(rpc, name).DESCRIPTOR
-        assert {field.name: field.number for field in descriptor.fields} == {
-            left: int(right.partition(":")[0]) for left, right in fields
-        }
-    for name, values in ENUMS.items():
-        home = getattr(rpc, name.partition(".")[0])
-        assert {value: str(getattr(home, value)) for value, _ in values} == dict(values)
 
 
 def test_bytes_on_the_wire_are_those_of_etcd() -> None:
