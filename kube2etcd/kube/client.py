@@ -390,10 +390,7 @@ class ApiConnection:
 
 
 def _arriving(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-    """The body as it arrives: chunks, or whatever could be read of an unchunked body."""
-    if getattr(response, "chunked", False):
-        yield from response.stream(READ_SIZE, decode_content=True)
-        return
+    """The body as it arrives."""
     while part := response.read1(READ_SIZE):
         yield part
 

@@ -372,7 +372,6 @@ def test_a_hanging_plugin_is_killed_reported_and_run_again(
     monkeypatch.setattr(credentials, "EXEC_TIMEOUT", 0.5)
     monkeypatch.setattr(credentials, "EXEC_RETRY", 2.0)
     plugin.gives(token="old", expirationTimestamp="2020-01-01T00:00:00Z")
-    working = plugin.script
     api = as_user(plugin.user)
     server.answers = [strict("new")]
     plugin.hangs(str(tmp_path / "child"))
@@ -385,7 +384,7 @@ def test_a_hanging_plugin_is_killed_reported_and_run_again(
     assert "no credentials within 0.5 s" in caplog.text
     child = Path(f"/proc/{int((tmp_path / 'child').read_text())}")
     wait_for(lambda: not child.exists(), "the end of its child")
-    plugin.script = working
+    plugin.works()
     plugin.gives(token="new")
     assert wait_for(lambda: get(api), "the next attempt", not_yet=(ApiForbidden,)) == b"ok\n"
 
