@@ -105,14 +105,12 @@ def _file() -> bytes:
         for left, right in fields:
             number, _, kind = right.partition(":")
             kind, _, union = kind.partition("@")
-            field: dict[str, Any] = {"name": left, "number": int(number), "label": "LABEL_OPTIONAL"}
-            if kind.startswith("*"):
-                field["label"] = "LABEL_REPEATED"
-            if kind.islower():
-                field["type"] = f"TYPE_{kind.upper().lstrip('*')}"
-            else:
-                # Of a message or an enum: the pool finds out.
-                field["type_name"] = f".{_PACKAGE}.{kind.lstrip('*')}"
+            repeated, kind = kind.startswith("*"), kind.lstrip("*")
+            field: dict[str, Any] = {"name": left, "number": int(number)}
+            field["label"] = "LABEL_REPEATED" if repeated else "LABEL_OPTIONAL"
+            # A capital is a message or an enum: the pool finds out which.
+            kind_of = "type" if kind.islower() else "type_name"
+            field[kind_of] = f"TYPE_{kind.upper()}" if kind.islower() else f".{_PACKAGE}.{kind}"
             if union:
                 unions += [union] if union not in unions else []
                 field["oneof_index"] = unions.index(union)

@@ -124,21 +124,17 @@ def _decode_page(kind: Kind, body: bytes) -> Page:
         meta = _check_list(kind, answer)
         return Page([wire.read() for wire in answer.items or ()], [], *meta)
     except ValueError:
-        return _decode_item_by_item(kind, body)
-
-
-def _decode_item_by_item(kind: Kind, body: bytes) -> Page:
-    """Slow path for a page with a malformed object, to keep the others."""
+        pass  # an object is malformed: slower, to keep the others
     try:
-        answer = _plain_list.decode(body)
+        plain = _plain_list.decode(body)
     except ValueError as error:
         start = body[:40].decode("utf-8", "replace").strip()
         raise ApiUnavailable(
             f"the answer to listing {kind.resource} ({len(body)} bytes, beginning {start!r}) "
             f"cannot be read as JSON: {error}"
         ) from error
-    page = Page([], [], *_check_list(kind, answer))
-    for item in answer.items or ():
+    page = Page([], [], *_check_list(kind, plain))
+    for item in plain.items or ():
         result = convert_object(kind, item)
         if isinstance(result, Rejected):
             page.rejected.append(result)

@@ -16,9 +16,8 @@ from tests.kube.scripted import Opened, Plugin, Scripted, TlsServer, TlsServers,
 
 @pytest.fixture
 def server() -> Iterator[Scripted]:
-    made = Scripted()
-    yield made
-    made.end()
+    with Scripted() as made:
+        yield made
 
 
 @pytest.fixture

@@ -38,6 +38,8 @@ class Handler(BaseHTTPRequestHandler):
             answer = answers.pop(0) if len(answers) > 1 else answers[0]
         answer(self)
 
+    do_PUT = do_DELETE = do_GET
+
     def log_message(self, *args: object) -> None:
         pass
 
@@ -75,6 +77,9 @@ class Scripted(ThreadingHTTPServer):
 
     def handle_error(self, request: object, client_address: object) -> None:
         pass  # many of these tests hang up
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
     def end(self) -> None:
         self.released.set()
