@@ -36,7 +36,10 @@ class Clock:
 
 @dataclass
 class Entries:
-    """etcd in memory; ``trouble`` is raised in its place, ``refused`` are keys that it never takes."""
+    """etcd in memory; ``trouble`` is raised in its place, ``refused`` are keys that it never takes.
+
+    As in etcd, deleting nothing is no event and no revision.
+    """
 
     entries: dict[bytes, bytes] = field(default_factory=dict)
     revision: int = 1
@@ -71,8 +74,7 @@ class Entries:
                 raise self.trouble
             if self.full is not None:
                 raise self.full
-            self.revision += 1
-            own.add(self.revision)
+            events: list[WatchEvent] = []
             for change in batch:
                 if change.key in self.refused:
                     refused.append((change, "too large"))
@@ -81,15 +83,18 @@ class Entries:
                 self.written.append(change)
                 if isinstance(change, changes.Put):
                     self.entries[change.key] = change.value
-                else:
-                    del self.entries[change.key]
-                value = change.value if isinstance(change, changes.Put) else None
-                self.untold.append(WatchEvent(change.key, value, self.revision))
+                    events.append(WatchEvent(change.key, change.value, self.revision + 1))
+                elif self.entries.pop(change.key, None) is not None:
+                    events.append(WatchEvent(change.key, None, self.revision + 1))
+            if events:
+                self.revision += 1
+                own.add(self.revision)
+                self.untold += events
             if progress is not None:
                 progress(len(batch))
-            if len(own) == self.fail_after:
+            if own and len(own) == self.fail_after:
                 self.trouble, self.fail_after = EtcdUnavailable("gone"), 0
-        return ApplyResult(max(own, default=0), frozenset(own), written, tuple(refused))
+        return ApplyResult(self.revision, frozenset(own), written, tuple(refused))
 
     def by_hand(self, key: bytes, value: bytes | None) -> EtcdChanged:
         """Somebody else changes a key; what the watch tells of that and of all before."""

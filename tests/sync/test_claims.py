@@ -19,15 +19,13 @@ from skydns_compat.layout import Layout
 from skydns_compat.names import Name
 from tests.objects import PTR, ZONE, external, flat
 from tests.strategies import LAW
-from tests.sync.groups import GroupsBy
 
 A, B, C = (Unit("services", namespace, "web") for namespace in "abc")
 
 
-#: A group is the first label; what is below ``/p`` is alone.
-GROUPS = GroupsBy(lambda key: key if key.startswith(b"/p") else b"/".join(key.split(b"/")[:2]))
-#: Each key is a group.
-ALONE = GroupsBy(lambda key: key)
+#: A group is the label below the zone; a key outside is alone.
+GROUPS = Groups(Layout(), [ServicesZone(Name.parse("z"), template="{service}")])
+ALONE = Groups(Layout())
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -42,7 +40,8 @@ def ranked(unit: Unit, _key: bytes, value: bytes) -> Rank:
     return (int(value[:1]), 0, "", "", "")
 
 
-KEYS = [b"/a", b"/a/x", b"/a/x/y", b"/b/x", b"/b/y", b"/p", b"/p/1", b"/p/2"]
+AX = b"/skydns/z/a/x"
+KEYS = [b"/skydns/z/a", AX, AX + b"/y", b"/skydns/z/b/x", b"/skydns/z/b/y", b"/skydns/p", b"/skydns/p/1"]
 _entries = st.dictionaries(st.sampled_from(KEYS), st.sampled_from([b"1", b"2", b"2x"]))
 
 
@@ -77,7 +76,7 @@ def test_claims_are_what_all_units_want(steps: list[tuple[Unit, dict[bytes, byte
     st.booleans(),
 )
 @example(
-    [(A, {b"/a/x": b"1"}, False), (B, {b"/a/x": b"1"}, True), (C, {b"/a/x": b"1"}, True), (A, {}, False)],
+    [(A, {AX: b"1"}, False), (B, {AX: b"1"}, True), (C, {AX: b"1"}, True), (A, {}, False)],
     False,
 )
 def test_a_rank_that_fails_leaves_nothing_behind(

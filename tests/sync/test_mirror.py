@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -15,33 +14,16 @@ from kube2etcd.sync.claims import Claims, Groups
 from kube2etcd.sync.mirror import Mirror
 from skydns_compat.layout import Layout
 from tests.strategies import LAW
+from tests.sync.loop import Entries
 
 KEYS = (b"/a", b"/b", b"/c")
 VALUES = (b"1", b"2")
 UNIT = Unit("services", "shop", "web")
 
 
-@dataclass
-class Etcd:
-    """Keys, and what a watch will tell of them; as etcd: deleting nothing is no event and no revision."""
-
-    entries: dict[bytes, bytes] = field(default_factory=dict)
-    revision: int = 1
-    untold: list[WatchEvent] = field(default_factory=list)
-
+class Etcd(Entries):
     def write(self, batch: changes.Batch) -> ApplyResult:
-        events: list[WatchEvent] = []
-        for change in batch:
-            if isinstance(change, Put):
-                self.entries[change.key] = change.value
-                events.append(WatchEvent(change.key, change.value, self.revision + 1))
-            elif self.entries.pop(change.key, None) is not None:
-                events.append(WatchEvent(change.key, None, self.revision + 1))
-        if not events:
-            return ApplyResult(self.revision, written=len(batch))
-        self.revision += 1
-        self.untold += events
-        return ApplyResult(self.revision, frozenset({self.revision}), len(batch))
+        return self.apply([[batch]])
 
     def tell(self, revisions: int) -> WatchBatch:
         """What happened in the next so many revisions."""

@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube2etcd.etcd import changes
+from kube2etcd.sync.claims import Groups
 from kube2etcd.sync.plan import Delete, Plan, applied, diff, generations, prune, to_hold
+from kube2etcd.zones.services import ServicesZone
 from skydns_compat.layout import Layout
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Name
 from tests.objects import PTR
 from tests.strategies import LAW
-from tests.sync.groups import GroupsBy
 
 OURS, THEIRS, NOBODYS, BROKEN = (
     encode(Message(host="10.0.0.1", owner="us")),
@@ -64,8 +65,7 @@ def test_without(existing: dict[bytes, bytes], desired: dict[bytes, bytes], keys
     assert (some.foreign, some.malformed) == (plan.foreign & keys, plan.malformed & keys)
 
 
-#: The first bytes of a key are its group.
-GROUPS = GroupsBy(lambda key: key[:11])
+GROUPS = Groups(Layout(), [ServicesZone(Name.parse(zone), template="{service}") for zone in "ab"])
 
 
 @LAW
@@ -86,8 +86,8 @@ def test_generations(existing: dict[bytes, bytes], desired: dict[bytes, bytes], 
             assert sum(not set(batch).isdisjoint(members) for batch in batches) == 1
         elif puts:  # it is there before what it had goes
             assert {one for batch in adding for one in batch if one in members} == set(puts)
-    grown = diff({}, dict.fromkeys(desired, WANTED), "us")
-    assert len(generations(grown, GroupsBy(lambda key: b""), max_ops)[0]) == -(-len(desired) // max_ops)
+    grown = diff({}, {b"/skydns/a/x/%d" % at: WANTED for at in range(len(desired))}, "us")
+    assert len(generations(grown, GROUPS, max_ops)[0]) == -(-len(desired) // max_ops)
 
 
 def names(count: int, *, value: bytes = OURS, leaf: str = "/10-0-0-1-H") -> dict[bytes, bytes]:

@@ -96,11 +96,6 @@ def test_a_key_changed_by_hand(world: World, told: pytest.LogCaptureFixture, val
     world.assert_equal()
 
 
-def test_a_stale_key_of_ours_that_comes_back_goes_again(world: World) -> None:
-    world.turn(world.etcd.by_hand(b"/skydns/local/cluster/old", encode(Message(owner="kube2etcd"))))
-    world.assert_equal()
-
-
 @pytest.mark.parametrize(
     "value", [OTHERS, encode(Message(host="10.9.9.9")), b"{"], ids=["other", "none", "malformed"]
 )
@@ -163,10 +158,6 @@ def test_a_resync_reads_both_sides_anew(world: World) -> None:
     world.assert_equal()
     world.turn()
     assert world.relists == ["resync"]
-
-
-def test_a_store_that_is_full_already_is_published(clock: Clock) -> None:
-    World(clock, kinds=(), store=stored(service("web"))).turn().assert_equal()
 
 
 def test_a_namespace_of_a_full_store_may_be_deselected(clock: Clock) -> None:
