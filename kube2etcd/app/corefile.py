@@ -46,12 +46,15 @@ def webhook_only(settings: Settings) -> Settings:
 class CorefileWriter:
     """Keeps a file equal to the Corefile.  `serve` may be called from any thread."""
 
-    def __init__(self, settings: Settings, changed: Callable[[], str] = str) -> None:
+    def __init__(self, settings: Settings, changed: Callable[[], str] = str, *, whole: bool = True) -> None:
         """``changed`` is called at each check, and returns why changed settings are not applied.
+
+        Unless the settings name the ``whole`` of the domains, a file that exists is kept until `serve` is
+        called: the webhook has not read its state yet, and CoreDNS would drop the other domains.
 
         :raises SettingsError: the file's folder does not exist, or SkyDNS reads the keys.
         """
-        self._changed, self._pending = changed, ""
+        self._changed, self._pending, self._whole = changed, "", whole
         self._settings = settings
         self._path = Path(settings.corefile.file or "")
         self._text = text(settings)
@@ -83,9 +86,9 @@ class CorefileWriter:
     def serve(self, domains: Iterable[Domain]) -> None:
         """Also serve these external domains."""
         domains = tuple(domains)
-        if domains == self._domains:
+        if self._whole and domains == self._domains:
             return
-        self._domains = domains
+        self._whole, self._domains = True, domains
         settings, remarks = build.served(self._settings, domains)
         for remark in remarks:
             if remark not in self._remarks:
@@ -95,6 +98,8 @@ class CorefileWriter:
 
     def write(self) -> None:
         """Write the text if the file differs; a failure is reported by `check` and retried."""
+        if not self._whole and self._path.exists():
+            return
         with self._lock:
             try:
                 written = atomic.put(self._path, self._text.encode())

@@ -59,7 +59,9 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
     reflectors = [Reflector(kind, api, queue.deliver, known=objects.known) for kind in build.kinds(settings)]
     metrics.received = lambda: {one.kind.name: one.bytes_read for one in reflectors}
     within = contextlib.ExitStack()
-    corefile = CorefileWriter(settings, changed) if settings.corefile.file is not None else None
+    corefile = None
+    if settings.corefile.file is not None:
+        corefile = CorefileWriter(settings, changed, whole=not settings.webhook.inside)
     webhook = None
     if settings.webhook.inside:
         # Imported only where it is wanted.
@@ -82,6 +84,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
             etcd=store,
             queue=queue,
             kinds=[*(reflector.kind.name for reflector in reflectors), *(webhook.kinds if webhook else ())],
+            late=webhook.late if webhook is not None else (),
             relist=relist,
             follow=follower.follow,
             metrics=metrics,

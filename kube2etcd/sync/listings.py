@@ -124,6 +124,11 @@ class Listings:
             what = event.event if isinstance(event, Changed) else event
             self._drop(f"{type(event).__name__} {what}"[:300])
 
+    def expect(self, kinds: Sequence[str]) -> None:
+        """Until these are listed too, deletions are held as after an empty list."""
+        self.counts.update(dict.fromkeys(kinds, 0))
+        self._empty = bool(kinds)
+
     def refresh(self) -> Iterator[FormerGroups]:
         """Publish the touched units again, in batches; yields the keys whose desired value changed, with the
         former one.

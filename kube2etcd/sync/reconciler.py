@@ -38,6 +38,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     etcd: EntryStore
     queue: EventQueue
     kinds: Iterable[str]
+    late: Sequence[str] = ()
+    """Kinds that are not waited for, but without which nothing is deleted."""
     relist: Callable[[str], None]
     """Request a new list of every kind, for this reason; does not wait."""
     follow: Callable[[int], int]
@@ -63,6 +65,7 @@ class Reconciler:
     def __init__(self, parts: Parts) -> None:
         self.parts, self.publisher, self._clock = parts, parts.publisher, parts.clock
         self.listings = Listings(parts.publisher, parts.kinds, parts.metrics, parts.clock, parts.left_out)
+        self.listings.expect(parts.late)
         self.target = Target(parts.etcd, parts.publisher, parts.metrics, self._progress)
         owner = parts.publisher.layout.owner
         self.held, self.disputes = HeldDeletes(owner), Disputes(owner)

@@ -63,6 +63,8 @@ class Feed:
         reflected = settings.webhook.state_objects is not None and settings.dns_endpoints
         self.kinds: tuple[str, ...] = () if reflected else (KIND,)
         """Kinds of the events; the reconciler waits for a list of each."""
+        self.late = () if self.kinds else (KIND,)
+        """Kinds without which nothing is deleted, since the state has domains that the settings lack."""
         self._zoned = (settings.domains, settings.webhook.cluster_ip)
 
     def __call__(self, current: Effective, names: Mapping[str, DnsEndpoint | None], relist: bool) -> None:
@@ -70,10 +72,10 @@ class Feed:
         if self._zoned != (current.domains, current.cluster):
             self._zoned = (current.domains, current.cluster)
             self._queue.put(Rezoned(tuple(build.external_zones(self._settings, *self._zoned))))
-        if not self.kinds:
-            return
         if relist:
-            self._queue.put(Listed(KIND, [one for _, one in sorted(names.items()) if one is not None]))
+            objects = [one for _, one in sorted(names.items()) if one is not None]
+            self._queue.put(Listed(KIND, objects if self.kinds else ()))
+        if relist or not self.kinds:
             return
         for name, found in sorted(names.items()):
             what = "DELETED" if found is None else "MODIFIED"
@@ -100,7 +102,7 @@ class Webhook:
         webhook = settings.webhook
         self._status, self._corefile = status, corefile
         self._feed = Feed(settings, queue) if queue is not None else None
-        self.kinds = self._feed.kinds if self._feed is not None else ()
+        self.kinds, self.late = (self._feed.kinds, self._feed.late) if self._feed is not None else ((), ())
         self._stopped, self._wake, self._compared = False, threading.Event(), threading.Event()
         publish = self._publish if queue is not None or corefile is not None else None
         self.provider = Provider(store, options(settings), hosts_file(settings), publish, metrics)
@@ -154,8 +156,6 @@ class Stored:
 
     def relist(self, reason: str = "") -> None:
         """Read the state and send it as events; `NotStored`."""
-        if not self.kinds:
-            return
         with state_store(self._settings, with_etcd=True) as store:
             current = options(self._settings).applied(store.load())
         publication = Publication(None, self._feed, "", Conditions())
@@ -197,7 +197,9 @@ def serve(
     if path is not None and (missing := no_folder(Path(path))):
         raise SettingsError(f"--hosts-file {path}: {missing}")
     stop = stop or threading.Event()
-    corefile = CorefileWriter(webhook_only(settings), changed) if settings.corefile.file is not None else None
+    corefile = None
+    if settings.corefile.file is not None:
+        corefile = CorefileWriter(webhook_only(settings), changed, whole=False)
     queue, metrics, status = EventQueue(), Metrics(), Status()
     with watched(metrics, status), contextlib.ExitStack() as ending:
         ending.enter_context(signals(stop, queue))

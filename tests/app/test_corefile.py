@@ -68,6 +68,21 @@ def test_domains_of_run_time_are_served(file: Path) -> None:
     assert file.read_text() == text(settings(file, domains=("dev.example.com",)))
 
 
+def test_until_all_domains_are_known_a_file_is_kept(file: Path) -> None:
+    one = settings(file, domains=("dev.example.com",))
+    writer = CorefileWriter(one, whole=False)
+    writer.write()
+    assert file.read_text() == text(one), "CoreDNS starts with one"
+    file.write_text("of the process before")
+    again = CorefileWriter(one, whole=False)
+    again.write()
+    assert file.read_text() == "of the process before"
+    assert not ready(again)[0]
+    again.serve([CHILD])
+    assert file.read_text() == text(one)
+    assert ready(again) == (True, ())
+
+
 def test_coredns_serves_the_domains_of_run_time() -> None:
     publisher, name = build.publisher(Settings(), Store()), Name.parse("www.example.com")
     assert build.reader(Settings(), publisher)(publisher.desired)(name, "A").rcode == "REFUSED"

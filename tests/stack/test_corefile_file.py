@@ -46,8 +46,17 @@ def test_a_parent_domain_at_run_time(binaries: Binaries, etcd: Etcd, tmp_path: P
         # own server blocks are noticed too
         (custom / "mine.server").write_text(CUSTOM.replace("{port}", str(port)))
         server.expect("www.custom.test", "A", "192.0.2.99")
-        # after a restart the domain is still there, and a file changed by others is repaired
+        # after a restart the domain is still there, while the state cannot be read too
         written = server.corefile.read_text()
+        webhook.kill()
+        etcd.pause()
+        webhook.start()
+        webhook.wait_reason("did not answer in time", 20)
+        assert "is not written yet" in webhook.readyz()
+        assert server.corefile.read_text() == written
+        etcd.resume()
+        webhook.wait_ready()
+        # and a file changed by others is repaired
         webhook.kill()
         server.corefile.write_text("# torn")
         webhook.start()

@@ -223,6 +223,17 @@ def test_5000_names(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, et
         assert len(named.lines()) == 5000
         assert named.webhook.apply(create=[a("more.dtk.io", "10.2.0.1")]) == 204
         named.expect("more.dtk.io", "A", "10.2.0.1", deadline_s=5)
+        # names in a domain that only the state has: a bridge that starts anew does not take them away
+        assert named.webhook.call("POST", "/domains", b"late.example").status_code == 200
+        assert named.webhook.apply(create=[a("a.late.example", "10.0.0.1")]) == 204
+        late = "/skydns/example/late/a/own_/10-0-0-1-H"
+        wait_for(lambda: late in etcd.dump("/skydns"), "the late name", 10)
+        named.webhook.kill()
+        revision = etcd.revision()
+        named.webhook.start()
+        named.webhook.wait_ready()
+        wait_for(lambda: named.webhook.metric("kube2etcd_held_deletes") == 0, "nothing to be held", 10)
+        assert etcd.revision() == revision
 
 
 def test_run_webhook(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> None:

@@ -9,6 +9,7 @@ import pytest
 from kube2etcd.errors import EtcdUnavailable
 from kube2etcd.etcd import changes
 from kube2etcd.etcd.changes import WatchBatch
+from kube2etcd.external import Domain
 from kube2etcd.kube.objects import (
     Changed,
     Failing,
@@ -17,9 +18,10 @@ from kube2etcd.kube.objects import (
     Service,
     VirtualMachineInstance,
 )
-from kube2etcd.sync.events import EtcdChanged, EventQueue, SyncEvent, Wake
+from kube2etcd.sync.events import EtcdChanged, EventQueue, Rezoned, SyncEvent, Wake
 from kube2etcd.sync.listings import GONE_AFTER
 from kube2etcd.sync.safety import ASK_AGAIN, DISPUTE_WINDOW, PROBE_AFTER, PROBE_STANDS, HeldDeletes
+from kube2etcd.zones.external import ExternalZone
 from kube2etcd.zones.vmi import VmZone
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Name
@@ -128,6 +130,22 @@ def test_an_empty_list_at_the_start_waits_for_another(clock: Clock) -> None:
     world = World(clock, Entries({b"/skydns/local/cluster/svc/shop/old": stale})).listed()
     assert b"/skydns/local/cluster/svc/shop/old" in world.etcd.entries
     world.listed().assert_equal()
+
+
+def test_nothing_is_deleted_without_a_late_kind(clock: Clock) -> None:
+    """As for the webhook's state, whose domains are known late: their keys are no stale ones."""
+    stale = encode(Message(host="10.0.0.9", owner="kube2etcd"))
+    late, old = b"/skydns/example/late/a/own_/1-H", b"/skydns/local/cluster/svc/shop/old"
+    world = World(clock, Entries({late: stale, old: stale}), late=["webhook"]).listed(service("web"))
+    assert world.ready
+    world.listed(service("web")).listed(service("web"))
+    assert world.etcd.entries.keys() > {late, old}
+    assert world.loop.held.keys == {late, old}
+    domain = Domain.parse("late.example")
+    world.turn(Rezoned([ExternalZone(domain.name, (domain,))]), Listed("webhook", []))
+    world.listed(service("web"))
+    assert old not in world.etcd.entries
+    world.assert_equal()
 
 
 def test_an_empty_list_of_what_was_empty_is_no_news(clock: Clock) -> None:

@@ -83,6 +83,16 @@ def test_a_missing_folder_of_the_hosts_file_is_an_error(tmp_path: Path) -> None:
     )
 
 
+def test_names_that_come_from_the_api_server_are_not_sent() -> None:
+    settings = load({"dns_endpoints": True, "domains": ("dtk.io",), "state_objects": "default"}, {})
+    queue = EventQueue()
+    feed = Feed(settings, queue)
+    client = Client(feed=feed)
+    assert (feed.kinds, feed.late) == ((), (KIND,))
+    assert client.apply(create=[a("a.dtk.io")]) == 204
+    assert [event for event in queue.drain(0.1) if not isinstance(event, Rezoned)] == [Listed(KIND, ())]
+
+
 def test_names_are_sent_as_a_list_first_and_after_a_relist_then_one_by_one() -> None:
     queue = EventQueue()
     client = Client(feed=Feed(Settings(), queue))
