@@ -239,21 +239,17 @@ def _check_kubeconfig(paths: Sequence[Path], asked: str | None) -> None:
     more = f" and {len(contexts) - _SHOWN} more" if len(contexts) > _SHOWN else ""
     choice = f"with --context: {', '.join([*contexts][:_SHOWN])}{more}"
     wanted = current if asked is None else asked
+    cluster = (contexts.get(wanted) or _Context()).cluster
+    why = ""
     if asked is None and not current:
-        raise SettingsError(f"{kubeconfig} has no current context; name one {choice}")
-    if wanted not in contexts:
-        no = (
-            f" has no context {wanted!r}"
-            if asked is not None
-            else f"'s current context {wanted!r} is not in it"
-        )
-        raise SettingsError(f"{kubeconfig}{no}; name one {choice}")
-    cluster = (contexts[wanted] or _Context()).cluster
-    if cluster not in clusters:
-        raise SettingsError(
-            f"{kubeconfig} has no cluster {cluster!r}, which its context {wanted!r} names;"
-            f" name another context {choice}"
-        )
+        why = " has no current context"
+    elif wanted not in contexts:
+        mine = f"'s current context {wanted!r} is not in it"
+        why = mine if asked is None else f" has no context {wanted!r}"
+    elif cluster not in clusters:
+        why = f" has no cluster {cluster!r}, which its context {wanted!r} names"
+    if why:
+        raise SettingsError(f"{kubeconfig}{why}; name one {choice}")
 
 
 def _read_config(path: Path) -> _Config:

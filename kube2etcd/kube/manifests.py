@@ -5,7 +5,7 @@ Nothing is skipped silently: objects of other kinds are counted, anything else i
 
 from __future__ import annotations
 
-import re
+import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -30,9 +30,6 @@ class Manifests(Struct, frozen=True, gc=False):
 
 
 _BY_KIND: Final[Mapping[tuple[str, str], Kind]] = {(k.group, k.kind): k for k in KINDS.values()}
-
-
-_LOOKS_LIKE_JSON: Final = re.compile(r"\s*[\[{]")
 
 
 def decode_manifests(text: str | bytes, source: str = "the manifests") -> Manifests:
@@ -92,11 +89,11 @@ def _documents(text: str | bytes, source: str) -> Iterator[tuple[str, Any]]:
 
 def _read(text: str | bytes) -> list[Any]:
     """The documents of a text; JSON that is malformed is read as YAML, whose errors have a position."""
-    try:
+    with contextlib.suppress(NotJson, UnicodeDecodeError):
         plain = text.decode("utf-8-sig") if isinstance(text, bytes) else text
-        return [read_json(plain)] if _LOOKS_LIKE_JSON.match(plain) else read_documents(text)
-    except (NotJson, UnicodeDecodeError):
-        return read_documents(text)
+        if plain.lstrip().startswith(("{", "[")):
+            return [read_json(plain)]
+    return read_documents(text)
 
 
 def _unfold(one: Any, place: str) -> Iterator[tuple[str, Any]]:
