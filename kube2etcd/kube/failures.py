@@ -5,22 +5,24 @@ The text of a cause may contain a secret, so none is quoted unchecked.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import ssl
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 import msgspec
 import urllib3
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
+    LocationParseError,
     NameResolutionError,
     NewConnectionError,
     ProxyError,
     ReadTimeoutError,
 )
+from urllib3.util import parse_url
 
 from kube2etcd.errors import (
     ApiError,
@@ -127,12 +129,10 @@ def check_urls(server: str, proxy: str | None) -> None:
 
 
 def _is_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        _ = parts.port  # checked on access
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", text)
+    with contextlib.suppress(LocationParseError):
+        parts = parse_url(text)
+        return parts.scheme in ("http", "https") and bool(parts.host)
+    return False
 
 
 def public_url(host: str) -> str:

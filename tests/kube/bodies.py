@@ -22,6 +22,11 @@ def body(items: Any, kind: Any = "Service", **meta: Any) -> bytes:
     ).encode()
 
 
+def line(type_: Any, obj: Any) -> bytes:
+    """A line of a watch."""
+    return json.dumps({"type": type_, "object": obj}).encode()
+
+
 def read_one(name: str, item: dict[str, Any]) -> ApiObject:
     page = decode_list(KINDS[name], body([item], KINDS[name].kind))
     assert page.rejected == []

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kube2etcd.errors import ApiError, ApiForbidden, ApiTooMany, ApiUnavailable
 from kube2etcd.kube.codec import CHANGES, DEEPEST, decode_event, decode_list, shallow
 from kube2etcd.kube.objects import KINDS, Event, Metadata, Rejected, Service
-from tests.kube.bodies import META, SERVICES, body
+from tests.kube.bodies import META, SERVICES, body, line
 
 ODD: dict[str, Any] = {
     "$.spec.ports": {"metadata": META, "spec": {"ports": "eighty"}},
@@ -107,12 +107,8 @@ def test_whatever_an_item_is_the_others_are_read(kind: str, item: Any) -> None:
     page = decode_list(KINDS[kind], body([good, item, good], KINDS[kind].kind))
     assert [o.metadata.name for o in page.items if o.metadata.name == "x"][:2] == ["x", "x"]
     assert len(page.items) + len(page.rejected) == 3
-    event = decode_event(KINDS[kind], json.dumps({"type": "ADDED", "object": item}).encode())
+    event = decode_event(KINDS[kind], line("ADDED", item))
     assert (event.object is None) != (event.rejected is None)
-
-
-def line(type_: Any, obj: Any) -> bytes:
-    return json.dumps({"type": type_, "object": obj}).encode()
 
 
 NINTH = {"metadata": {**META, "resourceVersion": "9"}}

@@ -203,7 +203,7 @@ def test_unusual_fields(kind: str, item: str, expected: ApiObject) -> None:
         ("services", "demo", "/api/v1/namespaces/demo/services"),
         ("endpointslices", None, "/apis/discovery.k8s.io/v1/endpointslices"),
         ("namespaces", "demo", "/api/v1/namespaces"),
-        ("virtualmachineinstances", "a", "/apis/kubevirt.io/v1/namespaces/a/virtualmachineinstances"),
+        (VMIS, "a", f"/apis/kubevirt.io/v1/namespaces/a/{VMIS}"),
     ],
 )
 def test_path(name: str, namespace: str | None, path: str) -> None:

@@ -30,9 +30,9 @@ from kube2etcd.kube.reflector import (
     STOP_TIMEOUT,
     stop_all,
 )
+from tests.kube.bodies import SERVICES
 from tests.kube.world import (
     LIVED,
-    SERVICES,
     VMIS,
     Request,
     Step,

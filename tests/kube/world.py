@@ -6,7 +6,6 @@ Nothing here sleeps or starts a thread: what another thread would do is a functi
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import threading
 from collections import deque
@@ -17,9 +16,9 @@ from kube2etcd.errors import ApiError, ApiUnavailable
 from kube2etcd.kube.client import Abort, ApiConnection
 from kube2etcd.kube.objects import KINDS, Changed, Failing, Healthy, Kind, KindEvent, Listed, Rejected
 from kube2etcd.kube.reflector import Reflector
+from tests.kube.bodies import SERVICES, body, line
 from tests.sync.loop import Clock
 
-SERVICES = KINDS["services"]
 VMIS = KINDS["virtualmachineinstances"]
 
 LIVED = 400.0
@@ -180,20 +179,18 @@ def obj(name: str, version: str = "1", **more: Any) -> dict[str, Any]:
 
 
 def page(*names: str | dict[str, Any], version: str = "10", token: str = "", kind: str = "Service") -> bytes:
-    meta = {"resourceVersion": version, **({"continue": token} if token else {})}
     items = [obj(one) if isinstance(one, str) else one for one in names]
-    return json.dumps({"kind": f"{kind}List", "metadata": meta, "items": items}).encode()
+    return body(items, kind, resourceVersion=version, **({"continue": token} if token else {}))
 
 
 def event(type_: str, name: str, version: str, **more: Any) -> bytes:
-    return json.dumps({"type": type_, "object": {"kind": "Service", **obj(name, version, **more)}}).encode()
+    return line(type_, {"kind": "Service", **obj(name, version, **more)})
 
 
 def bookmark(version: str) -> bytes:
     meta = {"resourceVersion": version, "creationTimestamp": None}
-    return json.dumps({"type": "BOOKMARK", "object": {"kind": "Service", "metadata": meta}}).encode()
+    return line("BOOKMARK", {"kind": "Service", "metadata": meta})
 
 
 def error_event(code: int, message: str = "said the server") -> bytes:
-    status = {"kind": "Status", "status": "Failure", "code": code, "message": message}
-    return json.dumps({"type": "ERROR", "object": status}).encode()
+    return line("ERROR", {"kind": "Status", "status": "Failure", "code": code, "message": message})
