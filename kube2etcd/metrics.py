@@ -45,21 +45,7 @@ RECEIVED_HELP = "Bytes of lists and watches from the API server, decompressed, b
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class _Received(Collector):
-    """Collects the reflectors' byte counts."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        """One sample per kind."""
-        family = CounterMetricFamily(RECEIVED, RECEIVED_HELP, labels=["kind"])
-        for kind, count in self._metrics.received().items():
-            family.add_metric([kind], count)
-        yield family
-
-
-class Metrics:
+class Metrics(Collector):
     """All metrics of one bridge."""
 
     def __init__(self) -> None:
@@ -99,7 +85,7 @@ class Metrics:
         self.received: Callable[[], Mapping[str, int]] = dict
         """Called at each scrape; returns the bytes received from the API server so far, by kind."""
         self.catalog.append((RECEIVED, "counter", ("kind",), RECEIVED_HELP))
-        registry.register(_Received(self))
+        registry.register(self)
         self.events = counter("watch_events", "Watch events received.", "kind")
         self.failures = counter("api_failures", "Lists and watches that failed.", "kind")
         self.keys = gauge("keys", "Our keys in etcd.")
@@ -161,6 +147,13 @@ class Metrics:
         )
         self.endpoints = gauge("webhook_endpoints", "Endpoints that the webhook stores.")
         self.domains = gauge("webhook_domains", "Domains that the webhook manages.")
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """The reflectors' counts of bytes, one sample per kind."""
+        family = CounterMetricFamily(RECEIVED, RECEIVED_HELP, labels=["kind"])
+        for kind, count in self.received().items():
+            family.add_metric([kind], count)
+        yield family
 
     def page(self) -> bytes:
         """The metrics page in Prometheus's text format (`CONTENT_TYPE`)."""
