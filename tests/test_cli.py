@@ -316,6 +316,7 @@ EXPLAINED = [
     (0, ["fd00:10:96::2010"], [f"PTR {WEB}."]),
     (0, ["10-1-2-3.shop.pod.cluster.local"], ["10.1.2.3", "computed from the name"]),
     (1, [WEB, "txt"], ["NODATA", "has A, AAAA, SRV only"]),
+    (1, ["10-1-2.shop.pod.cluster.local"], ["NXDOMAIN", "not an address of this type"]),
     (1, ["10-1-2-3.shop.pod.cluster.local", "--pods", "disabled"], ["NXDOMAIN", "--pods disabled"]),
     (2, ["10.96.20.99"], ["no Service and no named endpoint has the address 10.96.20.99"]),
     (2, ["payments.shop.svc.cluster.local", "A"], ["CNAME api.payments.example.", "ExternalName"]),
@@ -344,6 +345,7 @@ def test_a_malformed_object_affects_only_itself(tmp_path: Path) -> None:
     manifests.write_text(
         Path(SHOP).read_text()
         + "---\napiVersion: v1\nkind: Service\nmetadata: {name: odd, namespace: shop}\nspec: {ports: 5}\n"
+        + "---\nkind: ConfigMap\n"
     )
     result = call("explain", "odd.shop.svc.cluster.local", "--objects", str(manifests))
     assert result.exit_code == 1

@@ -122,6 +122,11 @@ def miss(bridge: World) -> None:
     bridge.loop.target.mirror.load(lambda begin: 9)
 
 
+def contest(bridge: World) -> None:
+    bridge.loop.target.contested.update(bridge.loop.publisher.desired)
+    miss(bridge)
+
+
 def stop_following(bridge: World) -> None:
     bridge.turn(Failing("services", bridge.loop.parts.clock() - 5.0))
 
@@ -132,9 +137,10 @@ def stop_following(bridge: World) -> None:
         (refuse, {"refused"}, "refused"),
         (hold, {"held"}, "held"),
         (hold_what_is_no_name, {"held"}, "held"),
+        (contest, {"contested"}, "contested"),
         (miss, set(), "missing"),
     ],
-    ids=["refused", "held", "held beside a key that is no name", "missing"],
+    ids=["refused", "held", "held beside a key that is no name", "contested", "missing"],
 )
 def test_the_state_of_a_record(
     bridge: World, happen: Callable[[World], None], sorts: set[str], state: str
