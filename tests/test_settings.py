@@ -338,6 +338,7 @@ BAD_FILES = [
     ("domains: [a..b]", "domains[0] cannot be used: 'a..b' is no domain"),
     ("domains: [k8s.any.example]", "the label 'any' is a wildcard"),
     ("domains: [ip6.arpa]", "has all reverse names"),
+    ("domains: [a.b, .a.b, .cluster.local]", "domains and --domain are both the zone cluster.local"),
     ("domains: [x.svc.cluster.local]", "where svc.cluster.local has names of the cluster"),
     ("domains: [.dns-version.cluster.local]", "where dns-version.cluster.local has names of the cluster"),
     ("webhook: {cluster_ip: [192.0.2.1, 192.0.2.2]}", "two addresses of one family"),

@@ -156,8 +156,8 @@ def _zones(settings: Settings) -> Iterator[Zone]:
 def external_zones(
     settings: Settings, domains: Collection[Domain], cluster_ips: tuple[Address, ...]
 ) -> list[ExternalZone]:
-    """The zones of external ``domains``; these and ``cluster_ips`` may have been added at run time."""
-    known = tuple(domains)
+    """The zones of those external ``domains`` that can be served; some may have been added at run time."""
+    known = served(settings, domains)[0].domains
     return [
         ExternalZone(zone, mine, settings.ttl, cluster_ips, zone_names(settings), known)
         for zone, mine in zones_of(known).items()
@@ -166,16 +166,17 @@ def external_zones(
 
 def served(settings: Settings, domains: Iterable[Domain]) -> tuple[Settings, list[str]]:
     """The settings plus external ``domains`` added at run time, and a sentence for each unservable one."""
-    faults = []
-    for domain in domains:
-        if domain in settings.domains:
-            continue
-        more = dataclasses.replace(settings, domains=(*settings.domains, domain))
-        if why := next(iter(zone_faults(more, _SAID)), ""):
-            faults.append(f"the domain {domain} is not served: {why}")
-        else:
-            settings = more
-    return settings, faults
+    faults = {one: unservable(settings, one) for one in dict.fromkeys(domains) if one not in settings.domains}
+    more = (one for one, why in faults.items() if not why)
+    return (
+        dataclasses.replace(settings, domains=(*settings.domains, *more)),
+        [f"the domain {one} is not served: {why}" for one, why in faults.items() if why],
+    )
+
+
+def unservable(settings: Settings, domain: Domain) -> str:
+    """Why an external domain added at run time cannot be served; empty if it can."""
+    return next(iter(zone_faults(dataclasses.replace(settings, domains=(domain,)), _SAID)), "")
 
 
 def _subzones(settings: Settings) -> Iterator[Subzone]:

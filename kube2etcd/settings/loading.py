@@ -379,14 +379,14 @@ def zone_faults(settings: Settings, origin: Mapping[str, str]) -> Iterator[str]:
     cluster = [(settings.domain, "domain")] if settings.cluster_zone else []
     named = [] if settings.vm.domain is None else [(vm_zone(settings.vm.domain), "vm.domain")]
     named += [(zone.zone, f"zones[{number}].zone") for number, zone in enumerate(settings.zones)]
-    whole = [(domain.name, "domains") for domain in settings.domains if not domain.only_below]
+    # Both a.b and .a.b may be given, which are one zone.
+    domains = [(name, "domains") for name in dict.fromkeys(domain.name for domain in settings.domains)]
     first: dict[Name, str] = {}
-    for name, path in [*cluster, *named, *whole]:
+    for name, path in [*cluster, *named, *domains]:
         if name in first:
             yield f"{where(path)} and {where(first[name])} are both the zone {name}; give each its own name"
         first.setdefault(name, path)
     own = cluster_parts(settings.domain) if settings.cluster_zone else ()
-    domains = [(domain.name, "domains") for domain in settings.domains]
     for name, path in [*named, *domains]:
         for taken in own:
             if name.below(taken):

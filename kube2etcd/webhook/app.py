@@ -11,6 +11,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -38,7 +39,6 @@ from kube2etcd.webhook.provider import Conditions, Effective, Options, Provider,
 from kube2etcd.webhook.state import REQUEST, FileStore, NotStored, StateStore
 from kube2etcd.webhook.state_etcd import EtcdState
 from kube2etcd.webhook.state_objects import ObjectsStore
-from skydns_compat.corefile import cluster_parts
 from skydns_compat.layout import Layout
 from skydns_compat.message import owner_of
 
@@ -272,8 +272,8 @@ def cleanup(settings: Settings, *, with_etcd: bool) -> None:
 
 def options(settings: Settings) -> Options:
     """The provider's options."""
-    taken = cluster_parts(settings.domain) if settings.cluster_zone else ()
-    return Options(settings.domains, settings.webhook.cluster_ip, socket.gethostname(), taken)
+    unservable = partial(build.unservable, settings)
+    return Options(settings.domains, settings.webhook.cluster_ip, socket.gethostname(), unservable)
 
 
 def owner(settings: Settings) -> str:

@@ -41,7 +41,7 @@ from kube2etcd.webhook.state import (
     encode_endpoints,
 )
 from kube2etcd.zones.targets import MAX_ALIASES, name_data, resolve
-from skydns_compat.names import Address, Name, version
+from skydns_compat.names import Address, version
 
 log = logging.getLogger(__name__)
 
@@ -100,8 +100,8 @@ class Options:
     cluster: tuple[Address, ...] = ()
     own_name: str = ""
     """The name of this machine, which never goes into the hosts file."""
-    taken: tuple[Name, ...] = ()
-    """Names below which the cluster's zone has its records; no domain may be there."""
+    unservable: Callable[[Domain], str] = lambda _: ""
+    """Why a domain cannot be served; empty if it can."""
 
     def applied(self, state: State, cluster: tuple[Address, ...] | None = None) -> Effective:
         """The state with the options applied; ``cluster`` replaces the cluster address."""
@@ -294,8 +294,8 @@ class Provider:
     def add_domains(self, domains: Sequence[Domain]) -> None:
         """Manage these domains too, also after a restart; `Unavailable`, `InvalidDomain`."""
         for domain in domains:
-            if any(map(domain.name.below, self._options.taken)):
-                raise InvalidDomain(f"{domain} has names of the cluster; take another")
+            if why := self._options.unservable(domain):
+                raise InvalidDomain(why)
         # Stored even if an option names them, which may be gone at the next start.
         self._change(lambda state: replace(state, domains=tuple(dict.fromkeys([*state.domains, *domains]))))
 

@@ -130,7 +130,7 @@ class ExternalZone(Zone):
     def elsewhere(self, name: Name) -> Name | None:
         """The other zone that answers ``name`` instead of this one."""
         found = longest((*self.service_zones, self.name), name)
-        return found if found != self.name or found in self.service_zones else None
+        return found if found != self.name else None
 
 
 def zones_of(domains: Iterable[Domain]) -> dict[Name, tuple[Domain, ...]]:

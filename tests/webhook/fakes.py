@@ -5,28 +5,30 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from werkzeug.test import TestResponse, create_environ, run_wsgi_app
 from werkzeug.wrappers import Request
 
+from kube2etcd.app import build
 from kube2etcd.errors import ApiForbidden, ApiNotFound
 from kube2etcd.external import Domain
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.failures import ApiRefused
 from kube2etcd.kube.objects import DnsEndpoint
 from kube2etcd.metrics import Metrics
+from kube2etcd.settings import Settings
 from kube2etcd.webhook.api import MEDIA_TYPE, Api
 from kube2etcd.webhook.app import Feed
 from kube2etcd.webhook.hosts import HostsFile, NotWritten
 from kube2etcd.webhook.provider import Effective, Options, Provider
 from kube2etcd.webhook.state import REQUEST, NotStored, State, decode, encode
-from skydns_compat.names import Address, Name
+from skydns_compat.names import Address
 
 JSON = dict[str, Any]
 PATH = "/apis/externaldns.k8s.io/v1alpha1/namespaces/dns/dnsendpoints"
-#: Where the cluster has its names.
-TAKEN = (Name.parse("svc.cluster.local"),)
+UNSERVABLE = partial(build.unservable, Settings())
 
 
 class FakeApi(ApiConnection):
@@ -153,7 +155,9 @@ class Client:
     def start(self) -> None:
         """A new process on the stored state."""
         self._names: dict[str, DnsEndpoint | None] = {}
-        options = Options(tuple(Domain.parse(text) for text in self.domains), self.cluster, "desk", TAKEN)
+        options = Options(
+            tuple(Domain.parse(text) for text in self.domains), self.cluster, "desk", UNSERVABLE
+        )
         self.provider = Provider(self.store, options, self.hosts, self._publish, self.metrics)
         self.application = Api(self.provider, self.metrics)
         self.provider.repair()

@@ -269,6 +269,8 @@ def test_domains_are_added_all_or_none(client: Client) -> None:
         ("in-addr.arpa", "has all reverse names"),
         ("ARPA.", "has all reverse names"),
         ("svc.cluster.local", "has names of the cluster"),
+        ("CLUSTER.local", "are both the zone cluster.local"),
+        (".cluster.local", "are both the zone cluster.local"),
         ("x.svc.cluster.local", "has names of the cluster"),
     ],
 )
