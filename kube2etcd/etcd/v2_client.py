@@ -22,14 +22,7 @@ from urllib3.util import Url
 from kube2etcd.errors import EtcdError, EtcdUnauthenticated, EtcdUnavailable
 from kube2etcd.etcd.changes import ServerHealth
 from kube2etcd.etcd.failures import check_not_back, meaning
-from kube2etcd.etcd.servers import (
-    TIMEOUT,
-    Failover,
-    closed_error,
-    password,
-    tls_files,
-    try_each,
-)
+from kube2etcd.etcd.servers import TIMEOUT, Failover, closed_error, password, tls_files, try_each
 from kube2etcd.settings import Etcd
 
 _T = TypeVar("_T")

@@ -238,26 +238,29 @@ def test_events_that_end_the_watch(
         list(store.watch(11, threading.Event()))
 
 
-def test_a_directory_that_we_are_removing_is_not_lost(server: Server, store: V2Store) -> None:
+@pytest.mark.parametrize(("key", "before"), [("/skydns/a/x", 10), ("/skydns/a/b/x", 11)], ids=["it", "above"])
+def test_a_directory_that_we_are_removing_is_not_lost(
+    server: Server, store: V2Store, key: str, before: int
+) -> None:
     """The watch may report the removal before it is answered."""
     reported = threading.Event()
 
     def answer(method: str, path: str, params: dict[str, str]) -> Response:
         if "wait" in params:
             server.index = 13
-            return 200, {"action": "delete", "node": {"key": "/skydns/a", "dir": True, "modifiedIndex": 11}}
-        if "dir" in params:
+            return 200, {"action": "delete", "node": {"key": "/skydns/a", "dir": True, "modifiedIndex": 12}}
+        if path == "/skydns/a":
             reported.wait(5)
-        return (200, file(path, 11)) if "dir" in params else MISSING
+        return (200, file(path, before)) if "dir" in params else MISSING
 
     server.answer = answer
-    applying = threading.Thread(target=store.apply, args=(batch(Delete(b"/skydns/a/x")),))
+    applying = threading.Thread(target=store.apply, args=(batch(Delete(key.encode())),))
     applying.start()
     try:
-        while not any("dir" in params for _, _, params in list(server.asked)):
+        while not any(path == "/skydns/a" for _, path, _ in list(server.asked)):
             assert applying.is_alive()
         watch = store.watch(11, threading.Event())
-        assert [next(watch), next(watch)] == [WatchBatch(10), WatchBatch(11)]
+        assert [next(watch), next(watch)] == [WatchBatch(10), WatchBatch(12)]
     finally:
         reported.set()
         applying.join(5)

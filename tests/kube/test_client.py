@@ -23,18 +23,7 @@ from kube2etcd.kube.codec import decode_list
 from kube2etcd.kube.failures import ApiSilent
 from kube2etcd.kube.objects import KINDS
 from tests.kube import bodies
-from tests.kube.scripted import (
-    Answer,
-    Handler,
-    Opened,
-    Scripted,
-    TlsServers,
-    chunks,
-    get,
-    hang,
-    lines,
-    whole,
-)
+from tests.kube.scripted import Answer, Handler, Opened, Scripted, TlsServers, chunks, get, hang, lines, whole
 from tests.stack.certificates import Authority
 from tests.stack.process import free_port, wait_for
 

@@ -21,17 +21,7 @@ from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.credentials import read_access
 from kube2etcd.kube.failures import ApiRefused, explain_failure
 from kube2etcd.settings import Cluster
-from tests.kube.scripted import (
-    SECRET,
-    Answer,
-    Handler,
-    Opened,
-    Scripted,
-    get,
-    lines,
-    status,
-    whole,
-)
+from tests.kube.scripted import SECRET, Answer, Handler, Opened, Scripted, get, lines, status, whole
 from tests.stack.process import free_port
 
 

@@ -7,14 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube2etcd.external import Endpoint as ExternalEndpoint
-from kube2etcd.kube.objects import (
-    Changed,
-    DnsEndpoint,
-    Event,
-    Metadata,
-    Namespace,
-    Rejected,
-)
+from kube2etcd.kube.objects import Changed, DnsEndpoint, Event, Metadata, Namespace, Rejected
 from kube2etcd.kube.store import NAMES, Store, Unit
 from tests.objects import changed, gone, left, piece, service, spoilt, stored
 from tests.strategies import LAW, events
