@@ -156,10 +156,12 @@ def test_a_stream_that_fails_gives_what_came_before(
 ) -> None:
     monkeypatch.setattr(client, "MAX_LINE", 1000)
     server.answers = [answer]
-    with api.stream("/w", {}, connect_timeout=5, read_timeout=0.1) as stream:
+    with api.stream("/w", {}, connect_timeout=30, read_timeout=0.1) as stream:
         assert next(stream) == b"one"
+        began = time.monotonic()
         with pytest.raises(error, match=words):
             next(stream)
+        assert time.monotonic() - began < 20, "the read timeout"
 
 
 def test_a_server_that_does_not_answer_is_not_silent(server: Scripted, api: ApiConnection) -> None:
