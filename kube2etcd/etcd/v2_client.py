@@ -104,7 +104,7 @@ class _Server(NamedTuple):
     headers: dict[str, str]
 
     def close(self) -> None:
-        """Nothing to do: other threads may be using the pool, which closes its connections once it is dropped."""
+        """Do nothing: other threads may be using the pool, and its connections end with it."""
 
 
 class V2Connection(Failover[_Server]):
