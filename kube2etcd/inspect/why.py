@@ -233,6 +233,13 @@ class _Why:
         """Why the objects named by the labels have no such name, or their namespaces are not selected."""
         named = sorted(self._named(self._labels), key=lambda unit: bool(self._unselected(unit, zone)))
         found = [f"{unit}: {one}" for unit in named[:MOST_UNITS] for one in self._left_out(unit, zone)]
+        if not found and isinstance(zone, VmZone):
+            name = f".{'.'.join(self._labels)}"
+            return [
+                f"{unit}: its status has no secondary interface with an address for this name"
+                for unit in named[:MOST_UNITS]
+                if unit.kind in zone.kinds and name.endswith(f".{unit.name}.{unit.namespace}")
+            ]
         if found or not isinstance(zone, ServicesZone):
             return found
         store, namespaces = self._store, [Unit("namespaces", "", label) for label in self._labels]

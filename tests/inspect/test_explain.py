@@ -70,6 +70,11 @@ metadata: {name: vm2, namespace: shop}
 spec: {networks: [{name: nic1, multus: {networkName: x}}]}
 status: {interfaces: [{name: nic1, ipAddress: 127.0.0.1, ipAddresses: [127.0.0.1]}]}
 ---
+apiVersion: kubevirt.io/v1
+kind: VirtualMachineInstance
+metadata: {name: starting, namespace: shop}
+spec: {networks: [{name: nic1, multus: {networkName: x}}]}
+---
 apiVersion: v1
 kind: Service
 metadata: {name: younger, namespace: shop, creationTimestamp: "2026-01-02T00:00:00Z"}
@@ -157,6 +162,9 @@ CASES = [
     ("vm1.shop.vm", "A", "NOERROR", "comes from virtualmachineinstances/shop/vm1"),
     ("nic1.vm1.shop.vm", "A", "NOERROR", "192.0.2.30"),
     ("vm2.shop.vm", "A", "NXDOMAIN", "virtualmachineinstances/shop/vm2: "),
+    ("nic9.vm1.shop.vm", "A", "NXDOMAIN", "shop/vm1: its status has no secondary interface with an address"),
+    ("starting.shop.vm", "A", "NXDOMAIN", "shop/starting: its status has no secondary interface"),
+    ("x.shop.starting.vm", "A", "NXDOMAIN", "no object has this name in vm"),
     ("vm3.shop.vm", "A", "NXDOMAIN", "no object has this name in vm"),
     ("vm1.shop.vm", "AAAA", "NOERROR", "has A only"),
     ("svc.cluster.local", "A", "NOERROR", "the parent of all namespaces exists"),
