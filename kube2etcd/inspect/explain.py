@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import dns.rdatatype
 import msgspec
 
+from kube2etcd.external import plain_name
 from kube2etcd.inspect import why
 from kube2etcd.inspect.readers import Reader
 from kube2etcd.inspect.records import Row
@@ -148,11 +149,11 @@ def outcome(rcode: str, answered: bool, *, asked: bool = False) -> str:
 
 
 def question_name(text: str) -> Name:
-    """The queried name, which may have ``*`` as a label; for an address, its reverse name."""
+    """The queried name, which may have Unicode or ``*`` as a label; for an address, its reverse name."""
     try:
         return reverse_name(parse_address(text[1:-1] if re.fullmatch(r"\[.*:.*\]", text) else text))
     except ValueError:
-        labels = text.split(".")
+        labels = f"{plain_name(text)}.".split(".")
         plain = Name.parse(".".join("any" if label == "*" else label for label in labels))
         return Name(
             tuple("*" if label == "*" else one for label, one in zip(labels, plain.labels, strict=False))

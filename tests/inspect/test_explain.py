@@ -416,9 +416,10 @@ def test_exit_codes(shop: Shop, names: list[tuple[str, str]], code: int) -> None
         ("[::ffff:10.0.0.1]", "1.0.0.10.in-addr.arpa"),
         ("Web.Shop.", "web.shop"),
         ("*.Shop.", "*.shop"),
+        ("Bücher.Shop.", "xn--bcher-kva.shop"),
     ],
 )
-def test_an_address_stands_for_its_reverse_name(text: str, name: str) -> None:
+def test_an_address_stands_for_its_reverse_name_and_unicode_for_its_a_labels(text: str, name: str) -> None:
     assert str(question_name(text)) == name
 
 
