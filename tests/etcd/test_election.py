@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 
@@ -18,21 +19,21 @@ KEY = b"/kube2etcd/leader/skydns/test"
 
 
 class Server:
-    """The part of etcd that an election needs; ``before`` and ``after`` get each method's name."""
+    """The part of etcd that an election needs; ``before`` and ``after`` have what happens then, by method."""
 
     def __init__(self) -> None:
         self.held: Message | None = None
         """The election's key."""
         self.leases: set[int] = set()
         self.revision = 10
-        self.before: Callable[[str], None] = well
-        self.after: Callable[[str], None] = well
+        self.before: dict[str, Callable[[], object]] = {}
+        self.after: dict[str, Callable[[], object]] = {}
         self.closed = False
 
     def call(self, method: str, request: Message) -> Any:
-        self.before(method)
+        self.before.get(method, bool)()
         answer = getattr(self, method)(request)
-        self.after(method)
+        self.after.get(method, bool)()
         return answer
 
     def close(self) -> None:
@@ -71,10 +72,6 @@ def held(lease: int, created: int, name: bytes) -> Message:
     return rpc.KeyValue(key=KEY, lease=lease, create_revision=created, value=name)
 
 
-def well(method: str) -> None:
-    """No failure."""
-
-
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
@@ -101,14 +98,6 @@ class Candidate:
         return not self.election.standing_by()
 
 
-def failing(method: str, error: Exception) -> Callable[[str], None]:
-    def fail(called: str) -> None:
-        if called == method:
-            raise error
-
-    return fail
-
-
 def test_the_first_leads_and_the_next_knows_who() -> None:
     server = Server()
     first, second = Candidate(server, "first"), Candidate(server, "second")
@@ -123,7 +112,7 @@ def test_the_first_leads_and_the_next_knows_who() -> None:
 
 def test_a_lease_that_expires_unseen_ends_the_leadership(clock: Clock) -> None:
     only = Candidate(Server()).turn()
-    only.server.before = failing("LeaseKeepAlive", EtcdUnavailable("away"))
+    only.server.before["LeaseKeepAlive"] = Mock(side_effect=EtcdUnavailable("away"))
     clock.now += LEASE - 1
     assert only.turn().leads
     clock.now += 1
@@ -132,7 +121,7 @@ def test_a_lease_that_expires_unseen_ends_the_leadership(clock: Clock) -> None:
         only.election.guard()
     assert "away" in only.turn().election.standing_by()
     # It has not expired after all: etcd extends leases after an outage.
-    only.server.before = well
+    only.server.before.clear()
     assert only.turn().leads
     assert only.changes == 3
 
@@ -166,9 +155,9 @@ def test_a_key_that_is_not_ours_any_more_ends_the_leadership() -> None:
 def test_a_lost_answer_fails_one_attempt(lost: str) -> None:
     server = Server()
     only = Candidate(server)
-    server.after = failing(lost, EtcdUnavailable("too late"))
+    server.after[lost] = Mock(side_effect=EtcdUnavailable("too late"))
     assert not only.turn().leads
-    server.after = well
+    server.after.clear()
     assert only.turn().leads
     assert server.held is not None
     assert only.election.guard().create_revision == server.held.create_revision
@@ -179,11 +168,10 @@ def test_the_key_appears_before_our_transaction(won: bool) -> None:
     server = Server()
     only = Candidate(server)
 
-    def first(method: str) -> None:
-        if method == "Txn":
-            server.held = held(max(server.leases), 99, b"me") if won else held(1, 99, b"another")
+    def first() -> None:
+        server.held = held(max(server.leases), 99, b"me") if won else held(1, 99, b"another")
 
-    server.before = first
+    server.before["Txn"] = first
     if won:
         assert only.turn().leads
         assert only.election.guard().create_revision == 99
@@ -208,10 +196,10 @@ def test_a_key_without_a_lease_has_no_leader() -> None:
 )
 def test_errors_are_reported_and_recovered_from(error: Exception, reason: str) -> None:
     only = Candidate(Server())
-    only.server.before = failing("Range", error)
+    only.server.before["Range"] = Mock(side_effect=error)
     assert reason in only.turn().turn().election.standing_by()
     assert only.changes == 1
-    only.server.before = well
+    only.server.before.clear()
     assert only.turn().leads
 
 
@@ -223,7 +211,7 @@ def test_a_leader_that_stops_gives_its_lease_back(away: bool) -> None:
     while not only.leads:
         pass
     if away:
-        server.before = failing("LeaseRevoke", EtcdUnavailable("away"))
+        server.before["LeaseRevoke"] = Mock(side_effect=EtcdUnavailable("away"))
     only.election.deposed()
     only.election.stop()
     assert (server.held is None) != away

@@ -63,7 +63,6 @@ def test_pages() -> None:
     "answer",
     [
         b"",
-        body([{"metadata": META}])[:-3],
         b"<html>",
         b"\xff",
         b"[]",
