@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import queue
 import threading
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -29,7 +30,7 @@ class Server:
         self.max_ops = 128
         self.bad: set[bytes] = set()
         self.denied = False
-        self.down_after: int | None = None
+        self.down_after = math.inf
         self.carries = math.inf
         """How many keys arrive within the timeout, of all requests under way together."""
         self.carried = 0
@@ -42,28 +43,24 @@ class Server:
     def call(self, method: str, request: Message) -> Any:
         return self.start(method, request).result()
 
-    def start(self, method: str, request: Message) -> Server.Answer:
+    def start(self, method: str, request: Message) -> SimpleNamespace:
         self.sent += 1
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
-        return Server.Answer(self, method, request)
+        number, keys = self.sent, len(self.found(request)) if method == "Range" else 0
+        self.carried += keys
+        late = self.carried > self.carries
 
-    class Answer:
-        def __init__(self, server: Server, method: str, request: Message) -> None:
-            self.server, self.number, self.request = server, server.sent, request
-            self.answer = getattr(server, method)
-            self.keys = len(server.found(request)) if method == "Range" else 0
-            server.carried += self.keys
-            self.late = server.carried > server.carries
-
-        def result(self) -> Any:
-            self.server.under_way -= 1
-            self.server.carried -= self.keys
-            if self.late:
+        def result() -> Any:
+            self.under_way -= 1
+            self.carried -= keys
+            if late:
                 raise EtcdSilent("late")
-            if self.server.down_after is not None and self.number > self.server.down_after:
+            if number > self.down_after:
                 raise EtcdUnavailable("gone")
-            return self.answer(self.request)
+            return getattr(self, method)(request)
+
+        return SimpleNamespace(result=result)
 
     def found(self, request: Message) -> list[bytes]:
         return [one for one in self.keys if request.key <= one < request.range_end][: request.limit]
@@ -77,28 +74,26 @@ class Server:
         return answer
 
     def Txn(self, request: Message) -> Message:
+        changes = [
+            (one.request_put.key, one.request_put, one.request_delete_range.key) for one in request.success
+        ]
         if self.denied:
             raise EtcdRefused("permission denied")
-        if len(request.success) > self.max_ops:
+        if len(changes) > self.max_ops:
             raise EtcdRefused("too many operations in txn request")
-        for one in request.success:
-            if (one.request_put.key or one.request_delete_range.key) in self.bad:
-                raise EtcdRefused("no")
-        answer = rpc.TxnResponse(succeeded=True)
-        changed = False
-        for one in request.success:
+        if self.bad & {key or gone for key, _, gone in changes}:
+            raise EtcdRefused("no")
+        answer, before = rpc.TxnResponse(succeeded=True), self.revision
+        for key, put, gone in changes:
             made = answer.responses.add()
-            if one.WhichOneof("request") == "request_put":
-                self.keys[one.request_put.key] = one.request_put.value
-                self.log.append(("put", one.request_put.key))
+            self.log.append(("put" if key else "delete", key or gone))
+            if key:
+                self.keys[key] = put.value
                 made.response_put.SetInParent()
-                changed = True
             else:
-                gone = self.keys.pop(one.request_delete_range.key, None) is not None
-                self.log.append(("delete", one.request_delete_range.key))
-                made.response_delete_range.deleted = int(gone)
-                changed = changed or gone
-        self.revision += changed
+                made.response_delete_range.deleted = int(self.keys.pop(gone, None) is not None)
+            if key or made.response_delete_range.deleted:
+                self.revision = before + 1
         answer.header.revision = self.revision
         return answer
 
