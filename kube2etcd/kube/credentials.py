@@ -161,10 +161,11 @@ def _read_kubeconfig(names: str, context: str | None, source: str) -> Access:
             f"no kubeconfig at {names} ({source}), and this is no pod: "
             "name a cluster with --kubeconfig or --kube-master-url"
         )
-    from kubernetes.config import ConfigException, load_kube_config
+    from kubernetes.config import ConfigException, exec_provider, load_kube_config
 
-    _limit_plugins()
     load: Any = load_kube_config
+    plugins: Any = exec_provider
+    plugins.subprocess = SimpleNamespace(Popen=_run_plugin, PIPE=subprocess.PIPE)
     access = Access()
     try:
         load(config_file=names, context=context, client_configuration=access, persist_config=False)
@@ -319,11 +320,3 @@ def _run_plugin(args: list[str], **options: Any) -> SimpleNamespace:
     raise TimeoutError(
         f"exec plugin {args[0]}: no credentials within {EXEC_TIMEOUT:g} s; it is ended and run again"
     )
-
-
-def _limit_plugins() -> None:
-    """Make the package ``kubernetes`` run plugins by `_run_plugin`."""
-    from kubernetes.config import exec_provider
-
-    library: Any = exec_provider
-    library.subprocess = SimpleNamespace(Popen=_run_plugin, PIPE=subprocess.PIPE)
