@@ -55,16 +55,12 @@ class _Line(Wire, Generic[_T]):
     object: _T
 
 
-class _Codec:
-    """Decoders for one kind, built once."""
-
-    def __init__(self, wire: Any) -> None:
-        self.wire: type[WireObject] = wire
-        self.list: Decoder[_List[WireObject]] = Decoder(_List[wire])
-        self.line: Decoder[_Line[WireObject]] = Decoder(_Line[wire])
+def _decoders(shape: Any) -> dict[str, Decoder[Any]]:
+    return {name: Decoder(shape[wire]) for name, wire in WIRES.items()}
 
 
-_CODECS: Final[Mapping[str, _Codec]] = {name: _Codec(wire) for name, wire in WIRES.items()}
+_LISTS: Final[Mapping[str, Decoder[_List[WireObject]]]] = _decoders(_List)
+_LINES: Final[Mapping[str, Decoder[_Line[WireObject]]]] = _decoders(_Line)
 
 CHANGES: Final = frozenset({"ADDED", "MODIFIED", "DELETED"})
 """Types of the events that carry an object."""
@@ -76,7 +72,7 @@ _plain_line = Decoder(_Line[Any])
 def convert_object(kind: Kind, value: Any) -> ApiObject | Rejected:
     """Convert an object of decoded JSON, which may have nulls anywhere."""
     try:
-        return msgspec.convert(without_nulls(value), _CODECS[kind.name].wire).read()
+        return msgspec.convert(without_nulls(value), WIRES[kind.name]).read()
     except ValueError as error:
         namespace, name, _ = _identity(value)
         return Rejected(kind.name, namespace, name, str(error))
@@ -120,7 +116,7 @@ def decode_list(kind: Kind, body: bytes) -> Page:
 
 def _decode_page(kind: Kind, body: bytes) -> Page:
     try:
-        answer = _CODECS[kind.name].list.decode(body)
+        answer = _LISTS[kind.name].decode(body)
         meta = _check_list(kind, answer)
         return Page([wire.read() for wire in answer.items or ()], [], *meta)
     except ValueError:
@@ -177,7 +173,7 @@ def decode_event(kind: Kind, line: bytes) -> Event:
 
 def _decode_line(kind: Kind, line: bytes) -> Event:
     try:
-        known = _CODECS[kind.name].line.decode(line)
+        known = _LINES[kind.name].decode(line)
         if known.type in CHANGES:
             one, version = known.object.read(), known.object.metadata.resource_version
             return Event(known.type, one, one.metadata.namespace, one.metadata.name, version)
