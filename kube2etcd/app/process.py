@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from kube2etcd.errors import Kube2EtcdError
 from kube2etcd.etcd import Connection
-from kube2etcd.settings import Loaded
+from kube2etcd.settings import Loaded, Settings
 from kube2etcd.sync.events import EventQueue, Wake
 
 log = logging.getLogger(__name__)
@@ -29,9 +30,14 @@ def signals(stop: threading.Event, queue: EventQueue) -> Iterator[None]:
         yield
         return
 
-    def handle(_signal: int, _frame: object) -> None:
+    def end() -> None:
         stop.set()
         queue.put(Wake())
+
+    def handle(_signal: int, _frame: object) -> None:
+        # In a thread, since the interrupted one may be setting the event just now, and it is not reentrant.
+        # Nor is starting a `threading.Thread`.
+        _thread.start_new_thread(end, ())
 
     logger = logging.getLogger("kube2etcd")
     configured = logger.level
@@ -78,13 +84,16 @@ class Reload:
     meanwhile, so DNS keeps answering.
     """
 
-    def __init__(self, loaded: Loaded) -> None:
+    def __init__(self, loaded: Loaded, check: Callable[[Settings], object]) -> None:
+        """``check`` raises `SettingsError` for settings with which the process could not start."""
         self.stop = threading.Event()
         """Set when the process is to end; others may set it too."""
         self.wanted = False
         """Whether the process is to restart then."""
-        self._loaded = loaded
+        self._loaded, self._check = loaded, check
         self._seen: bytes | None = None
+        """Content without a fault: whatever else has a fault may be mended without a change of the file, such
+        as a certificate that is mounted later."""
         self._fault = ""
 
     def look(self) -> str:
@@ -97,13 +106,15 @@ class Reload:
         except OSError as error:
             return self._say(f"{config} cannot be read: {error.strerror}")
         if content == self._seen:
-            return self._fault
-        self._seen = content
+            return self._say("")
         try:
             settings = self._loaded.again()
+            if changed := settings != self._loaded.settings:
+                self._check(settings)
         except Kube2EtcdError as error:
             return self._say(f"the changed {config} is not taken: {error}")
-        if settings != self._loaded.settings:
+        self._seen = content
+        if changed:
             log.info("settings changed; restarting", extra={"fields": {"file": str(config)}})
             self.wanted = True
             self.stop.set()

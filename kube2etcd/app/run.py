@@ -44,6 +44,16 @@ ASK_TIMEOUT = 5.0
 JITTER = 0.1
 
 
+def check(settings: Settings) -> None:
+    """Raise `SettingsError` if these credentials, certificates or folders do not let a bridge start."""
+    ApiConnection(settings.cluster).close()
+    open_store(settings.etcd)[0].close()
+    if settings.leader_elect:
+        build.election_key(settings)
+    if settings.corefile.file is not None:
+        CorefileWriter(settings)
+
+
 def bridge(settings: Settings, stop: threading.Event | None = None, changed: Callable[[], str] = str) -> None:
     """Keep etcd equal to the cluster until ``stop`` is set, or SIGTERM or SIGINT arrives.
 

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 @takes_settings("run", quiet=False)
 def run(loaded: Loaded) -> None:
     """Keep etcd equal to the cluster until stopped."""
-    from kube2etcd.app.run import bridge
+    from kube2etcd.app.run import bridge, check
 
-    reload = Reload(loaded)
+    reload = Reload(loaded, check)
     bridge(loaded.settings, reload.stop, reload.look)
     _end(reload)
 
@@ -63,7 +63,7 @@ def webhook(loaded: Loaded, cleanup: bool) -> None:
     if cleanup:
         app.cleanup(loaded.settings, with_etcd=with_etcd)
         return
-    reload = Reload(loaded)
+    reload = Reload(loaded, partial(app.check, with_etcd=with_etcd, serves=True))
     app.serve(loaded.settings, with_etcd=with_etcd, stop=reload.stop, changed=reload.look)
     _end(reload)
 

@@ -166,8 +166,11 @@ class Stored:
 # --- kube2etcd webhook --------------------------------------------------------------------------------
 
 
-def check(settings: Settings, *, with_etcd: bool) -> None:
-    """Raise `SettingsError` with all settings that the webhook cannot work with."""
+def check(settings: Settings, *, with_etcd: bool, serves: bool = False) -> None:
+    """Raise `SettingsError` with all settings that the webhook cannot work with.
+
+    If it ``serves``, it needs the folders and credentials too.
+    """
     webhook = settings.webhook
     faults = []
     if not with_etcd and webhook.hosts_file is None and webhook.state_objects is None:
@@ -180,8 +183,15 @@ def check(settings: Settings, *, with_etcd: bool) -> None:
     served, kept = f"{settings.etcd.prefix}/", f"{webhook.state_prefix}/"
     if with_etcd and (served.startswith(kept) or kept.startswith(served)):
         faults.append(f"--state-prefix {webhook.state_prefix}: it would lie among the keys of {served[:-1]}")
+    if serves and webhook.hosts_file is not None and (missing := no_folder(Path(webhook.hosts_file))):
+        faults.append(f"--hosts-file {webhook.hosts_file}: {missing}")
     if faults:
         raise SettingsError(*faults)
+    if serves:
+        if settings.corefile.file is not None:
+            CorefileWriter(webhook_only(settings))
+        with state_store(settings, with_etcd=with_etcd):
+            pass
 
 
 def serve(
@@ -192,10 +202,7 @@ def serve(
     changed: Callable[[], str] = str,
 ) -> None:
     """Answer ExternalDNS and publish its names until ``stop`` is set, or SIGTERM or SIGINT comes."""
-    check(settings, with_etcd=with_etcd)
-    path = settings.webhook.hosts_file
-    if path is not None and (missing := no_folder(Path(path))):
-        raise SettingsError(f"--hosts-file {path}: {missing}")
+    check(settings, with_etcd=with_etcd, serves=True)
     stop = stop or threading.Event()
     corefile = None
     if settings.corefile.file is not None:

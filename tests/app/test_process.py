@@ -3,14 +3,16 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
 import pytest
 
 from kube2etcd.app.process import Reload, impatient, signals
+from kube2etcd.errors import SettingsError
 from kube2etcd.etcd.client import EtcdConnection
-from kube2etcd.settings import load_all
+from kube2etcd.settings import Settings, load_all
 from kube2etcd.sync.events import EventQueue, Wake
 
 
@@ -21,8 +23,11 @@ def file(tmp_path: Path) -> Path:
     return file
 
 
-def reload(file: Path | None) -> Reload:
-    return Reload(load_all({}, {}, file))
+def nothing_wrong(_: Settings) -> None: ...
+
+
+def reload(file: Path | None, check: Callable[[Settings], object] = nothing_wrong) -> Reload:
+    return Reload(load_all({}, {}, file), check)
 
 
 def test_an_equal_value_is_not_a_change(file: Path) -> None:
@@ -59,6 +64,32 @@ def test_invalid_settings_are_ignored_and_logged_once(file: Path, caplog: pytest
     assert not one.wanted
 
 
+def test_a_file_that_comes_back_is_no_fault(file: Path) -> None:
+    one, content = reload(file), file.read_text()
+    assert one.look() == ""
+    file.unlink()
+    assert one.look()
+    file.write_text(content)
+    assert (one.look(), one.wanted) == ("", False)
+
+
+def test_settings_that_could_not_start_wait_until_they_can(file: Path) -> None:
+    def check(settings: Settings) -> None:
+        if not there:
+            raise SettingsError(f"no certificate for {settings.ttl}")
+
+    there: list[str] = []
+    one = reload(file, check)
+    assert one.look() == "", "those that it runs with are not checked"
+    file.write_text("ttl: 6")
+    for _ in range(2):
+        assert one.look() == f"the changed {file} is not taken: no certificate for 6"
+        assert not one.stop.is_set()
+    there.append("certificate")
+    assert one.look() == ""
+    assert one.wanted
+
+
 def test_without_a_file_there_is_nothing_to_look_at() -> None:
     one = reload(None)
     assert (one.look(), one.wanted) == ("", False)
@@ -84,9 +115,36 @@ def test_signals_end_the_loop_and_change_the_level() -> None:
         signal.raise_signal(signal.SIGUSR2)
         assert (logger.level, stop.is_set()) == (before[0], False)
         signal.raise_signal(signal.SIGTERM)
-        assert stop.is_set()
-        assert queue.drain(0) == [Wake()]
+        assert stop.wait(10)
+        assert queue.drain(10) == [Wake()]
     assert (logger.level, signal.getsignal(signal.SIGTERM)) == before
+
+
+class Interrupted(threading.Event):
+    """The same signal arrives while this is being set, and setting it again then would wait for ever."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock, self.waited_for_itself = threading.Lock(), False
+
+    def set(self) -> None:
+        if not self.lock.acquire(timeout=2):
+            self.waited_for_itself = True
+            return
+        if not self.is_set():
+            signal.raise_signal(signal.SIGTERM)
+        super().set()
+        self.lock.release()
+
+
+def test_a_signal_may_come_while_another_is_handled() -> None:
+    stop, queue = Interrupted(), EventQueue()
+    with signals(stop, queue):
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.wait(10)
+        assert queue.drain(10)
+        assert queue.drain(10)
+    assert not stop.waited_for_itself
 
 
 def test_another_thread_sets_no_signal_handlers() -> None:

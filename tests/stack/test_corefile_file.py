@@ -77,7 +77,13 @@ def test_changed_settings_are_applied(etcd: Etcd, tmp_path: Path) -> None:
         settings.write_text("corefile: {cache: never}\n")
         webhook.wait_reason("is not taken", 20)
         assert webhook.get("/readyz").status_code == 200
-        settings.write_text("corefile: {cache: 8}\n")
+        # a webhook could not start with these: they wait for what they name
+        folder = tmp_path / "etc"
+        settings.write_text(f"corefile: {{cache: 8}}\nwebhook: {{hosts_file: {folder}/hosts}}\n")
+        webhook.wait_reason("there is no folder", 20)
+        assert webhook.get("/readyz").status_code == 200
+        folder.mkdir()
+        (folder / "hosts").touch()
         wait_for(lambda: "cache 8 {" in file.read_text(), "the Corefile of the new settings", 20)
         wait_for(lambda: webhook.get("/readyz").status_code == 200, "ready again", 20)
         assert (webhook.alive, webhook.pid) == (True, pid)
