@@ -64,30 +64,6 @@ def test_what_a_zone_takes(zone: Zone, taken: list[ApiObject]) -> None:
     assert zone.own().records[0].name == zone.name
 
 
-@pytest.mark.parametrize(
-    ("zone", "above", "follows"),
-    [
-        (CLUSTER, 0, False),
-        (MACHINES, 1, False),
-        (ExternalZone(Name.parse("d.t"), (Domain.parse("d.t"),)), 0, False),
-        (selected(), 1, False),
-        (selected(template="{service}"), 0, False),
-        (selected(template="{service}.x.{namespace}"), 2, False),
-        (selected(namespace_selector=Selector.parse("env")), 1, True),
-    ],
-)
-def test_shape(zone: Zone, above: int, follows: bool) -> None:
-    assert (zone.empty_levels, zone.follows_namespaces()) == (above, follows)
-
-
-def test_why_a_service_is_not_taken() -> None:
-    store = stored(*OBJECTS)
-    assert selected().unselected(WEB, store) == ""
-    assert "its labels are not" in selected(selector=Selector.parse("app=db")).unselected(WEB, store)
-    assert "namespace shop is not" in selected(namespaces=frozenset({"x"})).unselected(WEB, store)
-    assert "namespace shop is not" in selected(namespace_selector=PROD).unselected(WEB, stored())
-
-
 def test_an_external_zone_takes_names_and_has_keys_of_its_own() -> None:
     endpoint = Endpoint("a.d.t", ("10.0.0.1",), "A")
     store = stored(WEB, DnsEndpoint(Metadata("shop", "x"), (endpoint,)))

@@ -9,6 +9,7 @@ import pytest
 from kube2etcd.kube.objects import Interface, Metadata, Namespace, VirtualMachineInstance
 from kube2etcd.zones.base import Published
 from kube2etcd.zones.vmi import VmZone
+from skydns_compat.layout import Layout
 from skydns_compat.names import Name, parse_address
 from tests.zones.published import publish, text
 
@@ -30,6 +31,8 @@ def records(published: Published) -> str:
 def test_the_zone_itself() -> None:
     assert records(ZONE.own()) == "vm. NODATA -, ns.dns.vm. NODATA -"
     assert records(SERVED.own()) == "vm. NODATA -, ns.dns.vm. A 192.0.2.53, ns.vm. A 192.0.2.53"
+    # Below a namespace of that name are the keys of machines.
+    assert b"/skydns/vm/nt_/ns/192-0-2-53-H" in SERVED.entries(Layout(), SERVED.own().records)
 
 
 @pytest.mark.parametrize(
