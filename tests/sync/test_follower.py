@@ -81,17 +81,6 @@ def told(queue: EventQueue, count: int) -> list[SyncEvent]:
     return found
 
 
-def test_each_watch_has_a_number(queue: EventQueue) -> None:
-    follower = following(Store(), queue)
-    first = follower.follow(5)
-    assert told(queue, 1) == [EtcdChanged(WatchBatch(5), first)]
-    second = follower.follow(9)
-    assert told(queue, 1) == [EtcdChanged(WatchBatch(9), second)]
-    assert first != second
-    follower.stop()
-    assert queue.drain(0) == []
-
-
 def test_a_batch_that_comes_late_has_the_number_of_its_own_watch() -> None:
     class Racing(EventQueue):
         """The loop asks for another watch just as something of the former one comes in."""
@@ -108,19 +97,6 @@ def test_a_batch_that_comes_late_has_the_number_of_its_own_watch() -> None:
     late, new = told(queue, 2)
     assert (late, new) == (EtcdChanged(WatchBatch(900), first), EtcdChanged(WatchBatch(1), again[0]))
     assert first != again[0]
-    follower.stop()
-
-
-@pytest.mark.parametrize("error", [EtcdCompacted("compacted"), ZeroDivisionError("odd")])
-def test_a_watch_that_fails_says_so_with_its_number(queue: EventQueue, error: Exception) -> None:
-    follower = following(Store(error), queue)
-    number = follower.follow(5)
-    lost: list[SyncEvent] = []
-    while not lost:
-        lost = [news for news in queue.drain(10) if isinstance(news, EtcdLost)]
-    assert isinstance(lost[0], EtcdLost)
-    assert lost[0].watch == number
-    assert str(error) in lost[0].reason
     follower.stop()
 
 

@@ -37,22 +37,6 @@ def assert_same(one: Publisher, other: Publisher) -> None:
         assert one.desired.holder(key) == other.desired.holder(key) is not None
 
 
-@LAW
-@given(st.lists(events(), max_size=20), st.sampled_from(["headless", "all"]))
-def test_events_equal_a_listing(told: list[tuple[str, Event]], endpoint_names: str) -> None:
-    zone = ClusterZone(ZONE.name, pods="verified", endpoint_names=endpoint_names)
-    by_event = Publisher(Store(), Layout(), zone)
-    for kind, event in told:
-        before = dict(by_event.desired.items())
-        changed = flat(by_event.refresh(by_event.with_followers(by_event.store.apply(kind, event))))
-        differ = before.items() ^ by_event.desired.items()
-        assert {key: before.get(key) for key, _ in differ}.items() <= changed.items()
-    store, touched = left(told)
-    at_once = Publisher(store, Layout(), zone)
-    at_once.refresh(touched)
-    assert_same(by_event, at_once)
-
-
 def external_zones(*domains: str) -> tuple[ExternalZone, ...]:
     all_ = tuple(Domain.parse(one) for one in domains)
     services = (ZONE.name, Name.parse("stage.example"), Name.parse("vm"))
@@ -81,12 +65,14 @@ _REZONED = st.sampled_from(
 )
 
 
-def assert_order_is_nothing(history: Steps, rezoned: Rezonings, others: Sequence[Zone]) -> None:
+def assert_order_is_nothing(
+    history: Steps, rezoned: Rezonings, others: Sequence[Zone], cluster: ClusterZone = ZONE
+) -> None:
     """Also while the external zones come and go, and whichever of them stand in the end."""
     told: list[tuple[str, Event] | Rezoned] = [Rezoned(external_zones("dtk.io")), *history]
     for at, one in rezoned:
         told.insert(at, one)
-    by_event = Publisher(Store(), Layout(), ZONE, others)
+    by_event = Publisher(Store(), Layout(), cluster, others)
     zones: Sequence[Zone] = ()
     changes: Steps = []
     for step in told:
@@ -100,12 +86,20 @@ def assert_order_is_nothing(history: Steps, rezoned: Rezonings, others: Sequence
         differ = before.items() ^ by_event.desired.items()
         assert {key: before.get(key) for key, _ in differ}.items() <= changed.items()
     store, touched = left(changes)
-    at_once = Publisher(store, Layout(), ZONE, (*others, *zones))
+    at_once = Publisher(store, Layout(), cluster, (*others, *zones))
     at_once.refresh(touched)
     assert_same(by_event, at_once)
     # A relist of the same, and a look at everything, change nothing.
     assert by_event.refresh(by_event.units()) == {}
     assert_same(by_event, at_once)
+
+
+@LAW
+@given(st.lists(events(), max_size=20), st.sampled_from(["headless", "all"]))
+def test_events_equal_a_listing(history: Steps, endpoint_names: str) -> None:
+    assert_order_is_nothing(
+        history, [], (), ClusterZone(ZONE.name, pods="verified", endpoint_names=endpoint_names)
+    )
 
 
 @LAW

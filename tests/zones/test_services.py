@@ -30,6 +30,7 @@ ZONE = ServicesZone(Name.parse("shop.example"), ttl=5)
 
 BOTH = service(
     cluster_ip="10.0.0.1",
+    ports=(Port("http", "TCP", 80),),
     load_balancer=(Ingress("192.0.2.1"), Ingress("", "lb.example")),
     external_ips=("192.0.2.2",),
 )
@@ -60,13 +61,9 @@ def test_addresses_in_order(addresses: tuple[str, ...], expected: list[str]) -> 
     hosts = [one.data for one in published.records if isinstance(one.data, Host)]
     assert [str(one) for one in hosts] == expected
     assert [one.order for one in hosts] == list(range(len(expected)))
+    ports = [one for one in published.records if not isinstance(one.data, Host)]
+    assert text(ports, ".shop.shop.example.") == "web SRV 0 80 web, _http._tcp.web SRV 0 80 web"
     assert (published.pointers, published.left_out) == ([], [])
-
-
-def test_ports_are_as_in_the_cluster_zone() -> None:
-    one = service(cluster_ip="10.0.0.1", ports=(Port("http", "TCP", 80),))
-    expected = "web A 10.0.0.1, web SRV 0 80 web, _http._tcp.web SRV 0 80 web"
-    assert records(publish(ZONE, one)) == expected
 
 
 PIECE = EndpointSlice(
