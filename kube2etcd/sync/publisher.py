@@ -218,8 +218,6 @@ class Publisher:
 
     def with_followers(self, units: set[Unit]) -> set[Unit]:
         """The units, plus the Services of Namespaces that a zone has just started or ceased to select."""
-        if not self._selective:
-            return units
         namespaces = [unit.name for unit in units if unit.kind == "namespaces"]
         changed = [one for one in namespaces if self._selection_changed(one)]
         return units.union(*(self.store.within("services", one) for one in changed))

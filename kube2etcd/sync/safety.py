@@ -150,8 +150,6 @@ class Disputes:
         return plan.without(frozenset(held))
 
     def _undone_again(self, key: bytes, now: float) -> bool:
-        if self._probe is not None and self._probe[0] == key:
-            return True
         times = [at for at in self._undone.pop(key, []) if at > now - DISPUTE_WINDOW] + [now]
         while self._undone and self._undone[oldest := next(iter(self._undone))][-1] <= now - DISPUTE_WINDOW:
             del self._undone[oldest]

@@ -182,7 +182,7 @@ class Target:
         If a ``full`` read finds many, etcd has lost data and is not `equal`.
         """
         damaged = self.damaged - known
-        repairs = {change.key for change in plan.changes if change.key in damaged} if damaged else damaged
+        repairs = {change.key for change in plan.changes if change.key in damaged}
         if full and len(repairs) > HELD_SHARE * len(self._publisher.desired):
             self.equal = False
         return repairs

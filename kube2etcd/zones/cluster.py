@@ -62,8 +62,10 @@ class ClusterZone(Zone):
             match store.get(unit):
                 case Service() as service:
                     self._service(service, store.slices(unit), published)
-                case Namespace() as namespace:
-                    self._namespace(namespace.metadata.name, published)
+                case Namespace():
+                    # It exists, without data.
+                    for part in ("svc",) if self.pods == "disabled" else ("svc", "pod"):
+                        published.records.append(Record(self.name.child(unit.name, part), Exists(), self.ttl))
                 case Pod() as pod if self.pods == "verified":
                     self._pod(pod, published)
         except InvalidName as error:
@@ -90,11 +92,6 @@ class ClusterZone(Zone):
             add_endpoints(slices, name, self.ttl, published, headless=not addresses)
         elif not addresses and not published.left_out:
             published.left_out.append(Expected("the Service has no cluster address yet"))
-
-    def _namespace(self, namespace: str, published: Published) -> None:
-        """A namespace exists, without data, below ``svc`` and, unless pods are disabled, below ``pod``."""
-        parts = ("svc",) if self.pods == "disabled" else ("svc", "pod")
-        published.records += [Record(self.name.child(namespace, part), Exists(), self.ttl) for part in parts]
 
     def _pod(self, pod: Pod, published: Published) -> None:
         """``<address>.<namespace>.pod.<zone>`` for a live Pod's addresses (specification section 2.6).

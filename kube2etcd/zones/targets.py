@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from kube2etcd.external import MAX_TTL, Endpoint, is_heritage, is_ownership, plain_name
-from skydns_compat.names import Address, InvalidAddress, InvalidName, Name, parse_address, version
+from skydns_compat.names import Address, Name, parse_address, version
 from skydns_compat.records import Alias, Data, Host, Mail, Pointer, Srv, Text
 
 #: Octets of one TXT record (RFC 1035 section 3.2.1).
@@ -28,10 +28,6 @@ TYPES: Final = ("A", "AAAA", "CNAME", "TXT", "SRV", "MX", "PTR", "NS")
 
 #: The endpoints of a name (as `plain_name` gives it), the oldest first.
 Known = Callable[[str], Iterable[Endpoint]]
-
-
-class InvalidTarget(ValueError):
-    """The target is not valid for its type; the message says why."""
 
 
 class Targets(msgspec.Struct, frozen=True):
@@ -60,7 +56,7 @@ def _parse(rtype: str, targets: tuple[str, ...]) -> Targets:
             continue
         try:
             data[_data(rtype, target)] = None
-        except (InvalidTarget, InvalidName, InvalidAddress) as error:
+        except ValueError as error:
             faults.append(f"{brief(target)}: {brief_reason(str(error))}")
     return Targets(tuple(data), tuple(faults))
 
@@ -160,7 +156,7 @@ def _data(rtype: str, target: str) -> Data:
         case "A" | "AAAA":
             host = Host(parse_address(target))
             if host.rtype != rtype:
-                raise InvalidTarget(f"it is an IPv{version(host.address)} address")
+                raise ValueError(f"it is an IPv{version(host.address)} address")
             return host
         case "CNAME":
             return Alias(_name(target))
@@ -178,19 +174,19 @@ def _data(rtype: str, target: str) -> Data:
 def _text(target: str) -> Text:
     text = _unescaped(_joined(target.strip()))
     if not text:
-        raise InvalidTarget("an empty text is no answer")
+        raise ValueError("an empty text is no answer")
     if len(text.encode(errors="replace")) > MAX_TEXT:
-        raise InvalidTarget(f"longer than {MAX_TEXT} octets")
+        raise ValueError(f"longer than {MAX_TEXT} octets")
     return Text(text)
 
 
 def _name(target: str) -> Name:
     if target == ".":
-        raise InvalidTarget("the root is no name of a host")
+        raise ValueError("the root is no name of a host")
     name = Name.parse(plain_name(target))
     # A reader would take it for an address and answer with the wrong type (RFC 1123 section 2.1).
     if re.fullmatch(r"[0-9.]+", str(name)):
-        raise InvalidTarget("an address where a name belongs")
+        raise ValueError("an address where a name belongs")
     return name
 
 
@@ -198,10 +194,10 @@ def _numbered(target: str, count: int, form: str) -> tuple[list[int], Name]:
     """``count`` numbers of 16 bits and a name, separated by any blanks (RFC 1035 section 5.1)."""
     *texts, host = target.split() or [""]
     if len(texts) != count or not all(text.isascii() and text.isdigit() for text in texts):
-        raise InvalidTarget(f"not of the form {form}")
+        raise ValueError(f"not of the form {form}")
     numbers = [int(text[:6]) for text in texts]
     if max(numbers) > 65535:
-        raise InvalidTarget("a number above 65535")
+        raise ValueError("a number above 65535")
     return numbers, _name(host)
 
 
@@ -216,7 +212,7 @@ def _joined(text: str) -> str:
     while at < len(text):
         string = _STRING.match(text, at)
         if string is None:
-            raise InvalidTarget("its quotes do not match")
+            raise ValueError("its quotes do not match")
         strings.append(string[1])
         at = string.end()
     return "".join(strings)
@@ -230,16 +226,16 @@ def _unescaped(text: str) -> str:
     def octet(match: re.Match[bytes]) -> bytes:
         escaped = match[1]
         if len(escaped) == 3 and int(escaped) > 255:
-            raise InvalidTarget("an escape above 255")
+            raise ValueError("an escape above 255")
         return bytes([int(escaped)]) if len(escaped) == 3 else escaped
 
     octets = text.encode("utf-8", "surrogatepass")
     if re.search(rb'(?<!\\)(?:\\\\)*\\(?:[^";\\0-9]|\Z|[0-9](?![0-9]{2}))', octets):
-        raise InvalidTarget('a backslash that escapes neither ", ;, \\ nor three digits')
+        raise ValueError('a backslash that escapes neither ", ;, \\ nor three digits')
     try:
         return re.sub(rb'\\([0-9]{3}|["\\;])', octet, octets).decode()
     except UnicodeDecodeError:
-        raise InvalidTarget("its escapes are not UTF-8") from None
+        raise ValueError("its escapes are not UTF-8") from None
 
 
 def brief(text: str) -> str:
