@@ -71,13 +71,16 @@ class EventQueue:
         """Number of queued events."""
         return self._queue.qsize()
 
-    def put(self, event: SyncEvent, *, wait: bool = False) -> None:
-        """Add an event, from any thread.
+    def put(self, event: SyncEvent) -> None:
+        """Add an event, from any thread; never waits."""
+        self._queue.put((self._clock(), event))
 
-        ``wait``: block while `MAX_EVENTS` are queued.  Only for threads that hold no lock the loop may take,
-        and whose source can be read again.
+    def deliver(self, event: KindEvent | EtcdChanged) -> None:
+        """Add an event of a watch; a change waits while `MAX_EVENTS` are queued, so the watch is not read on.
+
+        Only for threads that hold no lock the loop may take.
         """
-        while wait:
+        while isinstance(event, Changed | EtcdChanged):
             self._room.clear()
             if self._queue.qsize() < MAX_EVENTS:
                 break
@@ -125,7 +128,3 @@ class EventQueue:
             else:
                 events.append(one)
         return events
-
-    def deliver(self, event: KindEvent) -> None:
-        """A reflector's event; a change waits while the queue is full, so that the watch is not read on."""
-        self.put(event, wait=isinstance(event, Changed))

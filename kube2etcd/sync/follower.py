@@ -105,7 +105,7 @@ class EtcdFollower:
                     return
                 if stands is None:
                     stands = time.monotonic()
-                self._queue.put(EtcdChanged(batch, number), wait=True)
+                self._queue.deliver(EtcdChanged(batch, number))
         except Exception as error:
             why = _reason(error)
             possible = isinstance(error, EtcdCompacted)

@@ -14,6 +14,7 @@ from kube2etcd.backoff import BACKOFF_FIRST
 from kube2etcd.errors import EtcdCompacted, EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd.changes import WatchBatch
 from kube2etcd.etcd.store import EtcdStore
+from kube2etcd.kube.objects import KindEvent
 from kube2etcd.sync import follower as module
 from kube2etcd.sync.events import EtcdChanged, EtcdLost, EventQueue, SyncEvent
 from kube2etcd.sync.follower import EtcdFollower
@@ -85,10 +86,10 @@ def test_a_batch_that_comes_late_has_the_number_of_its_own_watch() -> None:
     class Racing(EventQueue):
         """The loop asks for another watch just as something of the former one comes in."""
 
-        def put(self, event: SyncEvent, *, wait: bool = False) -> None:
+        def deliver(self, event: KindEvent | EtcdChanged) -> None:
             if not again:
                 again.append(follower.follow(1))
-            super().put(event, wait=wait)
+            super().deliver(event)
 
     queue = Racing()
     follower = following(Store(), queue)
