@@ -108,11 +108,6 @@ def external(*names: str) -> ExternalZone:
     return ExternalZone(domains[0].name, domains)
 
 
-def below(publisher: Publisher, key: bytes) -> set[bytes]:
-    """What is desired at a key and below it, without the key in front."""
-    return {one[len(key) :] for one in publisher.desired if one == key or one.startswith(key + b"/")}
-
-
 def left(told: Iterable[tuple[str, Event]]) -> tuple[Store, set[Unit]]:
     """A store that lists what these events leave, and the units that this touched."""
     store, touched = Store(), set[Unit]()

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 
+from kube2etcd.app import build
+from kube2etcd.inspect.explain import Explainer
+from kube2etcd.inspect.readers import CoreDns
 from kube2etcd.kube.objects import (
     ApiObject,
     Metadata,
     Namespace,
     Service,
 )
-from kube2etcd.kube.store import Unit
-from kube2etcd.settings import Selector
+from kube2etcd.kube.store import NAMES, Unit
+from kube2etcd.settings import Selector, load
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.zones.base import Zone
 from kube2etcd.zones.services import ServicesZone
 from kube2etcd.zones.vmi import VmZone
+from skydns_compat.corefile import blocks
 from skydns_compat.message import decode
 from skydns_compat.names import Name
 from tests.objects import (
@@ -31,6 +37,7 @@ from tests.objects import (
     machine,
     piece,
     published,
+    said,
     service,
     spoilt,
     take,
@@ -227,3 +234,129 @@ def test_who_has_an_address_changes_with_the_zones_and_is_reported() -> None:
     found = flat(publisher.refresh(touched | publisher.rezone([external("dtk.io")])))
     assert (host(publisher, PTR), found[PTR]) == ("b.shop.svc.cluster.local", before)
     assert publisher.refresh(publisher.units()) == {}
+
+
+# --- external names: they nest, lead on, and share holders
+
+
+def test_external_names_nest_and_a_name_may_stand_in_several_objects() -> None:
+    publisher = published(zones=[external("dtk.io")])
+    store = publisher.store
+    apex = b"/skydns/io/dtk/own_"
+    assert apex in publisher.desired
+    assert publisher.cluster == ZONE
+    one, two = (
+        said("1", ("a.b.dtk.io", "10.0.0.1")),
+        said("2", ("a.b.dtk.io", "10.0.0.2"), ("b.dtk.io", "a.x")),
+    )
+    publisher.refresh(store.replace("dnsendpoints", [one, two]))
+    a, b = b"/skydns/io/dtk/b/a/own_", b"/skydns/io/dtk/b/own_"
+    assert {key for key in publisher.desired if key.startswith(b"/skydns/io/")} == {
+        apex,
+        b,
+        b + b"/C",
+        a,
+        a + b"/10-0-0-1-H",
+        a + b"/10-0-0-2-H",
+    }
+    # Data come before the word of a name below, that there is something.
+    assert (host(publisher, b), publisher.desired.holder(b)) == ("a.x", Unit(NAMES, "", "b.dtk.io"))
+    assert publisher.groups.of(a + b"/10-0-0-1-H") == publisher.groups.of(a) == a
+    assert publisher.key(Name.parse("b.dtk.io")) == b
+    assert publisher.key(Name.parse("b.example")) == b"/skydns/example/b"
+    publisher.refresh(store.replace("dnsendpoints", [one]))
+    assert (host(publisher, b), publisher.desired.holder(b)) == ("", Unit(NAMES, "", "a.b.dtk.io"))
+    publisher.refresh(store.replace("dnsendpoints", []))
+    assert {key for key in publisher.desired if key.startswith(b"/skydns/io/")} == {apex}
+
+
+def test_names_of_services_in_a_longer_external_zone_are_left_out() -> None:
+    reverse = "0.0.10.in-addr.arpa"
+    zones = [external("web.shop.svc.cluster.local"), external(reverse), external("local")]
+    publisher = published(service("web"), service("db", "10.0.0.2"), zones=zones)
+    web, db = Unit("services", "shop", "web"), Unit("services", "shop", "db")
+    assert publisher.published(web).records == []
+    assert len(publisher.published(db).records) == 1
+    assert publisher.published(db).left_out == [f"2.{reverse} is in the external domain {reverse}"]
+    assert PTR not in publisher.desired
+
+
+def test_an_empty_name_belongs_to_the_zone_or_else_to_the_first_by_name() -> None:
+    """All say the same of it, so nothing but their names decides; a set of names has no order."""
+    spoken = [said(str(at), (f"n{at:02}.a.dtk.io", "10.0.0.1")) for at in range(40)]
+    for order in (spoken, spoken[::-1]):
+        publisher = published(cluster=None, zones=[external("dtk.io")])
+        take(publisher, *map(changed, order))
+        assert publisher.desired.holder(b"/skydns/io/dtk/a/own_") == Unit(NAMES, "", "n00.a.dtk.io")
+        assert publisher.desired.holder(b"/skydns/io/dtk/own_") == Unit("zones", "", "dtk.io")
+
+
+# --- a name that several Services want in one zone
+
+ONE_NAME = ServicesZone(Name.parse("stage.example"), template="{service}")
+WEB = b"/skydns/example/stage/web"
+IN_A = Service(Metadata("a", "web", creation_timestamp="1"), "ExternalName", external_name="web.example.com")
+IN_SHOP = service("web", age="2")
+
+
+def sharing(services: Iterable[Service]) -> Publisher:
+    return published(*services, cluster=None, zones=[ONE_NAME])
+
+
+@pytest.mark.parametrize(
+    ("services", "holder"),
+    [
+        pytest.param([IN_A, IN_SHOP], "a", id="the older"),
+        pytest.param([service("web", namespace="a", age="3"), IN_SHOP], "shop", id="though last by name"),
+        pytest.param([service("web", namespace="a"), IN_SHOP], "shop", id="no age comes last"),
+        pytest.param([service("web", namespace="a", age="2"), IN_SHOP], "a", id="by namespace"),
+    ],
+)
+def test_a_name_that_two_services_want_is_of_one(services: list[Service], holder: str) -> None:
+    alone = sharing(one for one in services if one.metadata.namespace == holder)
+    [loser] = [Unit("services", one, "web") for one in ("a", "shop") if one != holder]
+    for order in (services, services[::-1]):
+        publisher = sharing(order)
+        assert publisher.desired == alone.desired
+        assert publisher.losers(Name.parse("web.stage.example")) == [loser]
+        assert (publisher.refusals.total(), publisher.refusals["taken"]) == (1, 1)
+        [(unit, reason)] = publisher.take_reasons()
+        assert unit == loser
+        assert reason.startswith(f"web.stage.example is services/{holder}/web's")
+
+
+def test_who_has_no_record_there_wants_no_name() -> None:
+    empty = service("web", namespace="a", ip="", age="1")
+    publisher = sharing([empty, IN_SHOP])
+    assert publisher.desired.holder(WEB) == Unit("services", "shop", "web")
+    take(publisher, spoilt("web"))
+    assert WEB not in publisher.desired
+
+
+def test_only_the_last_word_of_one_listing_is_told() -> None:
+    """Of those who come before the oldest nobody is told that it gave way to another."""
+    publisher = sharing([])
+    aged = [service("web", namespace=at, age=str(9 - int(at))) for at in "123"]
+    publisher.refresh(publisher.store.replace("services", aged))
+    assert publisher.take_reasons() == [
+        (
+            Unit("services", at, "web"),
+            "web.stage.example is services/3/web's, which is older, or as old and first by namespace",
+        )
+        for at in "12"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "rcode"), [("web.stage.example", "NOERROR"), ("x.web.stage.example", "NXDOMAIN")]
+)
+def test_explain_says_who_gives_way(tmp_path: Path, name: str, rcode: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text('zones: [{zone: stage.example, name: "{service}"}]')
+    settings = load({}, {}, file)
+    explainer = Explainer(sharing([IN_A, IN_SHOP]), CoreDns(blocks(build.corefile(settings)), "/skydns"))
+    [found] = explainer.explain(Name.parse(name), "A")
+    assert found.rcode == rcode
+    assert any(
+        one.startswith("services/shop/web: web.stage.example is services/a/web's") for one in found.reasons
+    )
