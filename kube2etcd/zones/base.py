@@ -76,10 +76,6 @@ class Zone(ABC):
         the Corefile's rules: above the objects' names, those keys belong to other units.
         """
 
-    def follows_namespaces(self) -> bool:
-        """Whether a namespace's labels decide which Services are selected."""
-        return False
-
     def entries(self, layout: Layout, records: Iterable[Record]) -> dict[bytes, bytes]:
         """Key to value for records of one unit."""
         return layout.entries(records, self.name, self.empty_levels)

@@ -89,7 +89,7 @@ class ServicesZone(Zone):
         return len(name.relative(self.name)) >= self.depth
 
     def follows_namespaces(self) -> bool:
-        """True if there is a namespace selector."""
+        """Whether a namespace's labels decide which Services are selected."""
         return bool(self.namespace_selector.requirements)
 
     def unselected(self, service: Service, store: Store) -> str:
