@@ -339,6 +339,13 @@ BAD_FILES = [
     ("domains: [k8s.any.example]", "the label 'any' is a wildcard"),
     ("domains: [ip6.arpa]", "has all reverse names"),
     ("domains: [a.b, .a.b, .cluster.local]", "domains and --domain are both the zone cluster.local"),
+    ("zones: [{zone: a.b}]\ndomains: [apex.dns.a.b]", "where dns.a.b has names of the cluster"),
+    ("vm: {domain: a.b}\nzones: [{zone: dns.vm.a.b}]", "where dns.vm.a.b has names of the cluster"),
+    (
+        "vm: {domain: a.b, name_server_ip: 192.0.2.53}\ndomains: [ns.vm.a.b]",
+        "where ns.vm.a.b has names of the cluster",
+    ),
+    ("domain: dns.a.b\nzones: [{zone: a.b}]", "domain is the zone dns.a.b, where dns.a.b has names"),
     ("domains: [x.svc.cluster.local]", "where svc.cluster.local has names of the cluster"),
     ("domains: [.dns-version.cluster.local]", "where dns-version.cluster.local has names of the cluster"),
     ("webhook: {cluster_ip: [192.0.2.1, 192.0.2.2]}", "two addresses of one family"),

@@ -369,8 +369,8 @@ def _webhook(settings: Settings, origin: Mapping[str, str]) -> Iterator[str]:
 def zone_faults(settings: Settings, origin: Mapping[str, str]) -> Iterator[str]:
     """Faults of zones that cannot be served together; ``origin`` maps paths to their sources.
 
-    Records of two zones with the same name would mix; a zone inside the cluster's own names would hide them,
-    since a server answers only from the closest zone.
+    Records of two zones with the same name would mix; a zone inside another's own names would hide them,
+    since a server answers only from the closest zone, or appear in their answers.
     """
 
     def where(path: str) -> str:
@@ -386,8 +386,12 @@ def zone_faults(settings: Settings, origin: Mapping[str, str]) -> Iterator[str]:
         if name in first:
             yield f"{where(path)} and {where(first[name])} are both the zone {name}; give each its own name"
         first.setdefault(name, path)
-    own = cluster_parts(settings.domain) if settings.cluster_zone else ()
-    for name, path in [*named, *domains]:
+    own = [*cluster_parts(settings.domain)] if settings.cluster_zone else []
+    # The server reads a zone's name servers and apex there.
+    own += [Name(("dns", *name.labels)) for name, _ in named]
+    if settings.vm.domain is not None and settings.vm.name_server_ip is not None:
+        own.append(Name(("ns", *vm_zone(settings.vm.domain).labels)))
+    for name, path in [*cluster, *named, *domains]:
         for taken in own:
             if name.below(taken):
                 yield (
