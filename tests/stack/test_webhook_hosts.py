@@ -1,5 +1,6 @@
-"""The webhook with a hosts file and a state file; Desktop Kubernetes."""
+"""The webhook over HTTP, with a hosts file and a state file; Desktop Kubernetes."""
 
+import contextlib
 import json
 import random
 import socket
@@ -29,6 +30,88 @@ from tests.stack.webhook import (
 def webhook(tmp_path: Path) -> Iterator[Webhook]:
     with serving(tmp_path, *in_files(tmp_path)) as one:
         yield one
+
+
+def test_responses_and_metrics(webhook: Webhook) -> None:
+    answer = webhook.call("GET", "/", headers={"Accept": MEDIA_TYPE})
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, MEDIA_TYPE)
+    assert answer.json() == {"include": ["dtk.io"]}
+    assert webhook.call("GET", "/records").text == "[]"
+    applied = webhook.call(
+        "POST", "/records", b'{"Create":[],"UpdateOld":null}', {"Content-Type": MEDIA_TYPE}
+    )
+    assert (applied.status_code, applied.content) == (204, b"")
+    for path in ("/livez", "/readyz", "/healthz", "/readiness", "/metrics"):
+        assert webhook.get(path).status_code == 200
+        assert webhook.call("GET", path).status_code == 404
+    others = 'kube2etcd_webhook_calls_total{method="GET",path="other",status="404"} 5.0'
+    # The page may be slightly stale.
+    wait_for(lambda: others in webhook.get("/metrics").text, "all calls to be counted", 10)
+    page = webhook.get("/metrics").text
+    assert 'kube2etcd_webhook_calls_total{method="POST",path="/records",status="204"} 1.0' in page
+    assert webhook.get("/records").status_code == 404
+    listening = Path("/proc/net/tcp").read_text()
+    assert f"0100007F:{webhook.provider_port:04X}" in listening, "loopback by default"
+    assert f"00000000:{webhook.provider_port:04X}" not in listening
+
+
+def _read_all(raw: socket.socket) -> bytes:
+    """What arrives until the peer closes, perhaps while we still send."""
+    found = b""
+    with contextlib.suppress(OSError):
+        while piece := raw.recv(4096):
+            found += piece
+    return found
+
+
+JUNK = [
+    b"\x00\x01\x02\r\n\r\n",
+    b"GET / HTTP/9.9\r\n\r\n",
+    b"GET  HTTP/1.1\r\n\r\n",
+    b"POST /records HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+    b"POST /records HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+    b"POST /records HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
+    b"GET /" + b"a" * 300000 + b" HTTP/1.1\r\n\r\n",
+    b"GET /%ff%00%0a HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET / HTTP/1.1\r\nAccept: \xff\xfe;;;q=x\r\n\r\n",
+    b"POST /records HTTP/1.1\r\nContent-Type: ;;;\r\nContent-Length: 2\r\n\r\n{}",
+]
+
+
+def _spoiled(good: bytes, chance: random.Random) -> bytes:
+    """A request with a few bytes changed, deleted, inserted or repeated."""
+    body = bytearray(good)
+    for _ in range(chance.choice([1, 1, 2, 5, 20])):
+        at = chance.randrange(len(body))
+        match chance.randrange(4):
+            case 0:
+                body[at] = chance.randrange(256)
+            case 1:
+                del body[at : at + chance.randrange(1, 9)]
+            case 2:
+                body[at:at] = chance.randbytes(3)
+            case _:
+                body[at:at] = body[max(0, at - 10) : at]
+    return bytes(body)
+
+
+def test_garbage_is_survived(tmp_path: Path, webhook: Webhook) -> None:
+    message = json.dumps({"create": [a("foo.dtk.io", "10.0.0.5"), alias("b.dtk.io", "foo.dtk.io")]})
+    head = (
+        f"POST /records HTTP/1.1\r\nHost: x\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {len(message)}"
+    )
+    good = f"{head}\r\n\r\n{message}".encode()
+    chance = random.Random(8)
+    pid = webhook.pid
+    for sent in [*JUNK, *(_spoiled(good, chance) for _ in range(500))]:
+        with socket.create_connection((LOOPBACK, webhook.provider_port), timeout=10) as raw:
+            with contextlib.suppress(OSError):
+                raw.sendall(sent)
+                raw.shutdown(socket.SHUT_WR)
+            assert b" 5" not in _read_all(raw)[8:10], sent
+    assert (webhook.alive, webhook.pid) == (True, pid)
+    assert all(line.endswith("dtk.io") for line in block(tmp_path / "hosts"))
+    assert (tmp_path / "hosts").read_bytes().startswith(LOCALHOST)
 
 
 def test_acknowledged_changes_survive_a_kill(tmp_path: Path, webhook: Webhook) -> None:
