@@ -59,6 +59,7 @@ def test_namespaces(name: str, zone: VmZone, expected: str, left_out: int) -> No
             [Interface("eth1", ("10.0.0.1", "10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2"))],
             "m A 10.0.0.1, m AAAA fd00::1, eth1.m A 10.0.0.1, eth1.m AAAA fd00::1",
         ),
+        ([Interface("eth1", ("::ffff:1.2.3.4",))], "m A 1.2.3.4, eth1.m A 1.2.3.4"),
         (
             [Interface("eth2", ("10.0.0.2",)), Interface("eth1", ("10.0.0.1",))],
             "m A 10.0.0.1, eth1.m A 10.0.0.1, eth2.m A 10.0.0.2",
@@ -69,6 +70,7 @@ def test_namespaces(name: str, zone: VmZone, expected: str, left_out: int) -> No
         "no address",
         "an empty address",
         "the first address of each family",
+        "an IPv4 address written as IPv6",
         "the machine is its first interface",
     ],
 )
@@ -89,7 +91,10 @@ def test_interfaces(interfaces: list[Interface], expected: str) -> None:
         ("ff02::1", "multicast"),
         ("255.255.255.255", "broadcast"),
         ("::ffff:127.0.0.1", "loopback"),
-        ("10.0.0.1/24", "is not an IP address"),
+        *(
+            (one, "is not an IP address")
+            for one in ("10.0.0.1/24", "010.1.1.3", "10.0.0.1,10.0.0.2", "a.b", "*")
+        ),
         ("fe80::1%eth0", "carries a zone"),
     ],
 )
@@ -135,7 +140,10 @@ def test_a_dotted_name_has_no_gaps() -> None:
         pytest.param(machine(ETH, name="a_"), "no name in DNS", id="machine"),
         pytest.param(machine(Interface("x" * 64, ("10.0.0.1",))), "64 characters", id="64 letters"),
         pytest.param(machine(Interface("a.b", ("10.0.0.1",))), "cannot be a DNS label", id="a dot"),
-        pytest.param(machine(Interface("_http", ("10.0.0.1",))), "cannot be named", id="like a port"),
+        *(
+            pytest.param(machine(Interface(name, ("10.0.0.1",))), "cannot be", id=f"interface {name}")
+            for name in ("_http", "any", "*", "..", "../../config", "@", "$INCLUDE", 'quo"te', "ä", "a\nb")
+        ),
         pytest.param(machine(ETH, name="ns", namespace="dns"), "cannot be named", id="ns.dns"),
         pytest.param(machine(ETH, name="apex", namespace="dns"), "cannot be named", id="apex.dns"),
     ],
