@@ -1,4 +1,4 @@
-"""The pod of addons/dns: startup order, probes, privileges, restarts, the Service's address."""
+"""The pods of addons/dns and addons/vm: startup order, probes, rights, restarts, the Service's address."""
 
 import re
 import shutil
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.addons.manifests import VALUES, filled, of_kind
+from tests.addons.manifests import VALUES, filled, of_kind, pods
 from tests.addons.test_monitoring import named
-from tests.stack import addon
+from tests.stack import addon, objects
 from tests.stack.addon import ADDRESS, DOMAIN, KUBERNETES, RC, SVC, Cluster, answers, ask, expect
 from tests.stack.harness import Binaries, Process, http, wait_for
 from tests.stack.node import API_ADDRESS
-from tests.stack.objects import an_object, service
+from tests.stack.objects import an_object, nic, service, vmi, vmi_crd
 from tests.stack.pod import Container, Pod
 from tests.stack.process import finished
 
@@ -264,3 +264,63 @@ def test_monitored_metrics_are_served(pod: Pod) -> None:
         return True
 
     wait_for(served, "the metrics", 20)
+
+
+def test_pods_verified_needs_its_role(cluster: Cluster) -> None:
+    role, [config] = filled("dns/pods-verified.yaml"), of_kind(addon.short_lived(filled(RC)), "ConfigMap")
+    settings = config["data"]["settings.yaml"]
+    assert settings.count("# pods: verified") == 1
+    verified = {"settings.yaml": settings.replace("# pods: verified", "pods: verified")}
+    first, second = objects.pod("first", "10.244.1.1"), objects.pod("second", "10.244.1.2")
+    cluster.apply(
+        [{**config, "data": verified}, an_object("v1", "ServiceAccount", "default", "default"), first]
+    )
+    one = cluster.dns_pod(hurry=10)
+    bridge, server = one.containers["kube2etcd"], one.containers["coredns"]
+    try:
+        # without the role nothing is answered, and the log says what is missing
+        wait_for(lambda: "403" in bridge.process.log_text(), "the reason", 30)
+        assert (bridge.started, server.starts, one.ready) == (False, 0, False)
+        assert "list pods" in bridge.process.log_text()
+        cluster.apply(role)
+        one.wait_ready()
+        assert bridge.restarts == 0
+        expect(f"10-244-1-1.default.pod.{DOMAIN}", "10.244.1.1", at=ADDRESS)
+        assert ask(f"10-244-1-9.default.pod.{DOMAIN}", at=ADDRESS) == ["NXDOMAIN"]
+        cluster.apply([second])
+        expect(f"10-244-1-2.default.pod.{DOMAIN}", "10.244.1.2", at=ADDRESS)
+        cluster.api.delete(first)
+        expect(f"10-244-1-1.default.pod.{DOMAIN}", "NXDOMAIN", at=ADDRESS)
+    finally:
+        cluster.end(one)
+        cluster.apply(of_kind(filled(RC), "ConfigMap"))
+        cluster.api.delete_all([*role, first, second])
+
+
+def test_machines_are_answered_and_nothing_else(cluster: Cluster) -> None:
+    """The pod of addons/vm, to anyone."""
+    manifest, zone, address = filled("vm/vm-dns.yaml.in"), f"vm.{VALUES['DOMAIN']}", VALUES["NAME_SERVER_IP"]
+    cluster.apply([vmi_crd(), *manifest, vmi("default", "vmi-sec", nic("nic1", "10.10.0.5"))])
+    one = cluster.pod(next(pods(manifest)), "vm-dns", address)
+    table = [
+        (f"nic1.vmi-sec.default.{zone}", "A", ["10.10.0.5"]),
+        (f"vmi-sec.default.{zone}", "A", ["10.10.0.5"]),
+        (f"default.vmi-sec.default.{zone}", "A", ["NXDOMAIN"]),
+        (f"ns.{zone}", "A", [address]),
+        (zone, "NS", [f"ns.{zone}."]),
+        # no other names, the cluster's included
+        ("kubernetes.default.svc.cluster.local", "A", ["REFUSED"]),
+        ("1.0.0.10.in-addr.arpa", "PTR", ["REFUSED"]),
+        ("www.example.com", "A", ["REFUSED"]),
+    ]
+    try:
+        one.wait_ready()
+        answers(table, address, port=5353)
+        # the cluster's names are served on loopback only
+        for at in (address, one.network.address):
+            with pytest.raises(OSError, match="refused"):
+                ask("kubernetes.default.svc.cluster.local", at=at, port=1053, tcp=True)
+        cluster.api.apply(vmi("default", "vmi-late", nic("nic1", "10.10.0.6")))
+        expect(f"vmi-late.default.{zone}", "10.10.0.6", at=address, port=5353)
+    finally:
+        cluster.end(one)
