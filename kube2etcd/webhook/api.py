@@ -153,7 +153,7 @@ class Api:
 
     def _records(self, request: Request) -> bytes:
         _check_accept(request)
-        return self._provider.current.records
+        return encode_endpoints(self._provider.current.state.endpoints.values())
 
     def _adjust(self, request: Request) -> bytes:
         with self._message(request) as body:

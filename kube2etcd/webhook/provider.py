@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from ipaddress import ip_address
 from typing import Final
 
@@ -38,7 +37,6 @@ from kube2etcd.webhook.state import (
     Refusal,
     State,
     StateStore,
-    encode_endpoints,
 )
 from kube2etcd.zones.targets import MAX_ALIASES, name_data, resolve
 from skydns_compat.names import Address, version
@@ -78,18 +76,13 @@ class Conditions:
             log.info("recovered: %s", before)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Effective:
     """The state, with the options applied."""
 
     state: State
     domains: tuple[Domain, ...]
     cluster: tuple[Address, ...]
-
-    @cached_property
-    def records(self) -> bytes:
-        """All endpoints as posted, in JSON; encoded on first use."""
-        return encode_endpoints(self.state.endpoints.values())
 
 
 @dataclass(frozen=True, slots=True)

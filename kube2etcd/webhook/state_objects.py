@@ -160,21 +160,19 @@ class ObjectsStore:
                 # Restored by a webhook that had missed the last change: ours is newer.
                 known.version, known.stored = version, False
                 continue
-            # Former versions had endpoints in the spec; such an object is rewritten.
-            former = item.spec.endpoints
             text = noted.head if name == MANAGER else noted.endpoints
             try:
                 if name == MANAGER:
                     head = decode_head(text, Head)
                     head.state({})
-                found = decode_endpoints(former or unpack(noted.endpoints))
+                found = decode_endpoints(unpack(noted.endpoints))
             except ValueError as error:
                 raise NotStored(
                     f"the object {self._namespace}/{name} cannot be used ({error}): restore it from a backup,"
                     " or delete it to begin anew"
                 ) from None
             endpoints = {key: one for key, one in endpoints.items() if _NAMES[_part(key)] != name} | found
-            self._objects[name] = _Object(version, generation, text, stored=not former)
+            self._objects[name] = _Object(version, generation, text, stored=True)
         return head.state(endpoints)
 
     def _parts(self, state: State) -> dict[str, str]:

@@ -55,21 +55,6 @@ def test_another_store_loads_the_saved_state() -> None:
     assert ObjectsStore(api, "dns").load() == State()
 
 
-def test_objects_of_the_former_form_are_read_and_rewritten() -> None:
-    api = FakeApi()
-    old = ObjectsStore(api, "dns")
-    old.save(state("a", "b"), soon())
-    for one in api.objects.values():
-        packed = one["metadata"]["annotations"].pop(ENDPOINTS, "")
-        one["spec"]["endpoints"] = unpack(packed)
-    store = ObjectsStore(api, "dns")
-    found = store.load()
-    assert found == state("a", "b")
-    assert store.check(found, soon()) is found
-    assert [one["spec"]["endpoints"] for one in api.objects.values()] == [[], [], []]
-    assert ObjectsStore(api, "dns").load() == found
-
-
 def test_an_empty_state_is_written_so_that_a_missing_right_or_namespace_shows() -> None:
     api = FakeApi()
     store = ObjectsStore(api, "dns")
