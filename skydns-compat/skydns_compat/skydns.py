@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -32,7 +32,6 @@ from skydns_compat.reader import (
     absolute,
     below,
     fits,
-    no_records,
     one_group,
     printed,
     shares,
@@ -54,8 +53,6 @@ MAX_LINKS = 8
 NDOTS = 2
 # What a read may raise.
 _UNREADABLE = (NoSuchKey, MalformedMessage, NotADirectoryError)
-# TTL of the upstream's records in an answer that followed an alias.
-_UPSTREAM_TTL = 60
 
 
 class ServerSettings(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -190,25 +187,20 @@ class SkydnsLayout(Layout):
         )
 
 
-#: The upstream: (name, type) -> answers; None if it denies the name or does not answer.
-Forwarder = Callable[[str, str], Sequence[Rr] | None]
-
-
 def skydns_answer(
     entries: Mapping[bytes, bytes],
     domain: Name,
     qname: Name | str,
     qtype: str,
-    *,
     prefix: str = "/skydns",
-    forward: Forwarder = no_records,
 ) -> Answer:
     """SkyDNS's answer for ``domain``; REFUSED also stands for a question that it sends upstream.
 
-    ``qname`` as text may contain what a `Name` cannot (wildcards).
+    ``qname`` as text may contain what a `Name` cannot (wildcards).  To an alias or SRV record that leads out
+    of ``domain`` the upstream adds nothing.
     """
     keys = _Keys(entries, prefix)
-    server = _Server(keys, absolute(str(domain)), keys.settings(), forward)
+    server = _Server(keys, absolute(str(domain)), keys.settings())
     return server.ask(absolute(str(qname)), qtype.upper())
 
 
@@ -251,7 +243,6 @@ class _Server:
     keys: _Keys
     domain: str
     settings: ServerSettings
-    forward: Forwarder
 
     def ask(self, name: str, qtype: str) -> Answer:
         if qtype == "ANY":
@@ -327,12 +318,7 @@ class _Server:
         """The records of an alias's target; None if the alias is left out."""
         with suppress(*_UNREADABLE):
             return self.addresses(printed(target), types, links) or None
-        return None if below(target, self.domain) else self.upstream(target, types[0])
-
-    def upstream(self, target: str, qtype: str) -> Sequence[Rr] | None:
-        """The upstream's answer for a name outside the domain."""
-        said = self.forward(target, qtype) if len(split(target)) >= NDOTS else None
-        return said and [Rr(one.name, one.rtype, _UPSTREAM_TTL, one.data) for one in said]
+        return None if below(target, self.domain) or len(split(target)) < NDOTS else []
 
     def services(self, name: str) -> tuple[list[Rr], list[Rr]]:
         answers: list[Rr] = []
@@ -343,13 +329,9 @@ class _Server:
             answers.append(self.record(name, "SRV", one, data))
             if one.address is not None:
                 additional.append(self.record(target, one.kind, one, str(one.address)))
-                continue
-            if not below(target, self.domain):
-                additional += self.upstream(target, "A") or ()
-                additional += [one for one in self.upstream(target, "AAAA") or () if one.rtype != "CNAME"]
-                continue
-            with suppress(*_UNREADABLE):
-                additional += self.addresses(target, ("A", "AAAA"))
+            elif below(target, self.domain):
+                with suppress(*_UNREADABLE):
+                    additional += self.addresses(target, ("A", "AAAA"))
         return answers, additional
 
     def name_servers(self, name: str) -> tuple[list[Rr], list[Rr]]:
