@@ -119,13 +119,9 @@ class CorefileSettings(msgspec.Struct, frozen=True):
     """Server for all other names; ``none`` refuses them."""
     cache: int = 30
     """Seconds that answers are cached; 0 disables the cache."""
-    denial: int = 5
-    """Seconds that NXDOMAIN and NODATA are cached: short, so that a new name appears soon."""
     ttl: int = 30
     pods: str = "disabled"
     health: str = ":8080"
-    lameduck: int = 5
-    """Seconds that the server keeps answering after SIGTERM."""
     ready: str = ":8181"
     prometheus: str = ":9153"
     subzones: tuple[Subzone, ...] = ()
@@ -324,7 +320,7 @@ def corefile(settings: CorefileSettings) -> str:
     # Plugins that may appear only once per server, in any block.
     once = []
     if settings.health:
-        once += _braced(f"health {settings.health}", [f"lameduck {settings.lameduck}s"])
+        once += _braced(f"health {settings.health}", ["lameduck 5s"])
     if settings.ready:
         once.append(f"ready {settings.ready}")
     # The shortest that CoreDNS accepts: it serves what `run --corefile` wrote within 3 s.
@@ -354,7 +350,8 @@ def _snippets(settings: CorefileSettings) -> Iterator[str]:
     if settings.prometheus:
         common.append(f"prometheus {settings.prometheus}")
     if settings.cache:
-        common += _braced(f"cache {settings.cache}", [f"denial 9984 {min(settings.denial, settings.cache)}"])
+        # Short, so that a new name appears soon.
+        common += _braced(f"cache {settings.cache}", [f"denial 9984 {min(5, settings.cache)}"])
     if any(one.ordered for one in settings.subzones):
         yield from _braced("(ordered)", common)
         common = ["import ordered"]

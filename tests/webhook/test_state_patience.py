@@ -101,31 +101,25 @@ STORES: list[Make] = [
 ]
 
 
+AWAY, SLOW = "cannot be reached", "too slow"
+
+
 @pytest.mark.parametrize("make", STORES)
-@pytest.mark.parametrize("seconds", [0.7, 1.1, REQUEST])
-@pytest.mark.parametrize("call", ["save", "check"])
-def test_an_unreachable_server_is_given_up(clock: Clock, make: Make, seconds: float, call: str) -> None:
-    store, began = make(clock, seconds, 0), clock.now
-    with pytest.raises(NotStored, match="cannot be reached"):
+@pytest.mark.parametrize(
+    ("call", "seconds", "answers", "why"),
+    [
+        *((call, seconds, 0, AWAY) for call in ("save", "check") for seconds in (0.7, 1.1, REQUEST)),
+        *(("save", 0.55, answers, AWAY) for answers in (1, 3, 5)),
+        ("save", 1.0, 1000, SLOW),
+    ],
+)
+def test_a_server_is_given_up_in_time(
+    clock: Clock, make: Make, call: str, seconds: float, answers: int, why: str
+) -> None:
+    store, began = make(clock, seconds, answers), clock.now
+    with pytest.raises(NotStored, match=why):
         getattr(store, call)(large(), clock.now + PATIENCE)
     assert clock.now - began <= ANSWER_WITHIN < 5
-
-
-@pytest.mark.parametrize("make", STORES)
-@pytest.mark.parametrize("answers", [1, 3, 5])
-def test_a_server_that_hangs_midway_is_given_up_in_time(clock: Clock, make: Make, answers: int) -> None:
-    store, began = make(clock, 0.55, answers), clock.now
-    with pytest.raises(NotStored, match="cannot be reached"):
-        store.save(large(), clock.now + PATIENCE)
-    assert clock.now - began <= ANSWER_WITHIN < 5
-
-
-@pytest.mark.parametrize("make", STORES)
-def test_a_slow_server_is_given_up_in_time(clock: Clock, make: Make) -> None:
-    store, began = make(clock, 1.0, 1000), clock.now
-    with pytest.raises(NotStored, match="too slow"):
-        store.save(large(), clock.now + PATIENCE)
-    assert clock.now - began <= ANSWER_WITHIN
 
 
 @pytest.mark.parametrize("make", STORES)
