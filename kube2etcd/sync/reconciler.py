@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from kube2etcd.errors import EtcdError
+from kube2etcd.etcd import KeyStore
 from kube2etcd.kube.objects import Changed
 from kube2etcd.metrics import Metrics, Status
 from kube2etcd.sync.claims import FormerGroups
@@ -25,7 +26,7 @@ from kube2etcd.sync.plan import diff
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.safety import Disputes, HeldDeletes
 from kube2etcd.sync.status import Report
-from kube2etcd.sync.target import EntryStore, Target
+from kube2etcd.sync.target import Target
 
 TICK: Final = 1.0
 """Longest time between turns in seconds: liveness is the loop's heartbeat."""
@@ -35,7 +36,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """What the loop is made of."""
 
     publisher: Publisher
-    etcd: EntryStore
+    etcd: KeyStore
     queue: EventQueue
     kinds: Iterable[str]
     late: Sequence[str] = ()

@@ -6,10 +6,10 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Set
 from itertools import chain
-from typing import Final, Protocol
+from typing import Final
 
 from kube2etcd.errors import EtcdDeposed, EtcdError, EtcdNoSpace
-from kube2etcd.etcd import changes
+from kube2etcd.etcd import KeyStore, changes
 from kube2etcd.metrics import Metrics
 from kube2etcd.sync.claims import FormerGroups
 from kube2etcd.sync.events import EtcdChanged, EtcdLost
@@ -43,25 +43,11 @@ OTHERWISE: Final = 30.0
 unready because of it would block the rollout that ends it."""
 
 
-class EntryStore(Protocol):
-    """The store interface of the loop."""
-
-    def read(self, begin: changes.Begin) -> int:
-        """Read every key at one revision, and return that."""
-        ...
-
-    def apply(
-        self, generations: Iterable[Iterable[changes.Batch]], progress: Callable[[int], None] | None = None
-    ) -> changes.ApplyResult:
-        """Write the batches, one generation after the other."""
-        ...
-
-
 class Target:
     """etcd with its mirror, as the target of writes."""
 
     def __init__(
-        self, store: EntryStore, publisher: Publisher, metrics: Metrics, progress: Callable[[int], None]
+        self, store: KeyStore, publisher: Publisher, metrics: Metrics, progress: Callable[[int], None]
     ) -> None:
         self.mirror = Mirror(publisher.desired)
         self.equal = False

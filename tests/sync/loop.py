@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from kube2etcd.errors import EtcdError, EtcdNoSpace, EtcdUnavailable
-from kube2etcd.etcd import changes
+from kube2etcd.etcd import KeyStore, changes
 from kube2etcd.etcd.changes import ApplyResult, WatchBatch, WatchEvent
 from kube2etcd.kube.objects import ApiObject, Changed, Listed, Metadata, Namespace, Service
 from kube2etcd.kube.store import Store
@@ -146,7 +147,7 @@ class World:
         self.loop = Reconciler(
             Parts(
                 publisher=self.publisher,
-                etcd=self.etcd,
+                etcd=cast(KeyStore, self.etcd),
                 queue=queue or EventQueue(clock.monotonic),
                 kinds=kinds,
                 late=late,

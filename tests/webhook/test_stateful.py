@@ -1,12 +1,13 @@
 """Any sequence of calls, restarts, kills and failures agrees with a simple model."""
 
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from kube2etcd.app import build
+from kube2etcd.etcd import KeyStore
 from kube2etcd.external import Domain
 from kube2etcd.kube.objects import DnsEndpoint, Metadata
 from kube2etcd.kube.store import Store
@@ -67,7 +68,7 @@ class Calls(RuleBasedStateMachine):
         self.reconciler = Reconciler(
             Parts(
                 publisher=publisher((), ()),
-                etcd=self.etcd,
+                etcd=cast(KeyStore, self.etcd),
                 queue=self.queue,
                 kinds=[KIND],
                 relist=lambda _reason: self.client.provider.relist(),
