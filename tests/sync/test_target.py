@@ -22,7 +22,7 @@ from kube2etcd.zones.services import ServicesZone
 from skydns_compat.message import decode
 from skydns_compat.names import Name
 from tests.objects import changed, piece, service
-from tests.sync.loop import KINDS, OTHERS, Clock, Entries, World, added
+from tests.sync.loop import KINDS, LISTED, OTHERS, Clock, Entries, World, added
 
 FOREIGN = b"/skydns/local/cluster/foreign"
 WEB = b"/skydns/local/cluster/svc/shop/web/10-0-0-1-H"
@@ -63,22 +63,24 @@ def test_no_pause_grows_however_long_etcd_is_away(clock: Clock, told: pytest.Log
 
     class Passing(EventQueue):
         def drain(self, timeout: float) -> list[SyncEvent]:
-            if made.etcd.trouble is None:
+            if len(pauses) > 1 and made.etcd.trouble is None:
                 stop.set()
                 return []
             pauses.append(timeout)
             made.clock.now += timeout
             if len(pauses) == 1:
+                return [LISTED, Listed("services", [service("web")])]
+            if len(pauses) == 2:
+                made.etcd.trouble = EtcdUnavailable("away")
                 return [EtcdLost("gone")]
             if made.clock.now > began + away:
                 made.etcd.trouble = None
             return [changed(service("db", f"10.0.0.{len(pauses) % 200 + 2}"))]
 
-    made = World(clock, queue=Passing(), stop=stop).listed(service("web"))
-    made.etcd.trouble = EtcdUnavailable("away")
+    made = World(clock, queue=Passing(), stop=stop)
     made.loop.run()
-    assert pauses[0] == TICK
-    assert max(pauses[1:]) <= ETCD_RETRY
+    assert pauses[:2] == [TICK, TICK]
+    assert max(pauses[2:]) <= ETCD_RETRY
     assert len(pauses) == pytest.approx(away / ETCD_RETRY, rel=0.01), "neither less often nor all the time"
     assert told.text.count("away") == 1
     made.assert_equal()
