@@ -32,7 +32,7 @@ QUICK, THOROUGH = 3_000, 20_000
 
 def reason(why: str, types: Iterable[str] = TYPES, names: str = ".*", what: str = ".*") -> KnownDifference:
     """Why answers may differ: of which types and names, and in what."""
-    return KnownDifference(name=why, reason=why, types=tuple(types), names=names, what=what)
+    return KnownDifference(name=why, types=tuple(types), names=names, what=what)
 
 
 #: As skydns-compat/README.md lists them.
