@@ -8,6 +8,7 @@ API server. Everything here is a function of the seed.
 import copy
 import functools
 import ipaddress
+import itertools
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -65,9 +66,8 @@ class _Addresses:
         given = self.given[version]
         if given and self.random.random() < reuse:
             return self.random.choice(given)
-        address = self._new(version)
-        while address in given:
-            address = self._new(version)
+        while (address := self._new(version)) in given:
+            pass
         given.append(address)
         return address
 
@@ -117,16 +117,17 @@ class _Maker:
         """Every kind at least once where there is room, the common ones more often."""
         if self.crowded:
             return self.pick.choices(["headless", "headless", "headless", "cluster"], k=size)
-        common = ["cluster", "headless"]
         each = [
             "headless", "cluster", "dual", "v6", "nodeport", "headless-no-ports", "headless-no-selector",
             "headless-not-ready", "loadbalancer", "external", "chain", "dangling", "literal",
             "headless", "cluster", "no-endpoints",
         ]  # fmt: skip
-        kinds = each + [self.pick.choice([*common * 4, *each]) for _ in range(max(0, size - len(each)))]
-        head, tail = kinds[:2], kinds[2:size]
+        kinds = each + [
+            self.pick.choice([*["cluster", "headless"] * 4, *each]) for _ in range(max(0, size - len(each)))
+        ]
+        tail = kinds[2:size]
         self.pick.shuffle(tail)
-        return head + tail
+        return kinds[:2] + tail
 
     def _service_name(self, namespace: str, taken: dict[tuple[str, str], Object]) -> str:
         if not self.crowded and self.pick.random() < 0.2:
@@ -135,8 +136,6 @@ class _Maker:
                 return name
         self.names += 1
         return f"s{self.names}"
-
-    # Services
 
     def service(self, kind: str, namespace: str, name: str, others: Sequence[Object] = ()) -> Object:
         """A Service of one of the kinds; one that is a ``chain`` leads to one of the others."""
@@ -187,16 +186,13 @@ class _Maker:
                 ports.append({"name": name, "port": number, "protocol": protocol})
         return ports
 
-    # EndpointSlices
-
     def slices(self, service: Object) -> list[Object]:
         """None to four slices for a Service, sometimes also for one that has no use for them."""
         pick = self.pick
         spec, kind = service["spec"], service["metadata"]["labels"]["kind"]
         headless = spec.get("clusterIP") == "None"
-        if kind == "no-endpoints" or (spec.get("type") == "ExternalName" and pick.random() < 0.7):
-            return []
-        if not headless and pick.random() < 0.4:
+        useless = kind == "no-endpoints" or (spec.get("type") == "ExternalName" and pick.random() < 0.7)
+        if useless or (not headless and pick.random() < 0.4):
             return []
         count = pick.choice([0, 1, 1, 2, 2, 3]) if headless else pick.choice([1, 1, 2])
         count += self.crowded
@@ -245,11 +241,9 @@ class _Maker:
             for name in ("gone", "nobody")
         )
         del unlabelled["metadata"]["labels"]
-        address = self.addresses.take(4, reuse=0)
-        unlabelled["endpoints"] = [{"addresses": [address], "conditions": {"ready": True}}]
+        ready = {"addresses": [self.addresses.take(4, reuse=0)], "conditions": {"ready": True}}
+        unlabelled["endpoints"] = [ready]
         return [orphan, unlabelled]
-
-    # Pods
 
     def pods(self, namespace: str, slices: Sequence[Object]) -> list[Object]:
         """Some Pods, of which some are behind a slice."""
@@ -268,10 +262,8 @@ class _Maker:
         chance = pick.random()
         if behind and chance < 0.3:
             addresses = [pick.choice(behind)]
-        elif chance < 0.5:
-            addresses = [self.addresses.take(4)]
         elif chance < 0.7:
-            addresses = [self.addresses.take(6)]
+            addresses = [self.addresses.take(4 if chance < 0.5 else 6)]
         elif chance < 0.95:
             addresses = [self.addresses.take(version) for version in pick.sample([4, 6], 2)]
         else:
@@ -296,7 +288,7 @@ class _Changer:
             for endpoint in obj.get("endpoints", []):
                 for address in endpoint["addresses"]:
                     self.make.addresses.given[ipaddress.ip_address(address).version].append(address)
-        self.made = 0
+        self.names = (f"new{number}" for number in itertools.count(1))
         self.operations: list[Operation] = []
 
     def changes(self, count: int) -> list[Operation]:
@@ -336,8 +328,6 @@ class _Changer:
                 self._delete_namespace()
         return self.operations
 
-    # what is there
-
     def _some(self, kind: str, *wanted: str) -> Object | None:
         """A copy of an object of a kind, of a Service of one of the types wanted."""
         found = [obj for key, obj in sorted(self.present.items()) if key[0] == kind]
@@ -356,17 +346,10 @@ class _Changer:
         self.present.pop(identity(obj), None)
         self.operations.append(Operation("delete", copy.deepcopy(obj)))
 
-    def _name(self) -> str:
-        self.made += 1
-        return f"new{self.made}"
-
-    # slices
-
     def _flip_readiness(self, one: Object) -> None:
         if one["endpoints"]:
             endpoint = self.pick.choice(one["endpoints"])
-            ready = endpoint["conditions"].get("ready")
-            endpoint["conditions"] = {"ready": not (ready is None or ready)}
+            endpoint["conditions"] = {"ready": not endpoint["conditions"].get("ready", True)}
 
     def _endpoints(self, one: Object) -> None:
         version = 4 if one["addressType"] == "IPv4" else 6
@@ -378,9 +361,7 @@ class _Changer:
     def _hostname(self, one: Object) -> None:
         if one["endpoints"]:
             endpoint = self.pick.choice(one["endpoints"])
-            if "hostname" in endpoint:
-                del endpoint["hostname"]
-            else:
+            if not endpoint.pop("hostname", None):
                 endpoint["hostname"] = self.pick.choice(self.make.hostnames)
 
     def _slice_ports(self, one: Object) -> None:
@@ -388,7 +369,7 @@ class _Changer:
 
     def _new_slice(self, service: Object) -> None:
         made = self.make.slice(service, 0, self.pick.choice([4, 4, 6]))
-        made["metadata"]["name"] = f"{self._name()}-slice"
+        made["metadata"]["name"] = f"{next(self.names)}-slice"
         self._apply(made)
 
     def _move_slice(self, one: Object) -> None:
@@ -399,15 +380,14 @@ class _Changer:
             else:
                 one["metadata"]["labels"] = {SERVICE_NAME: service["metadata"]["name"]}
 
-    # Services
-
     def _service_ports(self, service: Object) -> None:
         service["spec"]["ports"] = self.make.ports()
 
     def _new_service(self) -> None:
         kinds = ["cluster", "dual", "v6", "headless", "external", "headless-no-ports", "nodeport"]
-        kind = self.pick.choice(kinds)
-        service = self.make.service(kind, self.pick.choice(self._namespaces()), self._name())
+        service = self.make.service(
+            self.pick.choice(kinds), self.pick.choice(self._namespaces()), next(self.names)
+        )
         made = self.make.slices(service)
         # the slices may come first
         for one in [*made, service] if self.pick.random() < 0.3 else [service, *made]:
@@ -416,14 +396,18 @@ class _Changer:
     def _recreate(self, service: Object) -> None:
         """The same name, another kind of Service: what is immutable changes by deletion and creation."""
         self._delete(service)
-        headless = _service_type(service) == "headless"
-        kind = "cluster" if headless else self.pick.choice(["headless", "dual", "v6"])
+        kind = (
+            "cluster"
+            if _service_type(service) == "headless"
+            else self.pick.choice(["headless", "dual", "v6"])
+        )
         metadata = service["metadata"]
         service |= self.make.service(kind, metadata["namespace"], metadata["name"])
 
     def _external_name(self, service: Object) -> None:
-        names = [*OUTSIDE, "192.0.2.9", "s1.app.svc.cluster.local"]
-        service["spec"]["externalName"] = self.pick.choice(names)
+        service["spec"]["externalName"] = self.pick.choice(
+            [*OUTSIDE, "192.0.2.9", "s1.app.svc.cluster.local"]
+        )
 
     def _to_external(self, service: Object) -> None:
         service["spec"] = {"type": "ExternalName", "externalName": self.pick.choice(OUTSIDE)}
@@ -434,15 +418,13 @@ class _Changer:
             service["spec"]["ipFamilyPolicy"] = "RequireDualStack"
             service["spec"]["ipFamilies"] = [*first, "IPv4" if first == ["IPv6"] else "IPv6"]
 
-    # the rest
-
     def _labels(self) -> None:
         if one := self._some(self.pick.choice(["Service", "EndpointSlice", "Pod", "Namespace"])):
             one["metadata"].setdefault("labels", {})["changed"] = str(self.pick.randint(0, 9))
             self._apply(one)
 
     def _new_pod(self) -> None:
-        self._apply(self.make.pod(self.pick.choice(self._namespaces()), self._name()))
+        self._apply(self.make.pod(self.pick.choice(self._namespaces()), next(self.names)))
 
     def _pod_address(self, pod: Object) -> None:
         if pod["status"]["phase"] in ("Running", "Pending"):
@@ -451,7 +433,7 @@ class _Changer:
 
     def _new_namespace(self) -> None:
         if len(self._namespaces()) < 20:
-            self._apply(objects.namespace(self._name()))
+            self._apply(objects.namespace(next(self.names)))
 
     def _delete_namespace(self) -> None:
         names = [name for name in self._namespaces() if name not in ("app", "default", CROWD)]
