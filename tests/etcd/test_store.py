@@ -66,6 +66,7 @@ class Server:
         return [one for one in self.keys if request.key <= one < request.range_end][: request.limit]
 
     def Range(self, request: Message) -> Message:
+        assert request.key.startswith(b"/s/"), "a user may have no rights elsewhere"
         found = self.found(request)
         answer = rpc.RangeResponse(more=bool(found) and found[-1] < max(self.keys))
         answer.header.revision = self.revision

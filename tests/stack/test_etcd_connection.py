@@ -226,10 +226,10 @@ def test_close_ends_a_wait_for_a_silent_server(etcd: Etcd, monkeypatch: pytest.M
             works(connection)
         failed.set()
 
-    sent = requests(connection, monkeypatch)
+    asked = requests(connection, monkeypatch)
     thread = threading.Thread(target=wait)
     thread.start()
-    wait_for(lambda: sent, "the request to be sent", 10)
+    wait_for(lambda: asked, "the request", 10)
     connection.close()
     assert failed.wait(2 * SLOW)
     thread.join()

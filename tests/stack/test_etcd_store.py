@@ -1,23 +1,19 @@
-"""The key store on real etcds: snapshots, transactions, watches, and the follower."""
+"""The key store on real etcds: snapshots, transactions and watches."""
 
-import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from kube2etcd.errors import EtcdCompacted, EtcdNoSpace, EtcdRefused, EtcdUnavailable
+from kube2etcd.errors import EtcdCompacted, EtcdNoSpace, EtcdUnavailable
 from kube2etcd.etcd.changes import Batch, Delete, Put, WatchBatch, WatchEvent
 from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.store import EtcdStore
 from kube2etcd.etcd.wire import rpc
-from kube2etcd.sync import follower as follower_module
-from kube2etcd.sync.events import EtcdLost, EventQueue
-from kube2etcd.sync.follower import EtcdFollower
 from tests.stack.harness import SLOW, Binaries, Etcd, wait_for
-from tests.stack.watching import Watching, requests
+from tests.stack.watching import Watching
 
 PREFIX = b"/skydns/"
 
@@ -94,14 +90,6 @@ def test_snapshot_is_of_one_revision(connection: EtcdConnection) -> None:
     finally:
         done.set()
         thread.join()
-
-
-def test_small_prefix_costs_one_request(connection: EtcdConnection, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = EtcdStore(connection, PREFIX)
-    store.apply([batches(entries(1000))])
-    sent = requests(connection, monkeypatch)
-    assert len(store.snapshot().entries) == 1000
-    assert sent == ["Range"]
 
 
 def test_only_the_culprit_of_a_refused_batch_is_left_out(store: EtcdStore) -> None:
@@ -239,47 +227,3 @@ def test_no_space(binaries: Binaries, tmp_path: Path) -> None:
         alarms = wait_for(lambda: connection.health().alarms, "the alarm")
         assert alarms == ("NOSPACE",)
         assert store.snapshot().entries, "reads go on"
-
-
-#: Seconds; longer than any test waits.
-FOR_EVER = 10_000.0
-
-
-class Unwatched(EtcdStore):
-    """A store whose watches are refused."""
-
-    def watch(self, start_revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
-        raise EtcdRefused("etcd refuses the watch")
-
-
-class Longest(random.Random):
-    """The longest pause from the first one on."""
-
-    drawn = 0
-
-    def uniform(self, a: float, b: float) -> float:
-        self.drawn += 1
-        return FOR_EVER
-
-
-@pytest.mark.parametrize("end", [Etcd.kill, Etcd.wipe], ids=["dies", "wiped"])
-def test_refused_watches(end: Callable[[Etcd], None], etcd: Etcd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follower_module, "PAUSE_LIMIT", FOR_EVER)
-    password = etcd.restrict(PREFIX.decode())
-    queue, chance = EventQueue(), Longest()
-    with etcd.connection(2, user="bridge", password_file=password) as connection:
-        store = Unwatched(connection, PREFIX)
-        revision = store.snapshot().revision
-        store.apply([[(Put(b"/skydns/1", b"1"),)]])
-        follower = EtcdFollower(store, queue, chance)
-        follower.start()
-        try:
-            follower.follow(revision + 1)
-            wait_for(lambda: chance.drawn, "the watch to be refused", 20)
-            assert queue.drain(0) == [], "and not reported yet"
-            end(etcd)
-            (lost,) = wait_for(lambda: queue.drain(0.1), "the loss to be reported", 20)
-            assert isinstance(lost, EtcdLost)
-            assert "refuses the watch" not in lost.reason
-        finally:
-            follower.stop()

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 from unittest.mock import Mock
 
@@ -15,20 +15,30 @@ from kube2etcd.settings import Etcd as EtcdSettings
 from kube2etcd.webhook.state import NotStored, Overtaken, State
 from kube2etcd.webhook.state_etcd import EtcdState
 from tests.stack.harness import SLOW, Etcd
+from tests.stack.watching import requests
 from tests.stack.webhook import STATE, state_keys
 
 
+def made(*endpoints: Endpoint) -> State:
+    return State({one.key: one for one in endpoints})
+
+
 def state(*names: str) -> State:
-    found = [Endpoint(f"{name}.dtk.io", ("10.0.0.5",), "A") for name in names]
-    return State({one.key: one for one in found})
+    return made(*(Endpoint(f"{name}.dtk.io", ("10.0.0.5",), "A") for name in names))
+
+
+def numbered(count: int) -> State:
+    return state(*(f"n{number}" for number in range(count)))
+
+
+def texts(values: Iterable[str]) -> State:
+    return made(*(Endpoint(f"t{at}.dtk.io", (value,), "TXT") for at, value in enumerate(values)))
 
 
 def incompressible(count: int) -> State:
     """Texts so large that a few fill a transaction."""
     chance = random.Random(1)
-    texts = [f"{chance.getrandbits(200000):x}" for _ in range(count)]
-    found = [Endpoint(f"t{number}.dtk.io", (text,), "TXT") for number, text in enumerate(texts)]
-    return State({one.key: one for one in found})
+    return texts(f"{chance.getrandbits(200000):x}" for _ in range(count))
 
 
 def soon() -> float:
@@ -73,11 +83,10 @@ def test_the_same_again_writes_nothing(etcd: Etcd, store: EtcdState) -> None:
 
 
 def test_one_endpoint_more_is_one_small_transaction(etcd: Etcd, store: EtcdState) -> None:
-    many = [f"n{number}" for number in range(10000)]
-    store.save(state(*many), soon())
+    store.save(numbered(10000), soon())
     revision = etcd.revision()
     began = time.monotonic()
-    store.save(state(*many, "more"), soon())
+    store.save(numbered(10001), soon())
     assert time.monotonic() - began < 1 * SLOW
     assert etcd.revision() == revision + 1
 
@@ -87,48 +96,34 @@ def test_more_than_a_transaction_takes(connection: EtcdConnection, store: EtcdSt
     assert fresh(connection) == incompressible(150)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [(state("a"), incompressible(100)), (numbered(150), State())], ids=["writes", "deletes"]
+)
 def test_a_killed_writer_leaves_the_old_state(
-    etcd: Etcd, connection: EtcdConnection, store: EtcdState, monkeypatch: pytest.MonkeyPatch
+    etcd: Etcd,
+    connection: EtcdConnection,
+    store: EtcdState,
+    monkeypatch: pytest.MonkeyPatch,
+    old: State,
+    new: State,
 ) -> None:
-    store.save(state("a"), soon())
-    real, asked = connection.start, []
+    store.save(old, soon())
+    keys = state_keys(etcd)
 
-    def dies(method: str, request: Any) -> Any:
-        asked.append(method)
-        if len(asked) == 2:
+    def dies(number: int) -> None:
+        if number == 2:
             raise EtcdUnavailable("killed")
-        return real(method, request)
 
-    monkeypatch.setattr(connection, "start", dies)
+    requests(connection, monkeypatch, dies)
     with pytest.raises(NotStored):
-        store.save(incompressible(100), soon())
+        store.save(new, soon())
     monkeypatch.undo()
-    assert len(state_keys(etcd)) > 2
+    assert state_keys(etcd) != keys, "the first transaction is there"
     successor = EtcdState(connection, STATE)
-    assert successor.load() == state("a")
+    assert successor.load() == old
     successor.save(state("a", "b"), soon())
     assert len(state_keys(etcd)) == 3
     assert fresh(connection) == state("a", "b")
-
-
-def test_a_killed_writer_that_deletes_leaves_the_old_state(
-    connection: EtcdConnection, store: EtcdState, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    many = state(*(f"a{number}" for number in range(150)))
-    store.save(many, soon())
-    real, asked = connection.start, []
-
-    def dies(method: str, request: Any) -> Any:
-        asked.append(method)
-        if len(asked) == 2:
-            raise EtcdUnavailable("killed")
-        return real(method, request)
-
-    monkeypatch.setattr(connection, "start", dies)
-    with pytest.raises(NotStored):
-        store.save(state(), soon())
-    monkeypatch.undo()
-    assert fresh(connection) == many
 
 
 def test_a_partial_write_after_compaction(etcd: Etcd, connection: EtcdConnection, store: EtcdState) -> None:
@@ -172,13 +167,7 @@ def test_foreign_values_harm_only_themselves(
     etcd.ctl("compact", str(etcd.revision()))
     assert fresh(connection) == state("a")
     assert store.check(kept, soon()) is kept
-    revision, real, asked = etcd.revision(), connection.start, []
-
-    def start(method: str, request: Any) -> Any:
-        asked.append(method)
-        return real(method, request)
-
-    monkeypatch.setattr(connection, "start", start)
+    revision, asked = etcd.revision(), requests(connection, monkeypatch)
     assert store.check(kept, soon()) is kept
     assert (etcd.revision(), asked) == (revision, ["Txn"]), "the state is not read again"
     monkeypatch.undo()
@@ -188,9 +177,7 @@ def test_foreign_values_harm_only_themselves(
         assert etcd.ctl("get", "--print-value-only", "--", f"{STATE}/{key}").strip() == value
 
 
-def texts(value: str) -> State:
-    found = [Endpoint(f"t{number}.dtk.io", (value,), "TXT") for number in range(250)]
-    return State({one.key: one for one in found})
+OLD, NEW = texts(["old"] * 250), texts(["new"] * 250)
 
 
 def test_a_value_damaged_before_a_call_is_repaired_after_it(
@@ -206,7 +193,7 @@ def test_a_value_damaged_before_a_call_is_repaired_after_it(
     assert etcd.revision() == revision
 
 
-@pytest.mark.parametrize("before", [State(), texts("old")], ids=["new keys", "new values"])
+@pytest.mark.parametrize("before", [State(), OLD], ids=["new keys", "new values"])
 def test_of_two_writers_of_many_keys_none_adopts_a_part(
     connection: EtcdConnection, store: EtcdState, monkeypatch: pytest.MonkeyPatch, before: State
 ) -> None:
@@ -214,22 +201,19 @@ def test_of_two_writers_of_many_keys_none_adopts_a_part(
     other = EtcdState(connection, STATE)
     assert other.load() == before
     theirs = State({**before.endpoints, **state("b").endpoints})
-    real, asked = connection.start, []
 
-    def start(method: str, request: Any) -> Any:
-        asked.append(method)
-        if len(asked) == 2:  # between two transactions of one call
+    def between_two_transactions(number: int) -> None:
+        if number == 2:
             other.save(theirs, soon())
-        return real(method, request)
 
-    monkeypatch.setattr(connection, "start", start)
+    requests(connection, monkeypatch, between_two_transactions)
     with pytest.raises(Overtaken):
-        store.save(texts("new"), soon())
+        store.save(NEW, soon())
     monkeypatch.undo()
     assert store.check(before, soon()) == theirs
     assert fresh(connection) == theirs
-    store.save(texts("new"), soon())
-    assert other.check(theirs, soon()) == texts("new")
+    store.save(NEW, soon())
+    assert other.check(theirs, soon()) == NEW
 
 
 @pytest.mark.parametrize("carried_out", [True, False])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -15,18 +16,22 @@ from kube2etcd.etcd.v2 import V2Store
 from tests.stack.process import wait_for
 
 
-def requests(connection: EtcdConnection, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The methods of all requests sent from now on."""
-    sent: list[str] = []
+def requests(
+    connection: EtcdConnection,
+    monkeypatch: pytest.MonkeyPatch,
+    before: Callable[[int], object] = lambda number: None,
+) -> list[str]:
+    """The methods of all requests from now on; ``before`` is called with the number of each, from 1."""
+    asked: list[str] = []
     start = connection.start
 
     def start_and_note(method: str, request: object) -> Pending:
-        pending = start(method, request)
-        sent.append(method)
-        return pending
+        asked.append(method)
+        before(len(asked))
+        return start(method, request)
 
     monkeypatch.setattr(connection, "start", start_and_note)
-    return sent
+    return asked
 
 
 class Watching:
