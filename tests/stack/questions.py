@@ -73,59 +73,36 @@ def _names(objects: list[Object], zone: str) -> Iterator[tuple[str, str]]:
     yield from _reverse(objects)
 
 
+def _below(parent: str, kind: str, names: str) -> Iterator[tuple[str, str]]:
+    """These names, divided by spaces, below a parent."""
+    for name in names.split():
+        yield f"{name}.{parent}", kind
+
+
 def _above(zone: str) -> Iterator[tuple[str, str]]:
     yield zone, "apex"
     yield zone.title(), "apex"
-    yield f"svc.{zone}", "top"
-    yield f"pod.{zone}", "top"
-    yield f"SVC.{zone}", "top"
-    yield f"dns-version.{zone}", "dns-version"
-    yield f"DNS-Version.{zone}", "dns-version"
-    yield f"x.dns-version.{zone}", "no such name above services"
-    yield f"ns.dns.{zone}", "ns.dns"
-    for name in (
-        "dns",
-        "x.ns.dns",
-        "nope.dns",
-        "nope",
-        "a.nope",
-        "a.b.c.d.nope",
-        "*",
-        "any",
-        "_tcp",
-        "default",
-    ):
-        yield f"{name}.{zone}", "no such name above services"
-    for name in (
-        "www.example.com",
-        "www.example.com.svc",
-        "www.example.com.default.svc",
-        "_http._tcp",
-        "_tcp.svc",
-    ):
-        yield f"{name}.{zone}", "search list"
-    for name in (
-        "*.svc",
-        "any.svc",
-        "*.pod",
-        "missing.svc",
-        "missing.pod",
-        "a.missing.svc",
-        "_http._tcp.svc",
-    ):
-        yield f"{name}.{zone}", "no such namespace"
+    yield from _below(zone, "top", "svc pod SVC")
+    yield from _below(zone, "dns-version", "dns-version DNS-Version")
+    nowhere = "no such name above services"
+    yield from _below(zone, nowhere, "x.dns-version")
+    yield from _below(zone, "ns.dns", "ns.dns")
+    yield from _below(zone, nowhere, "dns x.ns.dns nope.dns nope a.nope a.b.c.d.nope * any _tcp default")
+    searched = "www.example.com www.example.com.svc www.example.com.default.svc _http._tcp _tcp.svc"
+    yield from _below(zone, "search list", searched)
+    missing = "*.svc any.svc *.pod missing.svc missing.pod a.missing.svc _http._tcp.svc"
+    yield from _below(zone, "no such namespace", missing)
 
 
 def _namespace(namespace: str, zone: str) -> Iterator[tuple[str, str]]:
-    yield f"{namespace}.svc.{zone}", "namespace"
+    below = f"{namespace}.svc.{zone}"
+    yield below, "namespace"
     yield f"{namespace.upper()}.svc.{zone}", "namespace in capitals"
     yield f"{namespace}.pod.{zone}", "pod namespace"
     yield f"{namespace}.{zone}", "no such name above services"
-    below = f"{namespace}.svc.{zone}"
-    for name in ("nope", "*", "any", "_tcp", "_http._tcp", "_http._tcp.nope", "gone", "svc", "a.b.c.d.nope"):
-        yield f"{name}.{below}", "no such service"
-    for name in ("www.example.com", "api.internal", "registry-1.example.io"):
-        yield f"{name}.{below}", "search list"
+    missing = "nope * any _tcp _http._tcp _http._tcp.nope gone svc a.b.c.d.nope"
+    yield from _below(below, "no such service", missing)
+    yield from _below(below, "search list", "www.example.com api.internal registry-1.example.io")
 
 
 def _service(service: Object, slices: list[Object], zone: str) -> Iterator[tuple[str, str]]:
@@ -160,11 +137,9 @@ def _service(service: Object, slices: list[Object], zone: str) -> Iterator[tuple
     for protocol in ("tcp", "udp", "sctp"):
         yield f"_nope._{protocol}.{own}", f"{kind} wrong port"
         yield f"_{protocol}.{own}", f"{kind} half a port"
-    for name in ("nope", "*", "any", "1-2-3-4"):
-        yield f"{name}.{own}", f"{kind} no such endpoint"
-    yield f"*._tcp.{own}", f"{kind} wrong port"
-    yield f"_any._tcp.{own}", f"{kind} wrong port"
-    yield f"a.b.c.d.{own}", f"{kind} too many labels"
+    yield from _below(own, f"{kind} no such endpoint", "nope * any 1-2-3-4")
+    yield from _below(own, f"{kind} wrong port", "*._tcp _any._tcp")
+    yield from _below(own, f"{kind} too many labels", "a.b.c.d")
     yield f"{metadata['name']}.*.svc.{zone}", "no such namespace"
     yield f"{metadata['name']}.{metadata['namespace']}.{zone}", "no such name above services"
     yield f"{metadata['name']}.{zone}", "no such name above services"
@@ -181,9 +156,7 @@ def _endpoint(endpoint: Object, service: str, kind: str) -> Iterator[tuple[str, 
     for name in names:
         yield f"{name}.{service}", f"{kind} endpoint"
     yield f"{names[-1].upper()}.{service}", f"{kind} endpoint in capitals"
-    yield f"x.{names[-1]}.{service}", f"{kind} too many labels"
-    yield f"_tcp.{names[-1]}.{service}", f"{kind} too many labels"
-    yield f"_http._tcp.{names[-1]}.{service}", f"{kind} too many labels"
+    yield from _below(f"{names[-1]}.{service}", f"{kind} too many labels", "x _tcp _http._tcp")
 
 
 def dashed(address: str, tail: str = "") -> str:
@@ -206,23 +179,12 @@ def _pod(pod: Object, zone: str) -> Iterator[tuple[str, str]]:
 
 
 def _odd_pods(namespaces: list[str], zone: str) -> Iterator[tuple[str, str]]:
+    any_address = "1-2-3-4 0-0-0-0 255-255-255-255 --1 1-- fd00--1 1-2-3-4-5-6-7-8 --"
+    no_address = "1-2-3 1-2-3-400 01-2-3-4 1-2-3-4-5 abc 1--2--3 fd00-20--g fd00--12345 any *"
+    no_address += " 1-2-3-4-5-6-7-8-9 - 1-2-3-4- 256-1-1-1 1---2"
     for namespace in namespaces[:3]:
-        for name in (
-            "1-2-3-4",
-            "0-0-0-0",
-            "255-255-255-255",
-            "--1",
-            "1--",
-            "fd00--1",
-            "1-2-3-4-5-6-7-8",
-            "--",
-        ):
-            yield f"{name}.{namespace}.pod.{zone}", "any address"
-        for name in (
-            "1-2-3", "1-2-3-400", "01-2-3-4", "1-2-3-4-5", "abc", "1--2--3", "fd00-20--g", "fd00--12345",
-            "any", "*", "1-2-3-4-5-6-7-8-9", "-", "1-2-3-4-", "256-1-1-1", "1---2",
-        ):  # fmt: skip
-            yield f"{name}.{namespace}.pod.{zone}", "no address"
+        yield from _below(f"{namespace}.pod.{zone}", "any address", any_address)
+        yield from _below(f"{namespace}.pod.{zone}", "no address", no_address)
 
 
 def _reverse(objects: list[Object]) -> Iterator[tuple[str, str]]:
@@ -242,12 +204,9 @@ def _reverse(objects: list[Object]) -> Iterator[tuple[str, str]]:
         yield ipaddress.ip_address(address).reverse_pointer.upper(), f"{kind} in capitals"
         if kind != "reverse of a pod":
             yield f"9.{ipaddress.ip_address(address).reverse_pointer}", "no such reverse"
-    missing = ("10.0.255.254", "172.15.0.1", "192.0.2.1", "fd00:10::fffe", "2001:db8:ffff::1")
-    for address in missing:
+    for address in ("10.0.255.254", "172.15.0.1", "192.0.2.1", "fd00:10::fffe", "2001:db8:ffff::1"):
         yield ipaddress.ip_address(address).reverse_pointer, "no such reverse"
-    for name in ("0.10", "10", "1.16.172", "172", "x", "300.0.0.10", "*.0.0.10"):
-        yield f"{name}.in-addr.arpa", "no such reverse"
-    for name in ("d.f", "0.0.d.f", "f", "x", "g.0.0.d.f"):
-        yield f"{name}.ip6.arpa", "no such reverse"
+    yield from _below("in-addr.arpa", "no such reverse", "0.10 10 1.16.172 172 x 300.0.0.10 *.0.0.10")
+    yield from _below("ip6.arpa", "no such reverse", "d.f 0.0.d.f f x g.0.0.d.f")
     yield "in-addr.arpa", "reverse apex"
     yield "ip6.arpa", "reverse apex"
