@@ -223,6 +223,16 @@ BAD = [
     (["resync", "--dry-run", "--kubeconfig", "no/such"], 1, ["no kubeconfig at no/such"]),
     (["records", "--objects"], 2, ["requires an argument"]),
     (["corefile", "--cache", "many"], 2, ["--cache is 'many'"]),
+    (
+        ["webhook", "--etcd-server", "http://127.0.0.1:1", "--corefile", "/nowhere/Corefile"],
+        2,
+        ["--corefile"],
+    ),
+    (
+        ["webhook", "--etcd-server", "http://127.0.0.1:1", "--corefile-import", "/etc/none"],
+        2,
+        ["--corefile-import"],
+    ),
     (["records", "--dns-endpoints", "--objects", SHOP], 2, ["--dns-endpoints needs --domains"]),
     (["run", "--no-such"], 2, ["No such option"]),
 ]

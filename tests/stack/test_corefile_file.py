@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import pytest
-
 from tests.stack.bridge import call
 from tests.stack.coredns import NO_LISTENERS
 from tests.stack.harness import Binaries, CoreDns, Etcd, free_port, wait_for
-from tests.stack.webhook import Webhook, a, alias, run, serving
+from tests.stack.webhook import Webhook, a, alias, serving
 
 #: Seconds from a call to its answer in DNS: CoreDNS's `reload` (2 s), its jitter, and the reload itself.
 SERVED_WITHIN = 5.0
@@ -87,10 +85,3 @@ def test_changed_settings_are_applied(etcd: Etcd, tmp_path: Path) -> None:
         wait_for(lambda: "cache 8 {" in file.read_text(), "the Corefile of the new settings", 20)
         wait_for(lambda: webhook.get("/readyz").status_code == 200, "ready again", 20)
         assert (webhook.alive, webhook.pid) == (True, pid)
-
-
-@pytest.mark.parametrize("more", [["--corefile", "/nowhere/Corefile"], ["--corefile-import", "/etc/none"]])
-def test_bad_settings_are_a_usage_error(more: list[str]) -> None:
-    done = run("--etcd-server", "http://127.0.0.1:1", *more)
-    assert done.returncode == 2
-    assert more[0] in done.stderr

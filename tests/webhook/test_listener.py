@@ -107,7 +107,11 @@ def test_a_body_as_large_as_it_may_be_is_taken(wires: Any, in_chunks: bool) -> N
         body = MESSAGE.ljust(MAX_BODY + more)
         length = b"Transfer-Encoding: chunked" if in_chunks else b"Content-Length: %d" % len(body)
         body = chunked(body) if in_chunks else body
-        assert statuses(wire.send(HEAD + b"Connection: close\r\n" + length + b"\r\n\r\n" + body)) == [status]
+        answer = wire.send(HEAD + b"Connection: close\r\n" + length + b"\r\n\r\n" + body)
+        assert statuses(answer) == [status]
+    assert b'\r\n\r\n{"error":"' in answer
+    assert len(answer) < 1024
+    assert wire.client.metric('calls_total{method="POST",path="/records",status="413"}') == 1
     assert wire.names() == ["foo.dtk.io"]
 
 
