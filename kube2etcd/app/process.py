@@ -23,14 +23,19 @@ STOP_PATIENCE = 0.2
 
 
 @contextlib.contextmanager
-def signals(stop: threading.Event, queue: EventQueue) -> Iterator[None]:
+def signals(stop: threading.Event, queue: EventQueue) -> Iterator[threading.Event]:
     """SIGTERM and SIGINT set ``stop`` and wake the loop; SIGUSR1 logs at debug level, SIGUSR2 at the
-    configured one."""
+    configured one.
+
+    Yields an event that is set when SIGTERM or SIGINT comes, also after something else set ``stop``.
+    """
+    asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield asked
         return
 
     def end() -> None:
+        asked.set()
         stop.set()
         queue.put(Wake())
 
@@ -50,7 +55,7 @@ def signals(stop: threading.Event, queue: EventQueue) -> Iterator[None]:
     }
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        yield
+        yield asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

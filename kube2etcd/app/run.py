@@ -54,10 +54,11 @@ def check(settings: Settings) -> None:
         CorefileWriter(settings)
 
 
-def bridge(settings: Settings, stop: threading.Event | None = None, changed: Callable[[], str] = str) -> None:
+def bridge(settings: Settings, stop: threading.Event | None = None, changed: Callable[[], str] = str) -> bool:
     """Keep etcd equal to the cluster until ``stop`` is set, or SIGTERM or SIGINT arrives.
 
-    ``changed`` is called every few seconds if a Corefile is maintained (`CorefileWriter`).
+    ``changed`` is called every few seconds if a Corefile is maintained (`CorefileWriter`).  Returns whether a
+    signal arrived, if only while it stopped.
     """
     stop = stop or threading.Event()
     objects, queue, metrics, status = Store(), EventQueue(), Metrics(), Status()
@@ -112,7 +113,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
         api.server,
     )
     with (
-        signals(stop, queue),
+        signals(stop, queue) as asked,
         impatient(stop, connection),
         watched(metrics, status),
         contextlib.ExitStack() as ending,
@@ -145,6 +146,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
         gc.freeze()  # exempt everything imported and built so far from garbage collection
         reconciler.run()
         log.info("stopping")
+    return asked.is_set()
 
 
 def _status_page(settings: Settings, listen: HostPort, reconciler: Reconciler, status: Status) -> Server:

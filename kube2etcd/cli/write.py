@@ -39,13 +39,14 @@ def run(loaded: Loaded) -> None:
     from kube2etcd.app.run import bridge, check
 
     reload = Reload(loaded, check)
-    bridge(loaded.settings, reload.stop, reload.look)
-    _end(reload)
+    _end(reload, bridge(loaded.settings, reload.stop, reload.look))
 
 
-def _end(reload: Reload) -> NoReturn:
+def _end(reload: Reload, asked: bool) -> NoReturn:
+    """End, or start anew unless a signal ``asked`` to end."""
     logging.shutdown()
-    reload.start_anew()
+    if not asked:
+        reload.start_anew()
     # Everything is closed.  Freeing the objects of a whole cluster one by one would only make the pod's
     # shutdown longer than the promised second.
     os._exit(0)
@@ -64,8 +65,7 @@ def webhook(loaded: Loaded, cleanup: bool) -> None:
         app.cleanup(loaded.settings, with_etcd=with_etcd)
         return
     reload = Reload(loaded, partial(app.check, with_etcd=with_etcd, serves=True))
-    app.serve(loaded.settings, with_etcd=with_etcd, stop=reload.stop, changed=reload.look)
-    _end(reload)
+    _end(reload, app.serve(loaded.settings, with_etcd=with_etcd, stop=reload.stop, changed=reload.look))
 
 
 @main.command(cls=WithObjects)

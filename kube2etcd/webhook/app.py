@@ -200,8 +200,11 @@ def serve(
     with_etcd: bool,
     stop: threading.Event | None = None,
     changed: Callable[[], str] = str,
-) -> None:
-    """Answer ExternalDNS and publish its names until ``stop`` is set, or SIGTERM or SIGINT comes."""
+) -> bool:
+    """Answer ExternalDNS and publish its names until ``stop`` is set, or SIGTERM or SIGINT comes.
+
+    Returns whether a signal came, if only while it stopped.
+    """
     check(settings, with_etcd=with_etcd, serves=True)
     stop = stop or threading.Event()
     corefile = None
@@ -209,7 +212,7 @@ def serve(
         corefile = CorefileWriter(webhook_only(settings), changed, whole=False)
     queue, metrics, status = EventQueue(), Metrics(), Status()
     with watched(metrics, status), contextlib.ExitStack() as ending:
-        ending.enter_context(signals(stop, queue))
+        asked = ending.enter_context(signals(stop, queue))
         store = ending.enter_context(state_store(settings, with_etcd=with_etcd))
         webhook = Webhook(settings, store, metrics, queue if with_etcd else None, status, corefile)
         if corefile is not None:
@@ -250,6 +253,7 @@ def serve(
             reconciler.run()
         stop.wait()
         log.info("stopping")
+    return asked.is_set()
 
 
 def cleanup(settings: Settings, *, with_etcd: bool) -> None:

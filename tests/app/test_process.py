@@ -109,13 +109,14 @@ def test_it_starts_with_the_command_line_it_had(file: Path, monkeypatch: pytest.
 def test_signals_end_the_loop_and_change_the_level() -> None:
     logger, queue, stop = logging.getLogger("kube2etcd"), EventQueue(), threading.Event()
     before = logger.level, signal.getsignal(signal.SIGTERM)
-    with signals(stop, queue):
+    with signals(stop, queue) as asked:
         signal.raise_signal(signal.SIGUSR1)
         assert logger.level == logging.DEBUG
         signal.raise_signal(signal.SIGUSR2)
         assert (logger.level, stop.is_set()) == (before[0], False)
         signal.raise_signal(signal.SIGTERM)
         assert stop.wait(10)
+        assert asked.is_set()
         assert queue.drain(10) == [Wake()]
     assert (logger.level, signal.getsignal(signal.SIGTERM)) == before
 

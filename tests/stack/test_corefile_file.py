@@ -1,10 +1,11 @@
 """`--corefile FILE` and a real CoreDNS that reads it: a new domain needs no restart."""
 
+import signal
 from pathlib import Path
 
 from tests.stack.bridge import call
 from tests.stack.coredns import NO_LISTENERS
-from tests.stack.harness import Binaries, CoreDns, Etcd, free_port, wait_for
+from tests.stack.harness import SLOW, Binaries, CoreDns, Etcd, free_port, wait_for
 from tests.stack.webhook import Webhook, a, alias, serving
 
 #: Seconds from a call to its answer in DNS: CoreDNS's `reload` (2 s), its jitter, and the reload itself.
@@ -85,3 +86,8 @@ def test_changed_settings_are_applied(etcd: Etcd, tmp_path: Path) -> None:
         wait_for(lambda: "cache 8 {" in file.read_text(), "the Corefile of the new settings", 20)
         wait_for(lambda: webhook.get("/readyz").status_code == 200, "ready again", 20)
         assert (webhook.alive, webhook.pid) == (True, pid)
+        # a signal that comes while it stops to start anew ends it
+        settings.write_text("corefile: {cache: 9}\n")
+        restarting = "settings changed; restarting"
+        wait_for(lambda: webhook.log_text().count(restarting) == 2, "the second restart", 20, not_yet=())
+        assert webhook.stop(5 * SLOW) in (0, -signal.SIGTERM), "the latter before it is listened to again"
