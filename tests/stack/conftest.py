@@ -13,7 +13,7 @@ from tests.stack.build import binaries as build_binaries
 from tests.stack.coredns import on_keys
 from tests.stack.etcd_v2 import EtcdV2
 from tests.stack.faults import Proxy, Run, args
-from tests.stack.harness import ApiServer, Binaries, Bridge, CoreDns, Etcd
+from tests.stack.harness import ApiServer, Binaries, Bridge, CoreDns, Etcd, Object
 from tests.stack.pair import StartPair, running_pair
 from tests.stack.zoned import Start, Zoned
 
@@ -136,12 +136,22 @@ def run(tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[Run]:
 
 @pytest.fixture
 def start(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[Start]:
-    """Starts a bridge and its CoreDNS with these options; both end with the test."""
+    """Creates objects, starts a bridge and its CoreDNS with these options; both end with the test.
+
+    ``zones`` are those of Services, by name.
+    """
     with contextlib.ExitStack() as ending:
 
         def one(
-            *options: str, config: Mapping[str, Any] | None = None, dns_options: Sequence[str] = ()
+            *options: str,
+            objects: Sequence[Object] = (),
+            zones: Mapping[str, Mapping[str, Any]] | None = None,
+            config: Mapping[str, Any] | None = None,
+            dns_options: Sequence[str] = (),
         ) -> Zoned:
+            apiserver.apply_all(objects)
+            if zones is not None:
+                config = {"zones": [{"zone": zone, **more} for zone, more in zones.items()]}
             place = tmp_path / f"zoned{next(number)}"
             return ending.enter_context(Zoned(place, binaries, apiserver, etcd, options, config, dns_options))
 

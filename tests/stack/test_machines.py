@@ -14,8 +14,7 @@ from tests.stack.objects import namespace, nic, vmi, vmi_crd
 from tests.stack.zoned import Start
 
 
-def test_the_documented_example(start: Start, apiserver: ApiServer) -> None:
-    apiserver.apply(vmi_crd())
+def test_the_documented_example(start: Start) -> None:
     both = vmi(
         "secondary-test",
         "both",
@@ -23,10 +22,8 @@ def test_the_documented_example(start: Start, apiserver: ApiServer) -> None:
         nic("", "172.17.0.1"),
         nic("nic1", "fd00:5::2"),
     )
-    apiserver.apply_all(
-        [namespace("secondary-test"), vmi("secondary-test", "vmi-sec", nic("nic1", "10.10.0.5")), both]
-    )
-    zoned = start("--vm-domain", "")
+    one = vmi("secondary-test", "vmi-sec", nic("nic1", "10.10.0.5"))
+    zoned = start("--vm-domain", "", objects=[vmi_crd(), namespace("secondary-test"), one, both])
     zoned.expect("nic1.vmi-sec.secondary-test.vm", "A", "10.10.0.5")
     zoned.expect("vmi-sec.secondary-test.vm", "A", "10.10.0.5")
     zoned.expect("nic2.both.secondary-test.vm", "A", "10.10.0.7")
@@ -52,21 +49,20 @@ def test_the_documented_example(start: Start, apiserver: ApiServer) -> None:
 
 
 @pytest.mark.parametrize("address", ["192.0.2.53", "2001:db8::53"])
-def test_name_server(start: Start, apiserver: ApiServer, address: str) -> None:
-    apiserver.apply(vmi_crd())
-    apiserver.apply_all(
-        [
-            namespace("dns"),
-            namespace("ns"),
+def test_name_server(start: Start, address: str) -> None:
+    zoned = start(
+        *("--vm-domain", "example.test", "--name-server-ip", address),
+        objects=[
+            vmi_crd(),
+            *map(namespace, ("dns", "ns")),
             vmi("dns", "ns", nic("nic1", "10.66.0.1")),
             vmi("dns", "apex", nic("nic1", "10.66.0.2")),
             vmi("dns", "x.ns", nic("nic1", "10.66.0.3")),
             vmi("dns", "web", nic("nic1", "10.10.0.1"), nic("ns", "10.10.0.2")),
             vmi("ns", "dns", nic("nic1", "10.10.0.3")),
             vmi("ns", "web", nic("nic1", "10.10.0.4")),
-        ]
+        ],
     )
-    zoned = start("--vm-domain", "example.test", "--name-server-ip", address)
     zone, rtype = "vm.example.test", "AAAA" if ":" in address else "A"
     zoned.expect(zone, "NS", f"ns.{zone}.")
     zoned.expect(f"ns.{zone}", rtype, address)
@@ -173,19 +169,19 @@ def test_a_migration_writes_what_changes(start: Start, apiserver: ApiServer, etc
     zoned.expect("mark.one.vm", "A", "10.10.0.6")
 
 
-def test_allowed_and_reverse_networks(start: Start, apiserver: ApiServer) -> None:
-    apiserver.apply(vmi_crd())
-    apiserver.apply_all(
-        [
+def test_allowed_and_reverse_networks(start: Start) -> None:
+    allowed = {"dev": "10.10.0.0/16", "prod": ["10.20.0.0/16", "fd00:6::/64"]}
+    reverse = ["10.10.0.0/16", "fd00:6::/64"]
+    zoned = start(
+        config={"vm": {"domain": "", "allowed_networks": allowed, "reverse": reverse}},
+        objects=[
+            vmi_crd(),
             *map(namespace, ("dev", "prod", "other")),
             vmi("dev", "web", nic("nic1", "10.0.0.1", "10.10.0.5")),
             vmi("prod", "web", nic("nic1", "10.10.0.6", "10.20.0.6", "fd00:5::6", "fd00:6::6")),
             vmi("other", "web", nic("nic1", "10.10.0.7")),
-        ]
+        ],
     )
-    allowed = {"dev": "10.10.0.0/16", "prod": ["10.20.0.0/16", "fd00:6::/64"]}
-    reverse = ["10.10.0.0/16", "fd00:6::/64"]
-    zoned = start(config={"vm": {"domain": "", "allowed_networks": allowed, "reverse": reverse}})
     zoned.expect("web.dev.vm", "A", "10.10.0.5")
     zoned.expect("web.prod.vm", "A", "10.20.0.6")
     zoned.expect("5.0.10.10.in-addr.arpa", "PTR", "nic1.web.dev.vm.")

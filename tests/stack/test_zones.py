@@ -6,26 +6,22 @@ from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint, extern
 from tests.stack.zoned import Start, Zoned, relabel
 
 
-def test_selectors(start: Start, apiserver: ApiServer) -> None:
+def test_selectors(start: Start) -> None:
     staging = {"environment": "staging", "tenant": "customerB"}
-    apiserver.apply_all(
-        [
+    zoned = start(
+        objects=[
             namespace("shop", team="a"),
             namespace("checkout", team="b"),
             service("web", "shop", labels=staging, clusterIP="10.0.2.1"),
             service("api", "shop", labels={"environment": "staging"}, clusterIP="10.0.2.2"),
             service("web", "checkout", labels={"environment": "production"}, clusterIP="10.0.2.3"),
-        ]
-    )
-    zoned = start(
-        config={
-            "zones": [
-                {"zone": "customerB.stage.local", "selector": "environment=staging,tenant=customerB"},
-                {"zone": "set.example", "selector": "environment in (staging, production), !tenant"},
-                {"zone": "shop.example", "namespaces": ["shop"]},
-                {"zone": "b.example", "namespace_selector": "team=b"},
-            ]
-        }
+        ],
+        zones={
+            "customerB.stage.local": {"selector": "environment=staging,tenant=customerB"},
+            "set.example": {"selector": "environment in (staging, production), !tenant"},
+            "shop.example": {"namespaces": ["shop"]},
+            "b.example": {"namespace_selector": "team=b"},
+        },
     )
     for name, answer in [
         ("web.shop.customerb.stage.local", "10.0.2.1"),
@@ -69,22 +65,18 @@ def moves(zoned: Zoned, old: str, new: str, answer: str) -> None:
 
 
 def test_label_changes_leave_no_gap(start: Start, apiserver: ApiServer) -> None:
-    apiserver.apply_all(
-        [
+    zoned = start(
+        objects=[
             namespace("shop", team="a"),
             service("web", "shop", labels={"tier": "a"}, clusterIP="10.0.2.1"),
             service("api", "shop", labels={"tier": "c"}, clusterIP="10.0.2.2"),
-        ]
-    )
-    zoned = start(
-        config={
-            "zones": [
-                {"zone": "tier-a.example", "selector": "tier=a"},
-                {"zone": "tier-b.example", "selector": "tier=b"},
-                {"zone": "team-a.example", "namespace_selector": "team=a"},
-                {"zone": "team-b.example", "namespace_selector": "team=b"},
-            ]
-        }
+        ],
+        zones={
+            "tier-a.example": {"selector": "tier=a"},
+            "tier-b.example": {"selector": "tier=b"},
+            "team-a.example": {"namespace_selector": "team=a"},
+            "team-b.example": {"namespace_selector": "team=b"},
+        },
     )
     zoned.expect("web.shop.tier-a.example", "A", "10.0.2.1")
     relabel(apiserver, service("web", "shop", labels={"tier": "b"}, clusterIP="10.0.2.1"))
@@ -100,9 +92,9 @@ def test_label_changes_leave_no_gap(start: Start, apiserver: ApiServer) -> None:
         zoned.expect(f"shop.team-{new}.example", "A", "NODATA")
 
 
-def test_the_order_of_the_addresses(start: Start, apiserver: ApiServer) -> None:
-    apiserver.apply_all(
-        [
+def test_the_order_of_the_addresses(start: Start) -> None:
+    zoned = start(
+        objects=[
             namespace("shop"),
             service(
                 "web",
@@ -113,16 +105,13 @@ def test_the_order_of_the_addresses(start: Start, apiserver: ApiServer) -> None:
                 status=["203.0.113.5", "192.0.2.4"],
             ),
             service("inner", "shop", clusterIP="10.0.2.2"),
-        ]
-    )
-    zones = {
-        "both": ["external", "internal"],
-        "swapped": ["internal", "external"],
-        "outer": ["external"],
-        "inner": ["internal"],
-    }
-    zoned = start(
-        config={"zones": [{"zone": f"{zone}.example", "addresses": kinds} for zone, kinds in zones.items()]}
+        ],
+        zones={
+            "both.example": {"addresses": ["external", "internal"]},
+            "swapped.example": {"addresses": ["internal", "external"]},
+            "outer.example": {"addresses": ["external"]},
+            "inner.example": {"addresses": ["internal"]},
+        },
     )
     out = ["203.0.113.5", "192.0.2.4", "198.51.100.7", "192.0.2.9"]
     zoned.expect("web.shop.both.example", "A", "10.0.2.1", *out)
@@ -137,23 +126,18 @@ def test_the_order_of_the_addresses(start: Start, apiserver: ApiServer) -> None:
 
 
 def test_wildcards_where_they_are_wanted(start: Start, apiserver: ApiServer) -> None:
-    apiserver.apply_all(
-        [
-            namespace("shop"),
-            namespace("other"),
+    namespaces = ["shop", "other"]
+    zoned = start(
+        objects=[
+            *map(namespace, namespaces),
             service("web", "shop", clusterIP="10.0.2.1"),
             service("api", "shop", clusterIP="10.0.2.2"),
             service("web", "other", clusterIP="10.0.2.3"),
-        ]
-    )
-    namespaces = ["shop", "other"]
-    zoned = start(
-        config={
-            "zones": [
-                {"zone": "wild.example", "wildcards": True, "namespaces": namespaces},
-                {"zone": "tame.example", "namespaces": namespaces},
-            ]
-        }
+        ],
+        zones={
+            "wild.example": {"wildcards": True, "namespaces": namespaces},
+            "tame.example": {"namespaces": namespaces},
+        },
     )
     zoned.expect("*.shop.wild.example", "A", "10.0.2.1", "10.0.2.2")
     zoned.expect("any.shop.wild.example", "A", "10.0.2.1", "10.0.2.2")
@@ -183,12 +167,12 @@ def test_wildcards_where_they_are_wanted(start: Start, apiserver: ApiServer) -> 
     assert zoned.ask("*.shop.svc.cluster.local") == ["NXDOMAIN"]
 
 
-def test_aliases_hide_what_is_below(start: Start, apiserver: ApiServer) -> None:
-    apiserver.apply(dns_endpoint_crd())
-    apiserver.apply_all(
-        [
-            namespace("shop"),
-            namespace("bank"),
+def test_aliases_hide_what_is_below(start: Start) -> None:
+    zoned = start(
+        *("--domains", "ext.cluster.local", "--dns-endpoints"),
+        objects=[
+            dns_endpoint_crd(),
+            *map(namespace, ("shop", "bank")),
             service("vault", "bank", clusterIP="10.0.2.1", externalIPs=["192.0.2.1"]),
             service(
                 "balanced", "shop", type="LoadBalancer", status=["any.bank.outer.example", "lb.example.com"]
@@ -210,18 +194,11 @@ def test_aliases_hide_what_is_below(start: Start, apiserver: ApiServer) -> None:
                 endpoint("below.app.ext.cluster.local", "A", "10.0.3.2"),
                 endpoint("www.ext.cluster.local", "CNAME", "app.ext.cluster.local"),
             ),
-        ]
-    )
-    zoned = start(
-        "--domains",
-        "ext.cluster.local",
-        "--dns-endpoints",
-        config={
-            "zones": [
-                {"zone": "shop.cluster.local", "addresses": ["internal"]},
-                {"zone": "team.example", "addresses": ["internal"]},
-                {"zone": "outer.example", "addresses": ["external"]},
-            ]
+        ],
+        zones={
+            "shop.cluster.local": {"addresses": ["internal"]},
+            "team.example": {"addresses": ["internal"]},
+            "outer.example": {"addresses": ["external"]},
         },
     )
     # a wildcard would show the addresses of others
@@ -253,10 +230,8 @@ def test_rivals_take_over_without_a_gap(start: Start, apiserver: ApiServer) -> N
     alias = {"ports": (), "type": "ExternalName", "externalName": "db.stage.example"}
     first, third = (service("web", one, **alias) for one in ("a", "c"))  # type: ignore[arg-type]
     second = service("web", "b", clusterIP="10.0.2.2")
-    apiserver.apply_all(
-        [*map(namespace, "abc"), service("db", "a", clusterIP="10.0.2.1"), *(first, second, third)]
-    )
-    zoned = start(config={"zones": [{"zone": "stage.example", "name": "{service}"}]})
+    objects = [*map(namespace, "abc"), service("db", "a", clusterIP="10.0.2.1"), first, second, third]
+    zoned = start(objects=objects, zones={"stage.example": {"name": "{service}"}})
     prefix = "/skydns/example/stage/web"
     with asked_all_the_time(questions_to(zoned.dns, (WEB, "A")), at_least=20):
         zoned.expect(WEB, "CNAME", "db.stage.example.")
