@@ -33,7 +33,7 @@ from kube2etcd.settings.values import (
     to_word,
 )
 from skydns_compat.corefile import cluster_parts
-from skydns_compat.names import REVERSE, Name, version
+from skydns_compat.names import MAX_NAME, REVERSE, Name, version
 
 #: Similarity to a setting's name, at most 1, from which an unknown variable causes a warning.
 NEAR: Final = 0.9
@@ -397,6 +397,16 @@ def zone_faults(settings: Settings, origin: Mapping[str, str]) -> Iterator[str]:
                 yield (
                     f"{where(path)} is the zone {name}, where {taken} has names of the cluster; take another"
                 )
+    # The server reads all keys below an object's name, whichever zone they are of.
+    depths = {zone.zone: zone.name.count(".") + 1 for zone in settings.zones}
+    depths |= {name: 2 for name, path in named if path == "vm.domain"}
+    for name, path in [*named, *domains]:
+        if not any(name.below(one) for one in depths):
+            continue  # there may be thousands of domains
+        around = [one for one, _ in [*cluster, *named, *domains] if one != name and name.below(one)]
+        outer = max(around, key=lambda one: len(one.labels), default=name)
+        if len(name.labels) - len(outer.labels) > depths.get(outer, MAX_NAME):
+            yield f"{where(path)} is the zone {name}, below the names of objects in {outer}; take another"
     for name, path in [(settings.domain, "domain"), *named]:
         if any(name.below(reverse) for reverse in REVERSE):
             yield f"{where(path)} is the zone {name}, which holds the names of addresses; take another"
