@@ -216,7 +216,7 @@ def resync(
         entries: dict[bytes, bytes] = dict(planned.existing)
         done: dict[bytes, Change] = {}
         refused: dict[bytes, str] = {}
-        held = HeldDeletes(publisher.layout.owner, force)
+        held = HeldDeletes(publisher.layout.owner)
 
         def write(plan: Plan) -> None:
             nonlocal entries
@@ -238,7 +238,8 @@ def resync(
                     f" its {len(planned.changes)} changes are made; look at the rest with resync --dry-run"
                 )
             now = time.monotonic()
-            write(held.hold(plan, entries, listings.counts, listings.came_empty(), now))
+            empty = listings.came_empty()
+            write(plan if force else held.hold(plan, entries, listings.counts, empty, now))
             if not held.keys:
                 break
             progress("deletions that wait for a second listing, keys", len(held.keys))

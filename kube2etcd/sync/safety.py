@@ -39,10 +39,9 @@ MAX_TRACKED: Final = 10_000
 class HeldDeletes:
     """Mass deletions awaiting confirmation."""
 
-    def __init__(self, owner: str, force: bool = False) -> None:
+    def __init__(self, owner: str) -> None:
         self.keys: frozenset[bytes] = frozenset()
         self._mark = f'"owner":"{owner}"'.encode()
-        self._force = force
         self._asked: frozenset[bytes] = frozenset()
         self._confirmed: frozenset[bytes] = frozenset()
         self._doubted: frozenset[bytes] = frozenset()
@@ -81,8 +80,6 @@ class HeldDeletes:
         if empty:
             suspect |= deletes
             self._doubted |= deletes
-        if self._force:
-            suspect = frozenset()
         self.keys = suspect
         self._asked &= suspect
         self._doubted &= suspect

@@ -20,7 +20,7 @@ from kube2etcd.kube.objects import (
 )
 from kube2etcd.sync.events import EtcdChanged, EventQueue, Rezoned, SyncEvent, Wake
 from kube2etcd.sync.listings import GONE_AFTER
-from kube2etcd.sync.safety import ASK_AGAIN, DISPUTE_WINDOW, PROBE_AFTER, PROBE_STANDS, HeldDeletes
+from kube2etcd.sync.safety import ASK_AGAIN, DISPUTE_WINDOW, PROBE_AFTER, PROBE_STANDS
 from kube2etcd.zones.external import ExternalZone
 from kube2etcd.zones.vmi import VmZone
 from skydns_compat.message import Message, encode
@@ -221,14 +221,6 @@ def test_an_empty_list_while_a_plan_is_held_is_asked_about_as_well(clock: Clock)
     assert not any(b"/s19/" in key for key in world.etcd.entries)
     world.turn(namespace, Listed("services", []))
     world.assert_equal()
-
-
-def test_force_does_not_wait(clock: Clock) -> None:
-    world = World(clock)
-    world.loop.held = HeldDeletes("kube2etcd", force=True)
-    world.listed(*many(20)).turn(Listed("services", []))
-    world.assert_equal()
-    assert world.relists == []
 
 
 def test_a_held_plan_asks_again_and_again(clock: Clock) -> None:
