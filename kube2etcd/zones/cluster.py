@@ -239,7 +239,7 @@ def add_endpoints(
 ) -> None:
     """A, AAAA and SRV of the ready endpoints; ``headless``: also at the names of the Service and its ports.
 
-    Slices are sorted by name, so that the outcome does not depend on the order of arrival.
+    ``slices`` are sorted by name, so that the outcome does not depend on the order of arrival.
     """
     reverse: dict[Address, Name] = {}
     found = False
@@ -274,7 +274,7 @@ def _backends(
     slices: Iterable[EndpointSlice], published: Published
 ) -> Iterator[tuple[Address, str, tuple[EndpointPort, ...]]]:
     """Each ready address with its label and the ports of its slice; unreported readiness counts as ready."""
-    for piece in sorted(slices, key=lambda one: one.metadata.name):
+    for piece in slices:
         if piece.address_type == "FQDN":
             published.left_out.append(f"EndpointSlice {piece.metadata.name} holds names, not addresses")
             continue
