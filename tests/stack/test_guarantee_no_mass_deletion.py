@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.stack.bridge import call
-from tests.stack.faults import Proxy, Run, args, comes, fresh_keys, keys_of, same_keys
+from tests.stack.faults import Proxy, Run, comes, fresh_keys, keys_of, same_keys
 from tests.stack.harness import SLOW, ApiServer, Binaries, Bridge, Etcd, Object, free_port, wait_for
 from tests.stack.objects import endpoints, identity, service, services
 
@@ -147,12 +147,3 @@ def test_held_without_a_second_list(etcd: Etcd, proxy: Proxy, run: Run) -> None:
     proxy.mend()
     wait_for(lambda: bridge.metric("kube2etcd_held_deletes") == 0, "the good list", 40)
     assert etcd.dump("/skydns") == before
-
-
-def test_force(apiserver: ApiServer, etcd: Etcd, tmp_path: Path, binaries: Binaries, run: Run) -> None:
-    run().kill()
-    apiserver.delete_all(many(24))
-    expected = fresh_keys(tmp_path, binaries, apiserver.kubeconfig())
-    done = call("resync", "--force", *args(apiserver.kubeconfig(), etcd))
-    assert done.returncode == 0, done.stderr
-    assert etcd.dump("/skydns") == expected
