@@ -132,6 +132,7 @@ def test_reasons_are_told_once(clock: Clock, told: pytest.LogCaptureFixture) -> 
     assert len(lines) == 2
     assert all(TENANT_CLUSTER_IP in line and line.isprintable() for line in lines)
     assert max(map(len, lines)) < LONGEST + 50
+    assert [line.endswith("…") for line in lines] == [False, True]
     assert "more records" not in told.text
     world.turn(gone("web"))
     world.turn(changed(annotated("worse" * LONGEST), "ADDED"))

@@ -289,6 +289,7 @@ def test_an_empty_name_belongs_to_the_zone_or_else_to_the_first_by_name() -> Non
         take(publisher, *map(changed, order))
         assert publisher.desired.holder(b"/skydns/io/dtk/a/own_") == Unit(NAMES, "", "n00.a.dtk.io")
         assert publisher.desired.holder(b"/skydns/io/dtk/own_") == Unit("zones", "", "dtk.io")
+        assert publisher.cluster is None
 
 
 # --- a name that several Services want in one zone
