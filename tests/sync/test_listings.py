@@ -18,7 +18,7 @@ from kube2etcd.kube.objects import (
     Rejected,
     Service,
 )
-from kube2etcd.kube.store import Store, Unit
+from kube2etcd.kube.store import NAMES, Store, Unit
 from kube2etcd.metrics import Metrics
 from kube2etcd.sync.events import EtcdLost
 from kube2etcd.sync.listings import AT_ONCE, ENOUGH, LONGEST, MOST, ClusterEvent, Listings, fresh
@@ -29,7 +29,7 @@ from kube2etcd.zones.cluster import ClusterZone
 from kube2etcd.zones.services import ServicesZone
 from skydns_compat.layout import Layout
 from skydns_compat.names import Name
-from tests.objects import changed, gone, piece, service, spoilt
+from tests.objects import changed, external, gone, piece, said, service, spoilt
 from tests.sync.loop import Clock, Entries, World, added
 
 SLICES = "endpointslices"
@@ -137,6 +137,16 @@ def test_reasons_are_told_once(clock: Clock, told: pytest.LogCaptureFixture) -> 
     world.turn(gone("web"))
     world.turn(changed(annotated("worse" * LONGEST), "ADDED"))
     assert told.text.count("services/shop/web: ") == 3
+
+
+def test_the_reasons_of_a_name_that_is_gone_are_forgotten(clock: Clock) -> None:
+    world = World(clock, kinds=(), zones=[external("dtk.io")])
+    for event, kinds in (
+        (changed(said("1", ("a.dtk.io", "-"))), [NAMES]),
+        (gone("1", kind="dnsendpoints"), []),
+    ):
+        world.turn(event)
+        assert [unit.kind for unit in world.loop.listings.logged] == kinds
 
 
 def test_many_odd_records_at_once_are_counted(clock: Clock, told: pytest.LogCaptureFixture) -> None:
