@@ -3,8 +3,9 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from statistics import median
 
-from tests.bench.measure import Asker, Bench, Row, median, memory, p95, start_until_ready
+from tests.bench.measure import Asker, Bench, Row, memory, p95, start_until_ready
 from tests.bench.prepared import CLUSTER, VERSIONS, Crowd, Object, endpoint_slice, machine, name_of, service
 from tests.bench.scale import machine_change, served, slice_change
 from tests.stack import objects

@@ -173,10 +173,6 @@ def dnsperf(port: int, questions: Path, seconds: float) -> tuple[float, float]:
     return float(words["Queries per second"]), float(words["Queries completed"])
 
 
-def median(values: Sequence[float]) -> float:
-    return statistics.median(values)
-
-
 def p95(values: Sequence[float]) -> float:
     return statistics.quantiles(values, n=20)[-1]
 

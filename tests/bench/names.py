@@ -9,10 +9,11 @@ import contextlib
 import random
 import time
 from collections.abc import Iterator, Sequence
+from statistics import median
 from typing import Any
 
 from kube2etcd.etcd import wire
-from tests.bench.measure import Asker, Bench, Row, median
+from tests.bench.measure import Asker, Bench, Row
 from tests.stack.coredns import on_keys
 from tests.stack.harness import LOOPBACK, ApiServer, Etcd, wait_for
 from tests.stack.webhook import JSON, KEYS, Webhook, a, block, ownership

@@ -7,6 +7,7 @@ carry what `PreparedApi.event` is given, and bookmarks.
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import multiprocessing
 import queue
@@ -236,21 +237,12 @@ class _Player(ThreadingHTTPServer):
         self.first_request = 0.0
 
     def _pages(self, kind: str, objects: Iterator[Object]) -> Iterator[bytes]:
+        """At least one page, and an empty one behind the last."""
         head = {"kind": f"{kind}List", "apiVersion": VERSIONS.get(kind, "v1")}
-        page: list[Object] = []
-        number, last = 0, next(objects, None)
-        while True:
-            while last is not None and len(page) < EACH:
-                page.append(last)
-                last = next(objects, None)
-            metadata = {"resourceVersion": str(self.version)}
-            if last is not None:
-                number += 1
-                metadata["continue"] = str(number)
+        pages = itertools.chain(iter(lambda: list(itertools.islice(objects, EACH)), []), [[], []])
+        for number, (page, more) in enumerate(itertools.pairwise(pages), 1):
+            metadata = {"resourceVersion": str(self.version)} | ({"continue": str(number)} if more else {})
             yield gzip.compress(json.dumps(head | {"metadata": metadata, "items": page}).encode(), 1)
-            page = []
-            if last is None:
-                return
 
     def event(self, kind: str, one: Object) -> None:
         """Send a change to all who watch, with the next version."""

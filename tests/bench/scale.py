@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 
 import yaml
 
@@ -15,7 +16,6 @@ from tests.bench.measure import (
     cpu,
     dnsperf,
     first_sync,
-    median,
     memory,
     p95,
     start_until_ready,

@@ -5,8 +5,9 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from statistics import median
 
-from tests.bench.measure import Bench, Row, Sync, cpu, first_sync, median, start_until_ready
+from tests.bench.measure import Bench, Row, Sync, cpu, first_sync, start_until_ready
 from tests.bench.prepared import Crowd
 from tests.stack.bridge import clean_environment, kube2etcd
 

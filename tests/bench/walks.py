@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
 import json
 import os
@@ -19,8 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import requests
-
+from kube2etcd.etcd.store import EtcdStore
 from tests.bench.prepared import Crowd, PreparedApi, service
 from tests.bench.tracer import TTL
 from tests.stack.harness import LOOPBACK, BuildError, Etcd, Process, binaries, free_port, http, wait_for
@@ -94,32 +92,15 @@ class Traced:
         return Walk(what, self.order("stop"), goal)
 
 
-class Keys:
-    """Reads keys below a prefix within a millisecond or two: the walk is to end with its transaction."""
-
-    def __init__(self, etcd: Etcd) -> None:
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._url = f"{etcd.url}/v3/kv/range"
-
-    def __call__(self) -> str:
-        end = KEY[:-1] + chr(ord(KEY[-1]) + 1)
-        sides = {"key": KEY, "range_end": end}
-        body = {name: base64.b64encode(side.encode()).decode() for name, side in sides.items()}
-        found = self._session.post(self._url, json=body, timeout=5).json().get("kvs", [])
-        return "".join(base64.b64decode(one["value"]).decode() for one in found)
-
-
 def walks(tree: Path) -> Iterator[Walk]:
     programs = binaries(names=["etcd", "writer"])
     with contextlib.ExitStack() as ending:
         directory = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="kube2etcd-walks-")))
         api = ending.enter_context(PreparedApi())
-        etcd = Etcd(directory, programs)
-        ending.callback(etcd.kill)
-        etcd.start()
+        etcd = ending.enter_context(Etcd(directory, programs))
         api.fill(Crowd(services=3))
-        values = Keys(etcd)
+        # Read within a millisecond or two: the walk is to end with its transaction.
+        store = EtcdStore(ending.enter_context(etcd.connection()), KEY.encode())
         to_etcd = ["--etcd-server", etcd.url]
         folders = [directory / name for name in ("run", "webhook")]
         for folder in folders:
@@ -134,7 +115,7 @@ def walks(tree: Path) -> Iterator[Walk]:
                 return lambda: api.event("Service", service(0, address))
 
             def holds(text: str) -> Callable[[], bool]:
-                return lambda: text in values()
+                return lambda: text in str(store.snapshot().entries)
 
             def quiet(seconds: float) -> Callable[[], bool]:
                 until = time.monotonic() + seconds
@@ -149,7 +130,7 @@ def walks(tree: Path) -> Iterator[Walk]:
                 "a foreign key to its repair",
                 10,
                 lambda: etcd.put(key, '{"host":"10.6.6.6"}'),
-                lambda: "10.6.6.6" not in values(),
+                lambda: not holds("10.6.6.6")(),
             )
 
         hosts = directory / "hosts"
