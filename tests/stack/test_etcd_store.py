@@ -92,19 +92,6 @@ def test_snapshot_is_of_one_revision(connection: EtcdConnection) -> None:
         thread.join()
 
 
-def test_only_the_culprit_of_a_refused_batch_is_left_out(store: EtcdStore) -> None:
-    """etcd refuses transactions above 1.5 MB."""
-    wanted = entries(300)
-    too_large = Put(b"/skydns/large", b"x" * 2_000_000)
-    groups = batches(wanted, 100)
-    groups[1] = (*groups[1][:50], too_large, *groups[1][50:])
-    result = store.apply([groups])
-    assert [change for change, _ in result.refused] == [too_large]
-    assert "too large" in result.refused[0][1] or "larger than max" in result.refused[0][1]
-    assert result.written == 300
-    assert store.snapshot().entries == wanted
-
-
 def test_a_paused_server_is_unavailable(server: Etcd, connection: EtcdConnection, store: EtcdStore) -> None:
     store.snapshot()
     server.pause()
@@ -181,12 +168,6 @@ def test_compacted_revision(connection: EtcdConnection, store: EtcdStore) -> Non
     watching = Watching(store, 60)
     wait_for(lambda: watching.events, "events from where they are kept")
     watching.end()
-
-
-def test_watch_of_a_killed_server_ends(server: Etcd, store: EtcdStore) -> None:
-    watching = Watching(store, server.revision() + 1).standing()
-    server.kill()
-    assert isinstance(watching.failed(5), EtcdUnavailable)
 
 
 def test_watch_of_a_silent_server_ends(server: Etcd, connection: EtcdConnection, store: EtcdStore) -> None:
