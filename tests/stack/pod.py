@@ -6,7 +6,7 @@ once, without the kubelet's growing backoff.
 """
 
 import base64
-import http.client
+import functools
 import os
 import threading
 import time
@@ -17,10 +17,15 @@ from pathlib import Path
 from tests.stack.container import Image, Mount, command, share
 from tests.stack.kubeclient import KubeClient, KubeError, Object
 from tests.stack.node import Node
-from tests.stack.process import Process, wait_for
+from tests.stack.process import Process, http, wait_for
 
 #: Seconds between two checks of a process.
 TICK = 0.05
+
+
+def bracketed(address: str) -> str:
+    """The address as URLs have it."""
+    return f"[{address}]" if ":" in address else address
 
 
 @dataclass
@@ -93,13 +98,12 @@ class Pod:
         for sysctl in self.spec.get("securityContext", {}).get("sysctls", ()):
             self.network.set(sysctl["name"], sysctl["value"])
         api_address = node.family.api
-        between = f"[{api_address}]" if ":" in api_address else api_address
         self._kube_environment = {
             "HOSTNAME": name,
             "KUBERNETES_SERVICE_HOST": api_address,
             "KUBERNETES_SERVICE_PORT": str(api_port),
             "KUBERNETES_SERVICE_PORT_HTTPS": str(api_port),
-            "KUBERNETES_PORT": f"tcp://{between}:{api_port}",
+            "KUBERNETES_PORT": f"tcp://{bracketed(api_address)}:{api_port}",
         }
         self._etc = list(self._etc_files())
         self._lock, self._changing = threading.Lock(), threading.Lock()
@@ -128,10 +132,7 @@ class Pod:
         )
         process = Process(f"{self.name}-{spec['name']}", line, self.directory)
         ports = {port["name"]: port["containerPort"] for port in spec.get("ports", ()) if "name" in port}
-
-        def ask(probe: Object) -> bool:
-            return self._http(probe, ports)
-
+        ask = functools.partial(self._http, ports)
         kinds = ("startupProbe", "readinessProbe", "livenessProbe")
         probes = {kind: Probe(spec[kind], ask, hurry) for kind in kinds if kind in spec}
         return Container(spec["name"], process, probes, spec.get("restartPolicy") == "Always", init)
@@ -170,7 +171,7 @@ class Pod:
     def _projected(self, source: Object) -> Iterator[tuple[str, str]]:
         if "serviceAccountToken" in source:
             wanted = source["serviceAccountToken"]
-            yield wanted["path"], self.token(wanted.get("expirationSeconds", 3600))
+            yield wanted["path"], self._token(wanted.get("expirationSeconds", 3600))
         for item in source.get("configMap", {}).get("items", ()):
             yield item["path"], self._config_map(source["configMap"]["name"])[item["key"]]
         for item in source.get("downwardAPI", {}).get("items", ()):
@@ -205,44 +206,31 @@ class Pod:
             (directory / name).chmod(0o644 if group is None else 0o440)
             os.chown(directory / name, -1, -1 if group is None else group)
 
-    def token(self, seconds: int) -> str:
+    def _token(self, seconds: int) -> str:
         """A token of the pod's ServiceAccount, requested as the kubelet does."""
         account = self.spec["serviceAccountName"]
-        answer = self._api.request(
-            "POST",
-            f"/api/v1/namespaces/{self.namespace}/serviceaccounts/{account}/token",
-            {
-                "apiVersion": "authentication.k8s.io/v1",
-                "kind": "TokenRequest",
-                "spec": {"expirationSeconds": seconds},
-            },
-        )
+        path = f"/api/v1/namespaces/{self.namespace}/serviceaccounts/{account}/token"
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"}
+        answer = self._api.request("POST", path, body | {"spec": {"expirationSeconds": seconds}})
         return str(answer.json()["status"]["token"])
 
     def _etc_files(self) -> Iterator[Mount]:
-        assert self.spec["dnsPolicy"] == "Default", (
-            "another policy would ask the cluster's DNS, which this is"
-        )
+        assert self.spec["dnsPolicy"] == "Default", "others would ask the cluster's DNS, which this is"
         lines, resolver = ["127.0.0.1 localhost", "::1 localhost"], self.network.family.resolver
         lines += [f"{one['ip']} {' '.join(one['hostnames'])}" for one in self.spec.get("hostAliases", ())]
         for name, text in (("hosts", "\n".join(lines) + "\n"), ("resolv.conf", f"nameserver {resolver}\n")):
             (self.directory / name).write_text(text)
             yield Mount(self.directory / name, f"/etc/{name}", read_only=False)
 
-    def _http(self, probe: Object, ports: Mapping[str, int]) -> bool:
+    def _http(self, ports: Mapping[str, int], probe: Object) -> bool:
         """Probe as the kubelet does: from the node, at the pod's address."""
-        get = probe["httpGet"]
-        port = ports.get(get["port"], get["port"])
-        line = http.client.HTTPConnection(
-            self.network.address, int(port), timeout=probe.get("timeoutSeconds", 1)
-        )
+        get, address = probe["httpGet"], bracketed(self.network.address)
+        url = f"http://{address}:{ports.get(get['port'], get['port'])}{get['path']}"
         try:
-            line.request("GET", get["path"])
-            return 200 <= line.getresponse().status < 400
-        except (OSError, http.client.HTTPException):
+            answer = http("GET", url, timeout=probe.get("timeoutSeconds", 1), allow_redirects=False)
+        except OSError:
             return False
-        finally:
-            line.close()
+        return answer.status_code < 400
 
     # What the kubelet does
 
