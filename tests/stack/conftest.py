@@ -108,7 +108,7 @@ def proxy(apiserver: ApiServer) -> Iterator[Proxy]:
 
 @pytest.fixture
 def run(tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[Run]:
-    """Starts a bridge with these options and waits until it is ready, unless ``ready`` is False.
+    """Creates objects, starts a bridge and waits until it is ready, unless ``ready`` is False.
 
     It ends with the test, and must have logged no traceback.
     """
@@ -117,11 +117,13 @@ def run(tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[Run]:
 
         def one(
             *options: str,
+            objects: Sequence[Object] = (),
             kubeconfig: Path | None = None,
             etcd: Etcd = etcd,
             ready: bool = True,
             name: str = "kube2etcd",
         ) -> Bridge:
+            apiserver.apply_all(objects)
             where = args(kubeconfig or apiserver.kubeconfig(), etcd, *options)
             bridge = ending.enter_context(Bridge(tmp_path, where, name=name))
             started.append(bridge)

@@ -22,8 +22,7 @@ from tests.stack.objects import service, services
 
 
 def test_a_pause(apiserver: ApiServer, dns: CoreDns, run: Run) -> None:
-    apiserver.apply_all(services(3))
-    bridge = run()
+    bridge = run(objects=services(3))
     name = "s001.default.svc.cluster.local."
     wait_for(lambda: dns.addresses(name), "the answer", 10)
     expected = dns.addresses(name)
@@ -49,8 +48,7 @@ def test_a_change_arrives_at_once(apiserver: ApiServer, etcd: Etcd, run: Run) ->
 
 
 def test_changes_arrive_after_a_restart(apiserver: ApiServer, etcd: Etcd, proxy: Proxy, run: Run) -> None:
-    apiserver.apply_all(services(3))
-    bridge = run(kubeconfig=proxy.kubeconfig)
+    bridge = run(kubeconfig=proxy.kubeconfig, objects=services(3))
     listed = bridge.metric("kube2etcd_lists_total", kind="services")
     before = etcd.dump("/skydns")
     apiserver.kill()
@@ -76,8 +74,7 @@ HUNG = ("nothing", "api server", "before it lists", "etcd", "etcd for long", "bo
 def test_a_stop_takes_under_a_second(
     options: tuple[str, ...], apiserver: ApiServer, etcd: Etcd, run: Run
 ) -> None:
-    apiserver.apply_all(services(3))
-    bridge = run(*options)
+    bridge = run(*options, objects=services(3))
     for number, hung in enumerate(HUNG):
         print(hung)
         wait_for(lambda: bridge.metric("kube2etcd_leader") == 1, "it to lead", 20)
@@ -140,8 +137,7 @@ WRONG: dict[str, dict[str, Any]] = {
 
 
 def test_wrong_answers_to_a_watch(apiserver: ApiServer, etcd: Etcd, proxy: Proxy, run: Run) -> None:
-    apiserver.apply_all(services(5))
-    bridge = run(kubeconfig=proxy.kubeconfig)
+    bridge = run(kubeconfig=proxy.kubeconfig, objects=services(5))
     before = etcd.dump("/skydns")
     for number, (wrong, what) in enumerate(WRONG.items()):
         print(wrong)

@@ -13,9 +13,8 @@ def key_of(etcd: Etcd, name: str) -> str:
 
 
 @both_apis
-def test_keys_changed_by_hand_are_repaired(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
-    apiserver.apply_all(services(5))
-    bridge = run()
+def test_keys_changed_by_hand_are_repaired(etcd: Etcd, run: Run) -> None:
+    bridge = run(objects=services(5))
     expected = etcd.dump("/skydns")
     assert bridge.metric("kube2etcd_repairs_total") == 0
 
@@ -39,9 +38,8 @@ def test_keys_changed_by_hand_are_repaired(apiserver: ApiServer, etcd: Etcd, run
 
 
 @both_apis
-def test_etcd_is_wiped_again_and_again(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
-    apiserver.apply_all(services(20))
-    bridge = run()
+def test_etcd_is_wiped_again_and_again(etcd: Etcd, run: Run) -> None:
+    bridge = run(objects=services(20))
     expected = etcd.dump("/skydns")
     # at once again: no watch stands for long, and the next loss is noticed none the later
     for _ in range(8):
@@ -52,8 +50,7 @@ def test_etcd_is_wiped_again_and_again(apiserver: ApiServer, etcd: Etcd, run: Ru
 
 def test_deletions_while_the_bridge_was_down(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     before = services(8)
-    apiserver.apply_all(before)
-    bridge = run()
+    bridge = run(objects=before)
     assert key_of(etcd, "s000")
     bridge.kill()
     apiserver.delete(before[0])

@@ -21,8 +21,7 @@ OUTAGE = float(os.environ.get("KUBE2ETCD_FAULT_OUTAGE") or "10")
 
 @pytest.mark.parametrize("etcd", [["--quota-backend-bytes=2000000"]], indirect=True)
 def test_a_full_etcd(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
-    apiserver.apply_all(services(3))
-    bridge = run()
+    bridge = run(objects=services(3))
     before = etcd.dump("/skydns")
 
     def fill() -> bool:
@@ -49,9 +48,8 @@ def test_a_full_etcd(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     assert bridge.alive
 
 
-def test_compacted_changes_are_repaired(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
-    apiserver.apply_all(services(10))
-    bridge = run()
+def test_compacted_changes_are_repaired(etcd: Etcd, run: Run) -> None:
+    bridge = run(objects=services(10))
     expected = etcd.dump("/skydns")
     bridge.pause()
     for key in sorted(expected)[:5]:
@@ -71,8 +69,7 @@ def test_compacted_changes_are_repaired(apiserver: ApiServer, etcd: Etcd, run: R
 
 
 def test_an_outage_costs_only_readiness(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
-    apiserver.apply_all(services(10))
-    bridge = run()
+    bridge = run(objects=services(10))
     etcd.kill()
     wait_for(lambda: not bridge.ready(), "readiness to be withdrawn", 10)
     apiserver.delete_all(services(3))

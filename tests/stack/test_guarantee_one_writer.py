@@ -33,8 +33,7 @@ def leading(*bridges: Bridge) -> Bridge:
 
 @pytest.mark.parametrize("end", ["killed", "stopped"])
 def test_a_standby_takes_over(end: str, apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
-    apiserver.apply_all(services(5))
-    one = run(*ELECT)
+    one = run(*ELECT, objects=services(5))
     two = run(*ELECT, name="second")
     first = leading(one, two)
     second = two if first is one else one

@@ -21,8 +21,7 @@ FOREIGN = {
 def test_foreign_keys_are_untouched(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     for key, value in FOREIGN.items():
         etcd.put(key, value)
-    apiserver.apply_all(services(3))
-    bridge = run()
+    bridge = run(objects=services(3))
     apiserver.delete_all(services(3))
     comes(apiserver, etcd, "last")
     wait_for(lambda: not keys_of(etcd, "s00"), "the first to go", 40)
@@ -90,8 +89,7 @@ def odd_ones() -> dict[str, Object]:
 
 def test_odd_objects(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     good = [*services(98), service("head", clusterIP="None"), endpoints("head", "10.8.0.2")]
-    apiserver.apply_all(good)
-    bridge = run()
+    bridge = run(objects=good)
     expected = etcd.dump("/skydns")
     odd = odd_ones()
     for number, (what, one) in enumerate(odd.items()):
@@ -162,8 +160,7 @@ def user(etcd: Etcd) -> tuple[str, ...]:
 
 
 def test_prefix_rights(user: tuple[str, ...], apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
-    apiserver.apply_all(services(5))
-    bridge = run(*user)
+    bridge = run(*user, objects=services(5))
     expected = etcd.dump("/skydns")
     etcd.delete(f"{HERE}/svc/default/s001")
     same_keys(etcd, expected, 5)
@@ -175,9 +172,8 @@ def test_prefix_rights(user: tuple[str, ...], apiserver: ApiServer, etcd: Etcd, 
     assert "permission denied" not in bridge.log_text()
 
 
-def test_election_rights(user: tuple[str, ...], apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
-    apiserver.apply_all(services(5))
-    bridge = run(*user, "--leader-elect", ready=False)
+def test_election_rights(user: tuple[str, ...], etcd: Etcd, run: Run) -> None:
+    bridge = run(*user, "--leader-elect", ready=False, objects=services(5))
     bridge.wait_reason("--leader-elect needs", 20)
     assert bridge.get("/readyz").status_code == 503
     assert bridge.get("/livez").status_code == 200
@@ -196,8 +192,7 @@ def test_keys_that_are_not_text(apiserver: ApiServer, etcd: Etcd, run: Run) -> N
     odd = f"{HERE}/svc/default/\udcff\udc80x"
     for key in (odd, f"{HERE}//", f"{HERE}/svc/default/{'y' * 5000}", f"{HERE}/svc/default/\x01"):
         etcd.put(key, "\udcfe\udcff")
-    apiserver.apply_all(services(5))
-    bridge = run()
+    bridge = run(objects=services(5))
     ours = f"{HERE}/svc/default/s001"
     present = etcd.ctl("get", ours)
     for number in range(3):

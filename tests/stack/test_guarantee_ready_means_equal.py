@@ -26,16 +26,14 @@ def test_unready_before_listing(kind: str, apiserver: ApiServer, etcd: Etcd, pro
     assert etcd.dump("/skydns")
 
 
-def test_more_objects_than_a_page_holds(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
+def test_more_objects_than_a_page_holds(etcd: Etcd, run: Run) -> None:
     wanted = services(1100)
-    apiserver.apply_all(wanted)
-    run()
+    run(objects=wanted)
     assert {f"{HERE}/svc/default/{one['metadata']['name']}" for one in wanted} <= etcd.dump(HERE).keys()
 
 
-def test_every_key_is_back_when_it_is_ready_again(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
-    apiserver.apply_all(bulk(5))
-    bridge = run()
+def test_every_key_is_back_when_it_is_ready_again(etcd: Etcd, run: Run) -> None:
+    bridge = run(objects=bulk(5))
     expected, pid = etcd.dump("/skydns"), bridge.pid
     assert len(expected) >= 10_000
     short: list[int] = []

@@ -123,11 +123,10 @@ def test_foreign_changes_of_hidden_keys(apiserver: ApiServer, etcd: EtcdV2, run:
     bridge.wait_ready(20)
 
 
-def test_a_value_in_place_of_a_directory(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
+def test_a_value_in_place_of_a_directory(etcd: EtcdV2, run: Run) -> None:
     etcd.put(f"{HERE}/svc/default/s001", '{"host":"192.0.2.2"}')
     etcd.put("/skydns/config", '{"domain":"elsewhere."}')
-    apiserver.apply_all(services(3))
-    bridge = run()
+    bridge = run(objects=services(3))
     assert data(etcd, "s000")
     assert data(etcd, "s002")
     log = bridge.log_text()
