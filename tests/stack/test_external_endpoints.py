@@ -7,9 +7,7 @@ from tests.stack.objects import (
     dns_endpoint,
     dns_endpoint_crd,
     endpoint,
-    namespace,
     nic,
-    service,
     vmi,
     vmi_crd,
 )
@@ -96,34 +94,3 @@ def test_a_change_of_type_leaves_no_gap(start: Start, apiserver: ApiServer) -> N
                 apiserver.apply(dns_endpoint("one", endpoint("foo.dtk.io", *data)))
                 to = ["end.dtk.io."] if data[0] == "CNAME" else []
                 zoned.expect("foo.dtk.io", "A", *to, "10.0.0.5")
-
-
-def test_service_zones_and_external_domains_nest(start: Start) -> None:
-    zoned = start(
-        *("--domains", "dtk.io,shop.example.org", "--dns-endpoints"),
-        objects=[
-            dns_endpoint_crd(),
-            namespace("shop"),
-            service("web", "shop", clusterIP="10.0.2.1"),
-            dns_endpoint(
-                "one",
-                endpoint("web.shop.in.dtk.io", "A", "10.9.9.9"),
-                endpoint("in.dtk.io", "A", "10.9.9.9"),
-                endpoint("web.shop.example.org", "A", "10.9.9.8"),
-                endpoint("to.dtk.io", "CNAME", "web.shop.in.dtk.io"),
-            ),
-        ],
-        zones={"in.dtk.io": {}, "example.org": {}},
-    )
-    # a name belongs to the closest zone
-    zoned.expect("web.shop.in.dtk.io", "A", "10.0.2.1")
-    zoned.expect("in.dtk.io", "A", "NODATA")
-    zoned.expect("web.shop.example.org", "A", "10.9.9.8")
-    zoned.expect("to.dtk.io", "A", "NXDOMAIN")
-    log = zoned.bridge.log_text()
-    assert "web.shop.in.dtk.io is in the zone in.dtk.io" in log
-    assert "web.shop.example.org is in the external domain shop.example.org" in log
-    revision = zoned.etcd.revision()
-    zoned.bridge.restart()
-    zoned.bridge.wait_ready()
-    assert zoned.etcd.revision() == revision

@@ -12,7 +12,6 @@ import requests
 
 from tests.stack.harness import SLOW, Etcd, wait_for
 from tests.stack.webhook import (
-    JSON,
     KEYS,
     LOCALHOST,
     Webhook,
@@ -159,33 +158,3 @@ def test_a_mass_deletion_is_believed(etcd: Etcd, webhook: Webhook) -> None:
     assert webhook.apply(delete=many) == 204
     wait_for(lambda: not hosts_of(etcd), "keys to go", 5)
     webhook.wait_ready()
-
-
-def owned(*numbers: int) -> list[JSON]:
-    """Names with their ownership texts, as ExternalDNS posts them."""
-    names = [a(f"n{at}.dtk.io", f"10.{at >> 16}.{at >> 8 & 255}.{at & 255}") for at in numbers]
-    return [each for one in names for each in (one, ownership(one))]
-
-
-def test_five_thousand_names_in_one_call(etcd: Etcd, tmp_path: Path) -> None:
-    hosts = tmp_path / "hosts"
-    hosts.write_bytes(LOCALHOST)
-    with serving(tmp_path, "--etcd-server", etcd.url, "--hosts-file", str(hosts)) as webhook:
-        batch = owned(*range(5000))
-        began = time.monotonic()
-        assert webhook.apply(create=batch) == 204
-        wait_for(lambda: len(hosts_of(etcd)) == 5000, "all keys", 20)
-        assert time.monotonic() - began < 10 * SLOW
-        assert len(block(hosts)) == 5000
-        began = time.monotonic()
-        assert webhook.apply(create=owned(5000)) == 204
-        assert time.monotonic() - began < 1 * SLOW
-        wait_for(lambda: len(hosts_of(etcd)) == 5001, "one more key", 5)
-        assert len(webhook.records()) == 10002
-        webhook.kill()
-        webhook.start()
-        assert len(webhook.records()) == 10002
-        webhook.wait_ready()
-        assert webhook.apply(delete=webhook.records()) == 204
-        wait_for(lambda: not hosts_of(etcd), "all keys to go", 20)
-        assert block(hosts) == []
