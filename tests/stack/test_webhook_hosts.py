@@ -83,15 +83,8 @@ def _spoiled(good: bytes, chance: random.Random) -> bytes:
     body = bytearray(good)
     for _ in range(chance.choice([1, 1, 2, 5, 20])):
         at = chance.randrange(len(body))
-        match chance.randrange(4):
-            case 0:
-                body[at] = chance.randrange(256)
-            case 1:
-                del body[at : at + chance.randrange(1, 9)]
-            case 2:
-                body[at:at] = chance.randbytes(3)
-            case _:
-                body[at:at] = body[max(0, at - 10) : at]
+        instead = chance.choice((b"", chance.randbytes(1), chance.randbytes(3), body[max(0, at - 10) : at]))
+        body[at : at + chance.choice((0, 1, chance.randrange(1, 9)))] = instead
     return bytes(body)
 
 
