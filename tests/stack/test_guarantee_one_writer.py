@@ -1,6 +1,5 @@
 """Bridges on one etcd cluster: one writes, another takes over, a deposed leader cannot write."""
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from kube2etcd.etcd.store import EtcdStore
 from tests.stack.faults import HERE, Run, comes, same_keys
 from tests.stack.harness import SLOW, ApiServer, Binaries, Bridge, Etcd, EtcdCluster, wait_for
 from tests.stack.objects import endpoints, service, services
-from tests.stack.webhook import Webhook
+from tests.stack.webhook import Webhook, a
 
 #: The promise: so long after the leader's end another one writes.
 TAKEOVER = 10.0
@@ -146,30 +145,27 @@ def test_two_bridges_with_one_owner_id(apiserver: ApiServer, etcd: Etcd, run: Ru
 
 
 def test_two_webhooks_with_one_owner_id(etcd: Etcd, tmp_path: Path) -> None:
-    names = {"one.test": "/skydns/test/one", "two.test": "/skydns/test/two"}
-    with contextlib.ExitStack() as ending:
-        etcd_and_state = ("--etcd-server", etcd.url, "--state-prefix")
-        webhooks = [
-            ending.enter_context(
-                Webhook(tmp_path / domain, ["--domains", domain, *etcd_and_state, f"/state/{domain}"])
-            )
-            for domain in names
-        ]
+    def webhook(domain: str) -> Webhook:
+        options = ["--domains", domain, "--etcd-server", etcd.url, "--state-prefix", f"/state/{domain}"]
+        return Webhook(tmp_path / domain, options)
+
+    with webhook("one.test") as one, webhook("two.test") as two:
+        both = {"one": one, "two": two}
 
         def post(name: str) -> None:
-            for webhook, domain in zip(webhooks, names, strict=True):
-                endpoint = {"dnsName": f"{name}.{domain}", "recordType": "A", "targets": ["10.0.0.1"]}
-                wait_for(lambda e=endpoint, w=webhook: w.apply(create=[e]) == 204, "the name", 20)  # type: ignore[misc]
+            for domain, each in both.items():
+                new = a(f"{name}.{domain}.test", "10.0.0.1")
+                wait_for(lambda each=each, new=new: each.apply(create=[new]) == 204, name, 20)  # type: ignore[misc]
 
         post("first")
-        wait_for(lambda: all(map(disputes, webhooks)), "both to notice", 60)
+        wait_for(lambda: all(map(disputes, both.values())), "both to notice", 60)
         post("second")
-        for place in names.values():
-            wait_for(
-                lambda place=place: {"first", "second"} <= {k.split("/")[4] for k in etcd.dump(place + "/")},  # type: ignore[misc]
-                "the names of both",
-                20,
-            )
+        wanted = {f"/skydns/test/{domain}/{name}" for domain in both for name in ("first", "second")}
+        wait_for(
+            lambda: wanted <= {key.partition("/own_")[0] for key in etcd.dump("/skydns/test")},
+            "all names",
+            20,
+        )
 
 
 KEY = b"/kube2etcd/leader/skydns/test"
