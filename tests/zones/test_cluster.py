@@ -219,28 +219,36 @@ def test_endpoints_of_a_service_with_an_address_only_on_demand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("annotation", "tenant", "expected", "reasons"),
+    ("annotation", "fields", "expected", "reasons"),
     [
-        ("10.9.9.9", True, ["10.9.9.9"], 0),
-        (" 10.9.9.9 , fd00::9", True, ["10.9.9.9", "fd00::9"], 0),
-        ("10.9.9.9", False, ["10.0.0.1"], 0),
-        ("", True, ["10.0.0.1"], 0),
-        ("None", True, ["10.0.0.1"], 0),
-        ("web", True, ["10.0.0.1"], 1),
-        ("10.9.9.9,", True, ["10.0.0.1"], 1),
+        ("10.9.9.9", {}, ["10.9.9.9"], 0),
+        ("fd00::9", {}, ["fd00::9"], 0),
+        (" 10.9.9.9 , fd00::9", {}, ["10.9.9.9", "fd00::9"], 0),
+        ("", {}, ["10.0.0.1"], 0),
+        ("None", {}, ["10.0.0.1"], 0),
+        ("web", {}, ["10.0.0.1"], 1),
+        ("010.1.1.3", {}, ["10.0.0.1"], 1),
+        ("10.9.9.9,", {}, ["10.0.0.1"], 1),
+        ("10.9.9.9", {"cluster_ips": ("10.0.0.1", "fd00::1")}, ["10.9.9.9"], 0),
+        ("None", {"cluster_ip": "None"}, ["10.1.0.1", "-"], 0),
+        ("10.9.9.9", {"cluster_ip": "None"}, ["10.9.9.9"], 0),
+        (
+            "10.9.9.9",
+            {"type": "ExternalName", "external_name": "elsewhere.example."},
+            ["elsewhere.example."],
+            0,
+        ),
     ],
 )
-def test_tenant_address(annotation: str, tenant: bool, expected: list[str], reasons: int) -> None:
+def test_tenant_address(annotation: str, fields: dict[str, Any], expected: list[str], reasons: int) -> None:
     meta = Metadata("shop", "web", annotations={TENANT_CLUSTER_IP: annotation})
-    zone = zone_with(tenant_cluster_ip=tenant)
-    published = publish(zone, Service(meta, cluster_ip="10.0.0.1"))
-    assert [str(one.data) for one in published.records] == expected
+    one = Service(meta, **{"cluster_ip": "10.0.0.1", **fields})
+    published = publish(ZONE, one, piece(ONE))
+    lines = text(published.records, ".shop.svc.c.l.").split(", ")
+    assert [line.split()[2] for line in lines if line.startswith("web ")] == expected
     assert len(published.left_out) == reasons
-
-
-def test_a_headless_service_of_a_tenant_has_the_address_below() -> None:
-    one = Service(Metadata("shop", "web", annotations={TENANT_CLUSTER_IP: "10.9.9.9"}), cluster_ip="None")
-    assert found(publish(ZONE, one))[0] == "web A 10.9.9.9"
+    plain = publish(zone_with(tenant_cluster_ip=False), one, piece(ONE))
+    assert plain.records == publish(ZONE, replace(one, metadata=Metadata("shop", "web")), piece(ONE)).records
 
 
 def test_headless_by_either_field() -> None:
