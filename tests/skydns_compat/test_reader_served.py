@@ -1,4 +1,4 @@
-"""The Corefile's rules in front of the entries; tests/stack/test_served_model.py compares a real server."""
+"""The Corefile's rules in front of the entries; tests/stack/test_reader_model.py compares a real server."""
 
 from __future__ import annotations
 

@@ -1,15 +1,22 @@
-"""The same questions to CoreDNS's own kubernetes plugin and to CoreDNS on our keys: the same answers."""
+"""The same questions to CoreDNS's own kubernetes plugin and to CoreDNS on our keys: the same answers.
 
+The plugin keeps its slices in no order.  So the same answers before and after slices came anew, in another
+order, say as well that its answers follow from what there is and from nothing else.
+"""
+
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
 
 from tests.stack.harness import ApiServer
-from tests.stack.known_differences import CHOSEN, explained
-from tests.stack.objects import external, pod
-from tests.stack.pair import StartPair
+from tests.stack.known_differences import CHOSEN, KNOWN, KnownDifference, explained
+from tests.stack.kubeclient import Object
+from tests.stack.objects import HTTP, endpoint_slice, external, namespace, pod, service
+from tests.stack.pair import Pair, StartPair
 from tests.stack.questions import Question, questions
-from tests.stack.random_cluster import random_cluster
+from tests.stack.random_cluster import CROWD, mutate, random_cluster
 
 LEAST_IDENTICAL = 0.995
 
@@ -98,3 +105,124 @@ def test_terminating_pod(start_pair: StartPair, apiserver: ApiServer) -> None:
     del one["status"], one["metadata"]["finalizers"]
     apiserver.apply(one)
     same(answered=False)
+
+
+ASKED = re.compile("(headless|ClusterIP) (service|endpoint|port|port without underscores|unnamed port)")
+TYPES = ("A", "AAAA", "SRV", "CNAME")
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_crowded_slices(
+    seed: int, start_pair: StartPair, apiserver: ApiServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    objects = random_cluster(seed, 150, crowded=True)
+    pair = start_pair()
+    apiserver.apply_all(objects)
+    same(pair, f"crowded, seed {seed}", capsys, least=3000)
+    for operation in mutate(seed, objects, 150, crowded=True):
+        operation.perform(apiserver)
+    same(pair, f"disturbed, seed {seed}", capsys, least=3000)
+
+
+def test_odd_slices(start_pair: StartPair, capsys: pytest.CaptureFixture[str]) -> None:
+    pair = start_pair()
+    pair.apiserver.apply_all(odd())
+    same(pair, "odd", capsys, least=200)
+
+
+def same(pair: Pair, title: str, capsys: pytest.CaptureFixture[str], least: int) -> None:
+    """Ask what the slices decide about: every answer is the plugin's, or differs in a way that is listed."""
+    pair.catch_up()
+    about_slices = (
+        one for one in questions(pair.objects()) if one.rdtype in TYPES and ASKED.fullmatch(one.kind)
+    )
+    report = pair.compare(about_slices)
+    explained(report, title, capsys)
+    assert report.asked >= least
+
+
+def odd() -> list[Object]:
+    """Services of which each has one slice that the API server takes and no controller would write."""
+    one, other = {"addresses": ["10.2.0.1"]}, {"addresses": ["10.2.0.4"]}
+    going = [
+        {"addresses": ["10.2.0.8"], "conditions": {"ready": True, "terminating": True}},
+        {"addresses": ["10.2.0.9"], "conditions": {"ready": False, "serving": True}},
+    ]
+    slices = [
+        piece("names-1", {"addresses": ["www.example.com"]}, family="FQDN"),
+        piece("names-2", {"addresses": ["long.crowd.svc.cluster.local"]}, family="FQDN"),
+        piece("colons-1", {"addresses": ["::5"]}, family="IPv6"),
+        piece("colons-2", {"addresses": ["::5:0:0:0"]}, {"addresses": ["fd00::"]}, family="IPv6"),
+        piece("long", one, ports=[{"name": "p" * 63, "port": 80}]),
+        piece("nearly", one, ports=[{"name": "p" * 62, "port": 80}]),
+        piece("zero", {"addresses": ["10.2.0.2"]}, ports=[{"name": "http", "port": 0}]),
+        piece(
+            "same-number",
+            {"addresses": ["10.2.0.3"]},
+            ports=[{"name": name, "port": 80} for name in ("a", "b", "")],
+        ),
+        piece("twice", other, other, {"addresses": ["10.2.0.5", "10.2.0.4"], "hostname": "h"}),
+        piece(
+            "others-name", {"addresses": ["10.2.0.6"]}, {"addresses": ["10.2.0.7"], "hostname": "10-2-0-6"}
+        ),
+        piece("going", *going),
+    ]
+    names = [one["metadata"]["name"] for one in slices]
+    return [
+        namespace(CROWD),
+        *(service(name, CROWD, ports=[HTTP], clusterIP="None") for name in names),
+        *slices,
+    ]
+
+
+def piece(name: str, *endpoints: Object, family: str = "IPv4", ports: Sequence[Object] = (HTTP,)) -> Object:
+    return endpoint_slice(name, name, endpoints, namespace=CROWD, family=family, ports=ports)
+
+
+#: A zone of selected Services whose selector matches all.  The plugin serves the one above as it does a
+#: cluster's zone, so that the same questions are about the same Services.
+ABOVE = "all.example"
+ZONE = f"svc.{ABOVE}"
+
+#: Many of the questions are about endpoints that have no names here.
+LEAST_IDENTICAL_ZONE = 0.90
+
+#: The specification names the endpoints of headless Services alone; so do zones of Services.
+PROMISED_LESS = KnownDifference(
+    name="endpoints of Services with an address",
+    kinds="ClusterIP (no such )?endpoint( in capitals)?",
+    what="NOERROR became NXDOMAIN",
+)
+
+
+def detours(objects: Sequence[Object]) -> KnownDifference:
+    """Services that are an alias into a zone of ours, left out: two could lead to each other for ever."""
+    ours = (".cluster.local", f".{ZONE}")
+    services = [
+        f"{one['metadata']['name']}.{one['metadata']['namespace']}"
+        for one in objects
+        if f".{one.get('spec', {}).get('externalName', '').rstrip('.')}".endswith(ours)
+    ]
+    return KnownDifference(
+        name="aliases into another zone of the server",
+        kinds="ExternalName service( in capitals)?",
+        what="NOERROR became NXDOMAIN",
+        names=rf"(?i:({'|'.join(map(re.escape, services)) or 'none'})\.{re.escape(ZONE)}\.)",
+    )
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_zone_of_all_services(seed: int, start_pair: StartPair, capsys: pytest.CaptureFixture[str]) -> None:
+    zone = {"zone": ZONE, "addresses": ["internal"], "selector": "!no-service-has-this-label"}
+    pair = start_pair(pods="disabled", config={"zones": [zone]}, oracle_zones=ABOVE)
+    for obj in random_cluster(seed, 40):
+        pair.apiserver.apply(obj)
+    pair.catch_up()
+    # not the apex, where ours has a name server and the plugin none
+    below = [one for one in questions(pair.objects(), ABOVE) if one.name.lower().endswith(f".{ZONE}.")]
+    report = pair.compare(below)
+    classes = (detours(pair.objects()), PROMISED_LESS, *KNOWN)
+    explained(report, f"seed {seed}, a zone of all Services", capsys, classes)
+    assert report.asked >= 1000
+    assert report.answered >= 300
+    assert report.identical >= LEAST_IDENTICAL_ZONE

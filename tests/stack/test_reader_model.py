@@ -1,17 +1,77 @@
-"""The reader model against a real CoreDNS: the table of facts, and random keys."""
+"""The models of readers against real CoreDNS servers: the table of facts, random keys, whole Corefiles."""
 
+import ipaddress
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
 
+import dns.exception
+import dns.message
+import dns.name
+import dns.query
+import dns.rcode
+import dns.rdata
+import dns.rdataclass
+import dns.rdatatype
+import dns.rrset
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from skydns_compat.corefile import CorefileSettings, blocks, corefile
 from skydns_compat.names import Name
+from skydns_compat.reader import Answer, Entries, Rr, answer
+from skydns_compat.reader_served import refused, served_answer
+from tests.skydns_compat import external_cases
 from tests.skydns_compat.reader_cases import CASES, FOLDER, ZONE, Case
-from tests.stack.harness import Binaries, CoreDns, Etcd
-from tests.stack.modelled import ask, plain_answer
+from tests.skydns_compat.served_cases import KEYS, QUESTIONS, SETTINGS
+from tests.stack.coredns import outside
+from tests.stack.harness import LOOPBACK, Binaries, CoreDns, Etcd
+
+
+def ask(coredns: CoreDns, name: str, qtype: str) -> Answer:
+    """The real answer in the model's words; records as they came, none merged."""
+    question = dns.message.make_query(name, qtype, use_edns=False)
+    reply = dns.query.tcp(question, LOOPBACK, timeout=5, port=coredns.port, one_rr_per_rrset=True)
+    rcode = dns.rcode.to_text(reply.rcode())
+    assert rcode in ("NOERROR", "NXDOMAIN", "SERVFAIL", "REFUSED")
+    return Answer(rcode, tuple(map(_record, reply.answer)), tuple(map(_record, reply.additional)))  # type: ignore[arg-type]
+
+
+def entries(keys: Mapping[str, str]) -> Entries:
+    return Entries({key.encode(): value.encode() for key, value in keys.items()})
+
+
+def plain_answer(keys: Mapping[str, str], zone: Name, name: str, qtype: str) -> Answer:
+    """What the model says of the etcd plugin alone, with its texts written as dnspython writes them."""
+    modelled = answer(entries(keys), zone, name, qtype)
+    return Answer(
+        modelled.rcode, tuple(map(normal, modelled.answers)), tuple(map(normal, modelled.additional))
+    )
+
+
+def normal(record: Rr) -> Rr:
+    """The record with its texts written as dnspython writes them."""
+    data = dns.rdata.from_text(dns.rdataclass.IN, dns.rdatatype.from_text(record.rtype), record.data)
+    return Rr(dns.name.from_text(record.name).to_text(), record.rtype, record.ttl, _data(data))
+
+
+def _record(rrset: dns.rrset.RRset) -> Rr:
+    return Rr(rrset.name.to_text(), dns.rdatatype.to_text(rrset.rdtype), rrset.ttl, _data(rrset[0]))
+
+
+def _data(data: dns.rdata.Rdata) -> str:
+    text = data.to_text()
+    if data.rdtype == dns.rdatatype.AAAA:
+        return str(ipaddress.ip_address(text))
+    if data.rdtype == dns.rdatatype.SOA:  # the serial is the server's clock
+        words = text.split()
+        return " ".join([*words[:2], "0", *words[3:]])
+    return text
+
 
 CLUSTER = Name.parse(ZONE)
 
@@ -100,3 +160,93 @@ def test_any_keys(pair: Pair, keys: dict[str, str], questions: list[tuple[str, s
     for name, qtype in questions:
         real = ask(pair.coredns, name, qtype)
         assert real == plain_answer(keys, CLUSTER, name, qtype), (keys, name, qtype)
+
+
+@dataclass(frozen=True)
+class Served:
+    keys: Mapping[str, str]
+    settings: CorefileSettings
+    questions: Iterable[tuple[str, str]]
+
+
+#: External domains above, below and beside the cluster's zone and the reverse zones.
+AROUND = Served(
+    {
+        **KEYS,
+        "/skydns/local/own_": "{}",
+        "/skydns/local/up/own_": "{}",
+        "/skydns/local/up/own_/A": '{"host":"192.0.2.1","port":-1}',
+        "/skydns/local/cluster/ext/own_": "{}",
+        "/skydns/local/cluster/ext/own_/A": '{"host":"192.0.2.2","port":-1}',
+        "/skydns/arpa/in-addr/10/9/9/9/own_": '{"host":"nine.example"}',
+        "/skydns/io/dtk/own_": "{}",
+    },
+    replace(
+        SETTINGS["insecure"],
+        external=tuple(map(Name.parse, ("ext.cluster.local", "local", "10.in-addr.arpa", "dtk.io"))),
+    ),
+    list(
+        product(
+            [
+                *("up.local.", "local.", "gone.local.", "ext.cluster.local.", "x.ext.cluster.local."),
+                *("cluster.local.", "web.shop.svc.cluster.local.", "none.shop.svc.cluster.local."),
+                *("dtk.io.", "9.9.9.in-addr.arpa.", "9.9.9.10.in-addr.arpa.", "1.0.0.192.in-addr.arpa."),
+            ],
+            ("A", "TXT", "PTR", "DS", "SOA", "HTTPS", "ANY"),
+        )
+    ),
+)
+EXTERNAL = {key.decode(): value.decode() for key, value in external_cases.keys().items()}
+SERVED = {
+    **{f"pods {pods}": Served(KEYS, settings, QUESTIONS) for pods, settings in SETTINGS.items()},
+    "domains around the zones": AROUND,
+    "external domains": Served(EXTERNAL, external_cases.SETTINGS, external_cases.QUESTIONS),
+}
+
+
+def upstream(name: str, qtype: str) -> Answer:
+    known = {"A": "192.0.2.80", "AAAA": "2001:db8::80"}
+    if qtype == "ANY":  # the first template of the name's
+        qtype = "A"
+    if name != "ext.example.":
+        return Answer("NXDOMAIN")
+    return Answer("NOERROR", (Rr(name, qtype, 60, known[qtype]),)) if qtype in known else Answer("NOERROR")
+
+
+def unordered(given: Answer) -> tuple[str, list[str], list[str]]:
+    """The answer in any order: the server turns the addresses round, so that load is spread."""
+    return (
+        given.rcode,
+        sorted(str(normal(record)) for record in given.answers),
+        sorted(str(normal(record)) for record in given.additional),
+    )
+
+
+@pytest.mark.parametrize("with_upstream", [False, True], ids=["alone", "with upstream"])
+@pytest.mark.parametrize("case", SERVED.values(), ids=SERVED)
+def test_every_question(
+    pair: Pair, binaries: Binaries, tmp_path: Path, case: Served, with_upstream: bool
+) -> None:
+    pair.hold(case.keys)
+    other = CoreDns(tmp_path, binaries, outside("ext.example"), name="upstream")
+    behind = f"{LOOPBACK}:{other.port}" if with_upstream else "none"
+    settings = replace(
+        case.settings, etcd_servers=(pair.etcd.url,), listen=f"{LOOPBACK}:{{port}}", upstream=behind
+    )
+    keys, rules = entries(case.keys), blocks(settings)
+    above = upstream if with_upstream else refused
+    with other, CoreDns(tmp_path, binaries, corefile(settings)) as coredns:
+        for name, qtype in case.questions:
+            modelled, real = served_answer(keys, rules, name, qtype, above), ask(coredns, name, qtype)
+            assert unordered(real) == unordered(modelled), (name, qtype)
+
+
+def test_two_zones_in_a_cycle(binaries: Binaries, tmp_path: Path, pair: Pair) -> None:
+    there = {"one": "two", "two": "one"}
+    pair.hold({f"/skydns/example/{one}/a": f'{{"host":"a.{two}.example"}}' for one, two in there.items()})
+    backend = f"{{\n    path /skydns\n    endpoint {pair.etcd.url}\n}}"
+    zones = f"example:{{port}} {{\n    bind {LOOPBACK}\n    etcd one.example two.example {backend}\n}}\n"
+    with CoreDns(tmp_path, binaries, zones) as coredns:
+        with pytest.raises(dns.exception.Timeout):
+            coredns.ask("a.one.example", timeout=1)
+        assert coredns.ask("b.one.example").rcode() == dns.rcode.NXDOMAIN
