@@ -1,13 +1,12 @@
 """A name that exists before and after a change resolves throughout."""
 
-from pathlib import Path
 from typing import Any
 
 from tests.stack.asking import asked_all_the_time, questions_to
 from tests.stack.faults import Proxy, Run
-from tests.stack.harness import ApiServer, Binaries, CoreDns, Etcd, wait_for
+from tests.stack.harness import ApiServer, CoreDns, Etcd, wait_for
 from tests.stack.objects import HTTP, endpoints, nic, port, service, vmi, vmi_crd
-from tests.stack.zoned import Zoned
+from tests.stack.zoned import Start
 
 ASKED = [
     ("web.default.svc.cluster.local.", "A"),
@@ -22,10 +21,7 @@ def test_updates(apiserver: ApiServer, etcd: Etcd, dns: CoreDns, run: Run) -> No
     more = port("more", 81)
     single: dict[str, Any] = {"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4"]}
     dual: dict[str, Any] = {"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv4", "IPv6"]}
-    apiserver.apply(service("web", **single))
-    apiserver.apply_all(
-        [service("many", clusterIP="None"), endpoints("many", "10.9.0.1", "10.9.0.2"), service("quiet")]
-    )
+    many = [service("many", clusterIP="None"), endpoints("many", "10.9.0.1", "10.9.0.2")]
 
     def keys(part: str) -> str:
         return "".join(f"{key} {value} " for key, value in etcd.dump("/skydns").items() if part in key)
@@ -39,7 +35,7 @@ def test_updates(apiserver: ApiServer, etcd: Etcd, dns: CoreDns, run: Run) -> No
         apiserver.apply(endpoints("many", *addresses, number=number))
         wait_for(lambda: all(one in keys("/default/many") for one in addresses), f"{addresses} in keys", 10)
 
-    run()
+    run(objects=[service("web", **single), *many, service("quiet")])
     with asked_all_the_time(questions_to(dns, *ASKED), at_least=100):
         for turn in range(1, 5):
             changed("the port", **single, ports=[HTTP, more])
@@ -56,11 +52,8 @@ def test_updates(apiserver: ApiServer, etcd: Etcd, dns: CoreDns, run: Run) -> No
 
 
 def test_headless(apiserver: ApiServer, dns: CoreDns, proxy: Proxy, run: Run) -> None:
-    apiserver.apply_all([service("web"), endpoints("web", "10.9.0.1", "10.9.0.2")])
-    asked = [ASKED[0], ASKED[1]]
-
-    run(kubeconfig=proxy.kubeconfig)
-    with asked_all_the_time(questions_to(dns, *asked), at_least=100):
+    run(kubeconfig=proxy.kubeconfig, objects=[service("web"), endpoints("web", "10.9.0.1", "10.9.0.2")])
+    with asked_all_the_time(questions_to(dns, *ASKED[:2]), at_least=100):
         headless: dict[str, Any] = {"clusterIP": "None"}
         for kind in (headless, {}, headless, {}):
             proxy.fault("services", status=500)
@@ -80,38 +73,22 @@ def test_headless(apiserver: ApiServer, dns: CoreDns, proxy: Proxy, run: Run) ->
 
 
 def test_alias(apiserver: ApiServer, etcd: Etcd, dns: CoreDns, run: Run) -> None:
-    apiserver.apply_all(
-        [service("db"), service("web", type="ExternalName", externalName="db.default.svc.cluster.local")]
-    )
-    alias: dict[str, Any] = {
-        "type": "ExternalName",
-        "externalName": "db.default.svc.cluster.local",
-        "clusterIP": None,
-    }
-    kinds = [{"type": "ClusterIP", "externalName": None, "clusterIP": ip} for ip in ("10.0.0.77", "None")]
-    run()
+    key, target = "/skydns/local/cluster/svc/default/web", "db.default.svc.cluster.local"
+    alias: dict[str, Any] = {"type": "ExternalName", "externalName": target}
+    address = {"type": "ClusterIP", "externalName": None, "clusterIP": "10.0.0.77"}
+    run(objects=[service("db"), service("web", **alias)])
     with asked_all_the_time(questions_to(dns, ASKED[0]), at_least=100):
         for turn in range(60):
-            kind = alias if turn % 2 else kinds[0]
-            before = etcd.dump("/skydns").get("/skydns/local/cluster/svc/default/web")
-            apiserver.patch(apiserver.path("v1", "Service", "default", "web"), {"spec": kind})
-            wait_for(
-                lambda before=before: (
-                    etcd.dump("/skydns").get("/skydns/local/cluster/svc/default/web") != before
-                ),  # type: ignore[misc]
-                "the other kind",
-                10,
-            )
+            spec = {**alias, "clusterIP": None} if turn % 2 else address
+            before = etcd.dump(key).get(key)
+            apiserver.patch(apiserver.path("v1", "Service", "default", "web"), {"spec": spec})
+            wait_for(lambda before=before: etcd.dump(key).get(key) != before, "the other kind", 10)  # type: ignore[misc]
 
 
-def test_machines(binaries: Binaries, apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
-    apiserver.apply(vmi_crd())
-    apiserver.apply(vmi("default", "desk", nic("blue", "10.10.0.1")))
+def test_machines(apiserver: ApiServer, start: Start) -> None:
     names = ("desk.default.vm.", "blue.desk.default.vm.")
-    with (
-        Zoned(tmp_path, binaries, apiserver, etcd, ("--vm-domain", "")) as zoned,
-        asked_all_the_time(questions_to(zoned.dns, *((name, "A") for name in names)), at_least=50),
-    ):
+    zoned = start("--vm-domain", "", objects=[vmi_crd(), vmi("default", "desk", nic("blue", "10.10.0.1"))])
+    with asked_all_the_time(questions_to(zoned.dns, *((name, "A") for name in names)), at_least=50):
         for turn in range(2, 42):
             addresses = [f"10.10.0.{turn}", *(["fd00:5::1"] if turn % 2 else [])]
             more = [nic("red", f"10.20.0.{turn}")] if turn % 3 == 0 else []
