@@ -14,8 +14,7 @@ from kube2etcd.etcd.changes import Delete, Put
 from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.store import EtcdStore
 from kube2etcd.settings import Etcd as EtcdSettings
-from tests.stack.harness import SLOW, Authority, Binaries, Etcd, EtcdCluster, EtcdTls, wait_for
-from tests.stack.watching import requests
+from tests.stack.harness import Authority, Binaries, Etcd, EtcdCluster, EtcdTls, wait_for
 
 PREFIX = b"/skydns/"
 NOT_YET = (EtcdUnavailable,)
@@ -159,23 +158,3 @@ def test_ipv6(binaries: Binaries, tmp_path: Path) -> None:
     etcd.command.append(f"--listen-client-urls={etcd.url},{ipv6}")  # the last one counts
     with etcd, EtcdConnection(EtcdSettings((ipv6,))) as connection:
         assert works(connection)
-
-
-def test_close_ends_a_wait_for_a_silent_server(etcd: Etcd, monkeypatch: pytest.MonkeyPatch) -> None:
-    connection = etcd.connection(timeout=30)
-    assert works(connection)
-    etcd.pause()
-    failed = threading.Event()
-
-    def wait() -> None:
-        with pytest.raises(EtcdUnavailable):
-            works(connection)
-        failed.set()
-
-    asked = requests(connection, monkeypatch)
-    thread = threading.Thread(target=wait)
-    thread.start()
-    wait_for(lambda: asked, "the request", 10)
-    connection.close()
-    assert failed.wait(2 * SLOW)
-    thread.join()
