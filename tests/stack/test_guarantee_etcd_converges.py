@@ -1,10 +1,9 @@
 """Whatever happens to keys or watch events, etcd converges without a restart."""
 
-from collections.abc import Callable
-
 from tests.stack.etcd_v2 import EtcdV2
 from tests.stack.faults import HERE, Proxy, Run, both_apis, keys_of, same_keys
 from tests.stack.harness import ApiServer, Bridge, Etcd, wait_for
+from tests.stack.kubeclient import Operation
 from tests.stack.objects import endpoints, port, service, services
 
 
@@ -60,12 +59,13 @@ def test_deletions_while_the_bridge_was_down(apiserver: ApiServer, etcd: Etcd, r
     assert key_of(etcd, "s001")
 
 
-def lost(apiserver: ApiServer, proxy: Proxy, bridge: Bridge, change: Callable[[], None]) -> None:
+def lost(apiserver: ApiServer, proxy: Proxy, bridge: Bridge, *changes: Operation) -> None:
     """One event of Services and one of slices reach nobody; then there are two full passes."""
     faults = [proxy.fault(kind, watch=True, lose=True, times=1) for kind in ("services", "endpointslices")]
     proxy.break_watches()
     wait_for(lambda: all(one.taken == 1 for one in faults), "the watches to be opened", 20, bridge)
-    change()
+    for change in changes:
+        change.perform(apiserver)
     turn = 0
 
     def gone() -> bool:
@@ -87,29 +87,20 @@ def labels(etcd: Etcd, below: str) -> set[str]:
 
 
 def test_a_resync_repairs_lost_events(apiserver: ApiServer, etcd: Etcd, proxy: Proxy, run: Run) -> None:
-    apiserver.apply_all([*services(20), service("head", clusterIP="None"), endpoints("head", "10.8.0.1")])
-    apiserver.apply(endpoints("head", "10.8.0.2", number=1))
-
-    def first() -> None:
-        apiserver.delete(service("s001"))
-        apiserver.apply(endpoints("head", "10.8.0.9"))
-
-    def second() -> None:
-        apiserver.apply(service("s002", ports=[port("other", 81)]))
-        apiserver.delete(endpoints("head", "10.8.0.2", number=1))
-
-    def third() -> None:
-        apiserver.apply(service("later"))
-        apiserver.apply(endpoints("head", "10.8.0.7", number=2))
-
-    bridge = run("--resync-period", "2", kubeconfig=proxy.kubeconfig)
-    lost(apiserver, proxy, bridge, first)
+    head = [service("head", clusterIP="None"), endpoints("head", "10.8.0.1")]
+    second = endpoints("head", "10.8.0.2", number=1)
+    objects = [*services(20), *head, second]
+    bridge = run("--resync-period", "2", kubeconfig=proxy.kubeconfig, objects=objects)
+    first = Operation("apply", endpoints("head", "10.8.0.9"))
+    lost(apiserver, proxy, bridge, Operation("delete", service("s001")), first)
     assert not labels(etcd, "s001")
     assert labels(etcd, "head/10") == {"-8-0-9", "-8-0-2"}
-    lost(apiserver, proxy, bridge, second)
+    other = Operation("apply", service("s002", ports=[port("other", 81)]))
+    lost(apiserver, proxy, bridge, other, Operation("delete", second))
     assert labels(etcd, "s002/_tcp/") == {"_other"}
     assert labels(etcd, "head/10") == {"-8-0-9"}
-    lost(apiserver, proxy, bridge, third)
+    third = Operation("apply", endpoints("head", "10.8.0.7", number=2))
+    lost(apiserver, proxy, bridge, Operation("apply", service("later")), third)
     assert labels(etcd, "later/_tcp/") == {"_http"}
     assert labels(etcd, "head/10") == {"-8-0-9", "-8-0-7"}
     assert bridge.metric("kube2etcd_repairs_total") == 0, "nobody has touched the keys"

@@ -96,10 +96,9 @@ def test_an_outage_costs_only_readiness(apiserver: ApiServer, etcd: Etcd, run: R
 @pytest.mark.parametrize(
     "etcd", [["--max-txn-ops=20"], ["--max-request-bytes=2000"]], indirect=True, ids=["operations", "bytes"]
 )
-def test_small_limits(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
-    apiserver.apply_all([*services(40), service("head", clusterIP="None")])
-    apiserver.apply(endpoints("head", *(f"10.8.0.{number}" for number in range(1, 60))))
-    bridge = run()
+def test_small_limits(etcd: Etcd, run: Run) -> None:
+    head = endpoints("head", *(f"10.8.0.{number}" for number in range(1, 60)))
+    bridge = run(objects=[*services(40), service("head", clusterIP="None"), head])
     for number in range(40):
         assert keys_of(etcd, f"s{number:03d}")
     assert len(keys_of(etcd, "head/")) >= 59
@@ -117,9 +116,7 @@ def test_refused_keys(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     password = etcd.restrict("/skydns/", access="read")
     etcd.ctl("role", "grant-permission", "names", "readwrite", "/skydns/", culprit)
     etcd.ctl("role", "grant-permission", "names", "readwrite", f"{HERE}/svc/default/s051", "/skydns0")
-    apiserver.apply_all(services(100))
-    user = ("--etcd-user", "bridge", "--etcd-password-file", str(password))
-    bridge = run(*user)
+    bridge = run("--etcd-user", "bridge", "--etcd-password-file", str(password), objects=services(100))
     for number in range(100):
         assert bool(keys_of(etcd, f"s{number:03d}")) == (number != 50)
     assert refusals(bridge)
@@ -139,13 +136,11 @@ def texts(etcd: Etcd) -> set[str]:
 
 @pytest.mark.parametrize("etcd", [["--max-request-bytes=2000"]], indirect=True)
 def test_a_value_too_large(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
-    apiserver.apply(dns_endpoint_crd())
-    apiserver.apply_all(services(100))
     small = [endpoint(f"small{number}.dtk.io", "TXT", f"text {number}") for number in range(10)]
     large = [endpoint("large.dtk.io", "TXT", "x" * 3000), endpoint("large.dtk.io", "A", "10.0.0.5")]
-    apiserver.apply(dns_endpoint("one", *small[:5], *large, *small[5:]))
+    objects = [dns_endpoint_crd(), *services(100), dns_endpoint("one", *small[:5], *large, *small[5:])]
     names = {f"small{number}" for number in range(10)}
-    bridge = run(*DOMAIN, "--resync-period", "1")
+    bridge = run(*DOMAIN, "--resync-period", "1", objects=objects)
     wait_for(lambda: texts(etcd) == names, "the small ones", 10, bridge)
     wait_for(lambda: "10-0-0-5" in "".join(etcd.dump(f"{THERE}/large/")), "the address beside it", 10)
     for number in range(100):

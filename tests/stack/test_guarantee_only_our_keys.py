@@ -34,9 +34,8 @@ def test_foreign_keys_are_untouched(apiserver: ApiServer, etcd: Etcd, run: Run) 
 
 
 def test_two_bridges_on_one_etcd_do_not_fight(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
-    apiserver.apply_all(services(10))
     extra = ("--resync-period", "1")
-    one = run(*extra)
+    one = run(*extra, objects=services(10))
     two = run(*extra, name="second")
     comes(apiserver, etcd, "last")
     for bridge in (one, two):

@@ -32,9 +32,8 @@ SHOP = [*MANY, *services(4), external("ext", "ext.example")]
 
 
 def test_skydns_finds_what_the_cluster_has(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
-    apiserver.apply_all(SHOP)
+    bridge = run("--resync-period", "1", objects=SHOP)
     address = apiserver.get("v1", "Service", "s000", "default")["spec"]["clusterIP"]
-    bridge = run("--resync-period", "1")
     assert data(etcd, "s000") == {address}
     assert {one.split()[2] for one in data(etcd, "_http._tcp.s000", "SRV")} == {"80"}
     assert data(etcd, "many") == {"10.9.0.1", "10.9.0.2"}
@@ -58,9 +57,8 @@ def test_skydns_finds_what_the_cluster_has(apiserver: ApiServer, etcd: EtcdV2, r
 
 
 def test_names_vanish_with_their_directories(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
-    apiserver.apply_all(SHOP)
     etcd.put(f"{HERE}/svc/default/s001/theirs", '{"host":"192.0.2.9"}')
-    bridge = run()
+    bridge = run(objects=SHOP)
     (leaf,) = etcd.listed(f"{HERE}/svc/default/s000")
     (port,) = etcd.listed(f"{HERE}/svc/default/s000/_tcp/_http")
     assert etcd.index(leaf) < etcd.index(port), "the name comes with its address"
@@ -88,9 +86,8 @@ def test_names_vanish_with_their_directories(apiserver: ApiServer, etcd: EtcdV2,
 
 
 def test_no_gap(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
-    apiserver.apply_all([service("web"), *MANY])
     more, second = [HTTP, port("more", 81)], f"{HERE}/svc/default/web/_tcp/_more"
-    run()
+    run(objects=[service("web"), *MANY])
 
     def instead(name: str, qtype: str) -> str:
         answer = etcd.look_up(f"{name}.default.svc.cluster.local", qtype)
@@ -108,10 +105,9 @@ def test_no_gap(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
                 wait_for(lambda chosen=chosen: data(etcd, "many") == set(chosen), "the endpoints", 10)  # type: ignore[misc]
 
 
-def test_foreign_changes_of_hidden_keys(apiserver: ApiServer, etcd: EtcdV2, run: Run) -> None:
-    apiserver.apply_all(SHOP)
+def test_foreign_changes_of_hidden_keys(etcd: EtcdV2, run: Run) -> None:
     # no watch reports them, and no full pass is due for minutes
-    bridge = run()
+    bridge = run(objects=SHOP)
     expected = etcd.dump("/skydns")
     hidden = next(key for key in expected if "/default/s000/_tcp/" in key)
     etcd.put(hidden, "{")
