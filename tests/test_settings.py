@@ -382,6 +382,18 @@ def test_every_fault_at_once(write: Any) -> None:
     assert len(found) == 8
 
 
+def test_thousands_of_domains_are_not_compared_with_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def counted(name: Name, other: Name) -> bool:
+        compared.append(name)
+        return below(name, other)
+
+    below, compared = Name.below, list[Name]()
+    monkeypatch.setattr(Name, "below", counted)
+    domains = tuple(f"d{number}.vm.a.b" for number in range(1000))
+    load({"vm_domain": "a.b", "domains": domains}, {})
+    assert len(compared) < 20 * len(domains)
+
+
 def test_zones_of_services(write: Any) -> None:
     file = write(
         """

@@ -88,12 +88,13 @@ class CorefileWriter:
         domains = tuple(domains)
         if self._whole and domains == self._domains:
             return
-        self._whole, self._domains = True, domains
+        self._domains = domains
         settings, remarks = build.served(self._settings, domains)
         for remark in remarks:
             if remark not in self._remarks:
                 log.warning("%s", remark)
         self._text, self._remarks = text(settings), remarks
+        self._whole = True  # not before the text, which the other thread may write at once
         self.write()
 
     def write(self) -> None:

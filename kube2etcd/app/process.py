@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from kube2etcd.errors import Kube2EtcdError
 from kube2etcd.etcd import Connection
@@ -23,23 +23,24 @@ STOP_PATIENCE = 0.2
 
 
 @contextlib.contextmanager
-def signals(stop: threading.Event, queue: EventQueue) -> Iterator[threading.Event]:
+def signals(stop: threading.Event, queue: EventQueue) -> Iterator[Sequence[int]]:
     """SIGTERM and SIGINT set ``stop`` and wake the loop; SIGUSR1 logs at debug level, SIGUSR2 at the
     configured one.
 
-    Yields an event that is set when SIGTERM or SIGINT comes, also after something else set ``stop``.
+    Yields the SIGTERM and SIGINT that came, also after something else set ``stop``.
     """
-    asked = threading.Event()
+    asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
 
     def end() -> None:
-        asked.set()
         stop.set()
         queue.put(Wake())
 
-    def handle(_signal: int, _frame: object) -> None:
+    def handle(number: int, _frame: object) -> None:
+        # At once, since the process may be about to start anew.
+        asked.append(number)
         # In a thread, since the interrupted one may be setting the event just now, and it is not reentrant.
         # Nor is starting a `threading.Thread`.
         _thread.start_new_thread(end, ())

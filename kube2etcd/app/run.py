@@ -146,7 +146,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
         gc.freeze()  # exempt everything imported and built so far from garbage collection
         reconciler.run()
         log.info("stopping")
-    return asked.is_set()
+    return bool(asked)
 
 
 def _status_page(settings: Settings, listen: HostPort, reconciler: Reconciler, status: Status) -> Server:

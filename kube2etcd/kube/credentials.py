@@ -57,6 +57,8 @@ class Access:
         self.refresh_api_key_hook: Callable[[Access], None] | None = None
         self.files = files
         """Files whose change requires a reload."""
+        self.kubeconfig = ""
+        """Its names, if there is one."""
         self.override: str | None = None
         """The server to use instead of ``host``, which a renewal sets again."""
         self._lock = threading.Lock()
@@ -90,8 +92,9 @@ class Access:
             try:
                 self.refresh_api_key_hook(self)
             except (ConfigException, OSError) as error:
-                files = ":".join(map(str, self.files))
-                raise ApiUnavailable(f"the credentials of {files} cannot be renewed") from error
+                raise ApiUnavailable(
+                    f"the credentials of the kubeconfig {self.kubeconfig} cannot be renewed"
+                ) from error
             return self.authorization
 
     def context(self) -> ssl.SSLContext | None:
@@ -185,6 +188,7 @@ def _read_kubeconfig(names: str, context: str | None, source: str) -> Access:
             f"the kubeconfig {names} names no server for this context; write server: URL under its cluster"
         )
     certificates = (access.ssl_ca_cert, access.cert_file, access.key_file)
+    access.kubeconfig = names
     access.files = (*paths, *map(Path, filter(None, certificates)))
     return access
 

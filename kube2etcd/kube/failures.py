@@ -131,7 +131,7 @@ def check_urls(server: str, proxy: str | None) -> None:
 def _is_url(text: str) -> bool:
     with contextlib.suppress(LocationParseError):
         parts = parse_url(text)
-        return parts.scheme in ("http", "https") and bool(parts.host)
+        return parts.scheme in ("http", "https") and bool(parts.host) and not re.search(r"\s", text)
     return False
 
 

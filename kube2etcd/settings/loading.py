@@ -401,10 +401,8 @@ def zone_faults(settings: Settings, origin: Mapping[str, str]) -> Iterator[str]:
     depths = {zone.zone: zone.name.count(".") + 1 for zone in settings.zones}
     depths |= {name: 2 for name, path in named if path == "vm.domain"}
     for name, path in [*named, *domains]:
-        if not any(name.below(one) for one in depths):
-            continue  # there may be thousands of domains
-        around = [one for one, _ in [*cluster, *named, *domains] if one != name and name.below(one)]
-        outer = max(around, key=lambda one: len(one.labels), default=name)
+        above = (Name(name.labels[cut:]) for cut in range(1, len(name.labels)))
+        outer = next((one for one in above if one in first), name)
         if len(name.labels) - len(outer.labels) > depths.get(outer, MAX_NAME):
             yield f"{where(path)} is the zone {name}, below the names of objects in {outer}; take another"
     for name, path in [(settings.domain, "domain"), *named]:

@@ -253,7 +253,7 @@ def serve(
             reconciler.run()
         stop.wait()
         log.info("stopping")
-    return asked.is_set()
+    return bool(asked)
 
 
 def cleanup(settings: Settings, *, with_etcd: bool) -> None:

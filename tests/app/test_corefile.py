@@ -4,6 +4,7 @@ import errno
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,6 +82,23 @@ def test_until_all_domains_are_known_a_file_is_kept(file: Path) -> None:
     again.serve([CHILD])
     assert file.read_text() == text(one)
     assert ready(again) == (True, ())
+
+
+def test_a_check_while_the_domains_are_taken_writes_no_file_without_them(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text("of the process before")
+    writer, during = CorefileWriter(settings(file), whole=False), []
+
+    def check(*asked: Any) -> Any:
+        writer.write()
+        during.append(file.read_text())
+        return served(*asked)
+
+    monkeypatch.setattr(build, "served", check)
+    writer.serve([PARENT])
+    assert during == ["of the process before"]
+    assert file.read_text() == text(settings(file, domains=("example.com",)))
 
 
 def test_coredns_serves_the_domains_of_run_time() -> None:

@@ -116,9 +116,16 @@ def test_signals_end_the_loop_and_change_the_level() -> None:
         assert (logger.level, stop.is_set()) == (before[0], False)
         signal.raise_signal(signal.SIGTERM)
         assert stop.wait(10)
-        assert asked.is_set()
+        assert asked == [signal.SIGTERM]
         assert queue.drain(10) == [Wake()]
     assert (logger.level, signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_signal_is_known_before_the_process_could_start_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kube2etcd.app.process._thread.start_new_thread", lambda *_: None)
+    with signals(threading.Event(), EventQueue()) as asked:
+        signal.raise_signal(signal.SIGINT)
+    assert asked == [signal.SIGINT]
 
 
 class Interrupted(threading.Event):

@@ -68,7 +68,7 @@ def test_exec_plugin(
     assert server.tokens() == [f"Bearer {SECRET}"] * 2
     assert plugin.runs == 1
     monkeypatch.setattr("kubernetes.config.kube_config.KubeConfigLoader._set_config", refuse)
-    with pytest.raises(ApiUnavailable, match="cannot be renewed"):
+    with pytest.raises(ApiUnavailable, match=r"of the kubeconfig \S*kc cannot be renewed"):
         get(api)
 
 
@@ -299,7 +299,10 @@ def test_a_kubeconfig_that_is_not_a_file(tmp_path: Path, monkeypatch: pytest.Mon
         assert f"no kubeconfig at {name} (KUBECONFIG), and this is no pod" in refused()
 
 
-BAD_URLS = ["localhost:8080", "ftp://x", "https://[bad", "https://h:99999", "https://h:port", "https://a b"]
+BAD_URLS = [
+    *("localhost:8080", "ftp://x", "https://[bad", "https://h:99999", "https://h:port", "https://a b"),
+    "https://h:6443/ ",
+]
 
 
 @pytest.mark.parametrize(
