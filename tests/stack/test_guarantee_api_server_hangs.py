@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from kube2etcd.errors import ApiGone
 from kube2etcd.kube.client import ApiConnection
-from kube2etcd.kube.codec import decode_event
 from kube2etcd.kube.objects import KINDS, Changed, Failing, Listed
 from kube2etcd.kube.reflector import Reflector
 from kube2etcd.settings import Cluster
@@ -113,18 +111,6 @@ def connections(port: int) -> int:
     """How many connections to this port are established."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(row[2].endswith(f":{port:04X}") and row[3] == "01" for row in rows)
-
-
-def test_a_version_that_is_too_old_is_gone(apiserver: ApiServer) -> None:
-    apiserver.restart()  # its watch cache begins with what it lists now
-    params = {"watch": "true", "resourceVersion": "1", "timeoutSeconds": "5"}
-    kind = KINDS["services"]
-    with (
-        closing(ApiConnection(Cluster(str(apiserver.kubeconfig())))) as api,
-        pytest.raises(ApiGone),  # servers say it as a status or as an event
-        api.stream(kind.path(), params, connect_timeout=5, read_timeout=5) as stream,
-    ):
-        decode_event(kind, next(iter(stream)))
 
 
 #: Of watches; `test_guarantee_no_mass_deletion.py` has those of lists.

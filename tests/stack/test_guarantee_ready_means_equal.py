@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from tests.stack.faults import HERE, Proxy, Run
+from tests.stack.faults import Proxy, Run
 from tests.stack.harness import ApiServer, Etcd, wait_for
 from tests.stack.objects import bulk, services
 
@@ -24,12 +24,6 @@ def test_unready_before_listing(kind: str, apiserver: ApiServer, etcd: Etcd, pro
     proxy.mend()
     bridge.wait_ready(40)
     assert etcd.dump("/skydns")
-
-
-def test_more_objects_than_a_page_holds(etcd: Etcd, run: Run) -> None:
-    wanted = services(1100)
-    run(objects=wanted)
-    assert {f"{HERE}/svc/default/{one['metadata']['name']}" for one in wanted} <= etcd.dump(HERE).keys()
 
 
 def test_every_key_is_back_when_it_is_ready_again(etcd: Etcd, run: Run) -> None:
