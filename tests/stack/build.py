@@ -12,16 +12,15 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.stack.process import made_aside
 from tests.stack.toolchain import BuildError, find_go, go_environment, machine
 
 HERE = Path(__file__).resolve().parent / "servers"
@@ -155,10 +154,7 @@ def build_all(servers: Sequence[Server], report: Progress) -> None:
 
 def _build(server: Server, go: Path) -> Iterator[str]:
     """Build its programs aside, and move them in; yields each package, once it is fetched or compiled."""
-    home = server.home()
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{server.name}-", dir=home.parent) as folder:
-        aside = Path(folder) / "built"
+    with made_aside(server.home()) as aside:
         for program, package in server.programs.items():
             tail: deque[str] = deque(maxlen=30)
             with subprocess.Popen(
@@ -180,8 +176,6 @@ def _build(server: Server, go: Path) -> Iterator[str]:
                     raise
             if process.returncode:
                 raise BuildError(_why(server, tail))
-        shutil.rmtree(home, ignore_errors=True)
-        aside.rename(home)
 
 
 def _why(server: Server, said: Iterable[str]) -> str:

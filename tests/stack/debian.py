@@ -2,12 +2,11 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from tests.stack.build import cache_dir
-from tests.stack.process import finished
+from tests.stack.process import finished, made_aside
 
 
 class UnavailableError(RuntimeError):
@@ -22,17 +21,13 @@ def unpacked(packages: Sequence[str]) -> Path:
     missing = [tool for tool in ("apt-get", "dpkg") if not shutil.which(tool)]
     if missing:
         raise UnavailableError(f"no {' and no '.join(missing)} here")
-    home.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".debian-", dir=home.parent))
-    try:
-        (aside / "archives" / "partial").mkdir(parents=True)
-        options = ["--download-only", "--no-install-recommends", "--yes", "-o", f"Dir::Cache={aside}"]
+    with made_aside(home) as root:
+        cache = root.parent
+        (cache / "archives" / "partial").mkdir(parents=True)
+        options = ["--download-only", "--no-install-recommends", "--yes", "-o", f"Dir::Cache={cache}"]
         _run("apt-get", "install", *options, *packages)
-        for archive in sorted((aside / "archives").glob("*.deb")):
-            _run("dpkg", "-x", str(archive), str(aside / "root"))
-        (aside / "root").rename(home)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        for archive in sorted((cache / "archives").glob("*.deb")):
+            _run("dpkg", "-x", str(archive), str(root))
     return home
 
 

