@@ -153,7 +153,12 @@ class Listings:
                         yield publisher.refresh([unit])
                     except Exception:
                         self._drop(str(unit))
-                yield publisher.refresh(())  # what had changed before the last error
+                while True:  # what had changed before the last error, and units that were given a name
+                    try:
+                        yield publisher.refresh(())
+                        break
+                    except Exception:
+                        self._drop("an object that was given a name")
         for unit in self.logged.keys() & self.touched:
             if not publisher.exists(unit):
                 del self.logged[unit]  # a later object of that name starts afresh

@@ -229,6 +229,25 @@ def test_what_changed_before_the_last_unit_raised_is_written(
     world.assert_equal()
 
 
+def test_units_that_raise_when_they_are_given_names_affect_no_other(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Services give their names to older ones, and all of these fail, more than were changed."""
+
+    def service_of(space: str, name: str, age: int) -> Service:
+        return Service(Metadata(space, name, str(age)), cluster_ip=f"10.0.0.{age}")
+
+    world = World(clock, zones=[ServicesZone(Name.parse("flat.example"), template="{service}")])
+    names = "abc"
+    world.listed(*(service_of(space, name, age) for name in names for space, age in (("x", 2), ("y", 1))))
+    with monkeypatch.context() as patch:
+        patch.setattr(Publisher, "by_zone", lambda *_: 1 / 0)
+        world.turn(*(changed(service_of("y", name, 3)) for name in names))
+    world.turn(changed(service_of("z", "web", 4)))
+    assert b"/skydns/example/flat/web/00-10-0-0-4-H" in world.etcd.entries
+    world.assert_equal()
+
+
 def test_an_event_that_raises_is_dropped(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
