@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import logging
 import os
@@ -10,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from queue import SimpleQueue
 
 from kube2etcd.errors import Kube2EtcdError
 from kube2etcd.etcd import Connection
@@ -34,16 +34,19 @@ def signals(stop: threading.Event, queue: EventQueue) -> Iterator[Sequence[int]]
         yield asked
         return
 
+    # A thread sets the event: the interrupted one may be setting it just now, which is not reentrant.
+    # Putting into a SimpleQueue is.
+    arrived: SimpleQueue[bool] = SimpleQueue()
+
     def end() -> None:
-        stop.set()
-        queue.put(Wake())
+        if arrived.get():
+            stop.set()
+            queue.put(Wake())
 
     def handle(number: int, _frame: object) -> None:
         # At once, since the process may be about to start anew.
         asked.append(number)
-        # In a thread, since the interrupted one may be setting the event just now, and it is not reentrant.
-        # Nor is starting a `threading.Thread`.
-        _thread.start_new_thread(end, ())
+        arrived.put(True)
 
     logger = logging.getLogger("kube2etcd")
     configured = logger.level
@@ -54,12 +57,14 @@ def signals(stop: threading.Event, queue: EventQueue) -> Iterator[Sequence[int]]
         signal.SIGUSR1: lambda *_: logger.setLevel(logging.DEBUG),
         signal.SIGUSR2: lambda *_: logger.setLevel(configured),
     }
+    threading.Thread(target=end, name="signals", daemon=True).start()
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        arrived.put(False)
 
 
 @contextlib.contextmanager

@@ -110,6 +110,9 @@ def test_signals_end_the_loop_and_change_the_level() -> None:
     logger, queue, stop = logging.getLogger("kube2etcd"), EventQueue(), threading.Event()
     before = logger.level, signal.getsignal(signal.SIGTERM)
     with signals(stop, queue) as asked:
+        pass
+    assert (asked, stop.is_set()) == ([], False)
+    with signals(stop, queue) as asked:
         signal.raise_signal(signal.SIGUSR1)
         assert logger.level == logging.DEBUG
         signal.raise_signal(signal.SIGUSR2)
@@ -121,11 +124,25 @@ def test_signals_end_the_loop_and_change_the_level() -> None:
     assert (logger.level, signal.getsignal(signal.SIGTERM)) == before
 
 
-def test_a_signal_is_known_before_the_process_could_start_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kube2etcd.app.process._thread.start_new_thread", lambda *_: None)
-    with signals(threading.Event(), EventQueue()) as asked:
+class Held(threading.Event):
+    """Is not set before it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_go = threading.Event()
+
+    def set(self) -> None:
+        assert self.let_go.wait(10)
+        super().set()
+
+
+def test_a_signal_is_known_before_the_process_could_start_anew() -> None:
+    stop = Held()
+    with signals(stop, EventQueue()) as asked:
         signal.raise_signal(signal.SIGINT)
-    assert asked == [signal.SIGINT]
+        assert (asked, stop.is_set()) == ([signal.SIGINT], False)
+        stop.let_go.set()
+        assert stop.wait(10)
 
 
 class Interrupted(threading.Event):
@@ -150,7 +167,6 @@ def test_a_signal_may_come_while_another_is_handled() -> None:
     with signals(stop, queue):
         signal.raise_signal(signal.SIGTERM)
         assert stop.wait(10)
-        assert queue.drain(10)
         assert queue.drain(10)
     assert not stop.waited_for_itself
 
