@@ -203,11 +203,12 @@ class HostsFile:
         # Each time, since at the start those of a killed writer may be too new.
         for name in atomic.tidy(self.path):
             log.info("%s: deleted, left by an interrupted write of %s", name, self.path)
-        rewritten = self._last
+        rewritten, foreign = self._last, self._foreign
 
         def change(content: bytes) -> bytes:
             nonlocal rewritten
-            rewritten = self._last
+            # A write may need several attempts, as a file that is a mount does; a conflict counts once.
+            rewritten, self._foreign = self._last, foreign
             # Parsed only after a change: a user's file may have a hundred thousand lines.
             if (content, wanted) != (rewritten.content, self._wanted):
                 rewritten = self._block.rewrite(content, wanted, ours)

@@ -195,8 +195,13 @@ def test_two_writers_of_one_block_stop_fighting(path: Path) -> None:
     assert one.fault() == ""
 
 
-def test_occasional_edits_of_our_block_are_not_a_conflict(path: Path) -> None:
+@pytest.mark.parametrize("mounted", [False, True])
+def test_occasional_edits_of_our_block_are_not_a_conflict(
+    path: Path, mounted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = Clock()
+    if mounted:
+        monkeypatch.setattr(os, "replace", fail_with(errno.EBUSY))
     hosts = HostsFile(path, clock=clock.monotonic)
     hosts.write(list(WANTED), ours)
     for _ in range(6):
