@@ -71,6 +71,9 @@ class Feed:
         """Send the object of each name, None if it is gone; with ``relist`` these are all names."""
         if self._zoned != (current.domains, current.cluster):
             self._zoned = (current.domains, current.cluster)
+            if self._settings.corefile.file is None:  # its writer says this too
+                for remark in build.served(self._settings, current.domains)[1]:
+                    log.warning("%s", remark)
             self._queue.put(Rezoned(tuple(build.external_zones(self._settings, *self._zoned))))
         if relist:
             objects = [one for _, one in sorted(names.items()) if one is not None]

@@ -93,6 +93,19 @@ def test_names_that_come_from_the_api_server_are_not_sent() -> None:
     assert [event for event in queue.drain(0.1) if not isinstance(event, Rezoned)] == [Listed(KIND, ())]
 
 
+def test_a_stored_domain_that_has_become_a_zone_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tmp_path / "settings.yaml"
+    config.write_text("zones: [{zone: shop.example}]")
+    client = Client(feed=Feed(load({}, {}, config), EventQueue()))
+    client.provider.add_domains([Domain.parse("shop.example")])
+    assert caplog.messages == [
+        "the domain shop.example is not served: POST /domains and zones[0].zone are both the zone"
+        " shop.example; give each its own name"
+    ]
+
+
 def test_names_are_sent_as_a_list_first_and_after_a_relist_then_one_by_one() -> None:
     queue = EventQueue()
     client = Client(feed=Feed(Settings(), queue))
