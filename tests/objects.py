@@ -95,7 +95,7 @@ def take(publisher: Publisher, *events: Changed) -> Mapping[bytes, bytes | None]
     found: Mapping[bytes, bytes | None] = {}
     for one in events:
         touched = publisher.store.apply(one.kind, one.event)
-        found = flat(publisher.refresh(publisher.with_followers(touched)))
+        found = flat(publisher.refresh(publisher.with_affected_services(touched)))
     return found
 
 

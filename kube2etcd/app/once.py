@@ -238,7 +238,7 @@ def resync(
                     f" its {len(planned.changes)} changes are made; look at the rest with resync --dry-run"
                 )
             now = time.monotonic()
-            empty = listings.came_empty()
+            empty = listings.take_listed_empty()
             write(plan if force else held.hold(plan, entries, listings.counts, empty, now))
             if not held.keys:
                 break

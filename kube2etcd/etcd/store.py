@@ -39,7 +39,8 @@ log = logging.getLogger(__name__)
 IN_FLIGHT: Final = 32
 # Attempts at a snapshot whose revision is compacted in the meantime.
 _SNAPSHOT_TRIES = 3
-# So many changes refused singly and none accepted: the changes are not the cause (a missing permission is).
+# After this many single refusals and no success, stop retrying one by one: then not the changes are at fault
+# but a missing permission.
 _HOPELESS = 64
 # Writes in one call after which etcd before 3.5 is nudged, and the seconds of quiet before that.
 _BULK = 2000
@@ -138,7 +139,7 @@ class EtcdStore(KeyStore):
         pieces = self._splits.pieces(self._prefix, successor(self._prefix))
         walks = deque(walk(low, high, patience.page) for low, high in pieces)
         window: deque[tuple[_Walk, Pending, float]] = deque()
-        # The first response gives the revision at which all others are read.
+        # The first response gives the revision at which all others are read, so it is awaited alone.
         revision, allowed = 0, 1
 
         def ask(steps: _Walk, read: RangePage | None) -> None:
@@ -177,14 +178,18 @@ class _Writer(msgspec.Struct):
     """One call of `EtcdStore.apply`."""
 
     connection: EtcdConnection
-    limit: int
+    max_ops: int
+    """Changes per transaction; lowered to the server's limit when it refuses more."""
     in_flight: int
     progress: Callable[[int], None] | None
     seen: int
+    """The highest revision in any response so far: a lower one means that etcd has lost data."""
     guard: Guard | None
     revision: int = 0
     own: set[int] = set()
+    """Revisions that these transactions created."""
     written: int = 0
+    """Number of changes accepted."""
     refused: list[tuple[Change, str]] = []
 
     def generation(self, batches: Iterable[Batch]) -> None:
@@ -197,7 +202,7 @@ class _Writer(msgspec.Struct):
             for batch in batches:
                 if not batch:
                     continue
-                if len(batch) > self.limit:
+                if len(batch) > self.max_ops:
                     self._send_in_parts(batch)
                     continue
                 if len(window) >= self.in_flight:
@@ -213,10 +218,14 @@ class _Writer(msgspec.Struct):
                     window.popleft()[1].result()
 
     def _settle(self, batch: Batch, pending: Pending, seen: int) -> None:
+        """Wait for the response to ``batch``, sent when ``seen`` was the highest revision, and count it.
+
+        :raises EtcdDeposed: the guard did not hold.
+        """
         try:
             answer = pending.result()
         except EtcdRefused as error:
-            self._turned_down(batch, error)
+            self._on_refused(batch, error)
             return
         revision = answer.header.revision
         check_not_back(seen, revision)
@@ -231,14 +240,15 @@ class _Writer(msgspec.Struct):
         if self.progress is not None:
             self.progress(self.written)
 
-    def _turned_down(self, batch: Batch, error: EtcdRefused) -> None:
+    def _on_refused(self, batch: Batch, error: EtcdRefused) -> None:
+        """Record a single refused change; send a larger batch again in parts."""
         hopeless = self.written == 0 and len(self.refused) >= _HOPELESS
         if len(batch) == 1 or hopeless:
             self.refused.extend((change, str(error)) for change in batch)
             return
         if "too many operations" in str(error):
             # The server's limit is lower than ours: split later batches in advance.
-            self.limit = min(self.limit, max(1, len(batch) // 2))
+            self.max_ops = min(self.max_ops, max(1, len(batch) // 2))
         self._send_in_parts(batch)
 
     def _send_in_parts(self, batch: Batch) -> None:
@@ -247,7 +257,7 @@ class _Writer(msgspec.Struct):
         A batch may replace one name by another, so its puts go before its deletes.
         """
         rest = tuple(sorted(batch, key=lambda change: not isinstance(change, Put)))
-        size = min(self.limit, (len(rest) + 1) // 2)
+        size = min(self.max_ops, (len(rest) + 1) // 2)
         while rest:
             part, rest = rest[:size], rest[size:]
             pending = self.connection.start("Txn", transaction(part, self.guard))

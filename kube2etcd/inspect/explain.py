@@ -46,7 +46,7 @@ MOST_FOREIGN: Final = 10
 class _Recorder(dict[bytes, bytes]):
     """Keys of etcd that remembers which of them were read.
 
-    A malformed value reads as an empty one, since the question would end there.
+    A malformed value reads as an empty one: it would end the lookup before the keys behind it are seen.
     """
 
     def __init__(self, keys: Mapping[bytes, bytes]) -> None:
@@ -185,14 +185,14 @@ class Explainer:
         ask: Callable[[Callable[[], Any]], Any] = lambda question: question(),
         conditions: Callable[[Sequence[bytes]], list[str]] | None = None,
     ) -> None:
-        """``existing`` are etcd's keys; without them, answers are computed from the desired ones.
+        """``existing`` are etcd's keys; without them, answers come from the desired ones.
 
-        ``desired`` is a copy of the publisher's desired keys, if the caller has one.  Questions to the
-        publisher are put by ``ask``.  A running bridge knows ``conditions`` of keys, such as why they differ
-        in etcd.
+        ``desired`` is a copy of the publisher's desired keys, if there is one.  ``ask`` calls a function in
+        the thread that owns the publisher.  ``conditions``, which only a running bridge has, says why keys
+        differ in etcd, for example because their deletion is held.
         """
         self._publisher, self._reader = publisher, reader
-        self._ask, self._known = ask, conditions
+        self._ask, self._conditions = ask, conditions
         wanted = dict(publisher.desired.items()) if desired is None else desired
         self._desired = {**reader.settings(existing or {}), **wanted}
         self._existing = self._desired if existing is None else existing
@@ -212,8 +212,8 @@ class Explainer:
             f"another writer ({rival}) keeps this name: its owner ID sorts before ours ({owner})"
             for rival in (owner_of(existing[key]) for key in contested)
         ]
-        if (known := self._known) is not None:
-            conditions += self._ask(lambda: known(own))
+        if (of_keys := self._conditions) is not None:
+            conditions += self._ask(lambda: of_keys(own))
         types = [rtype.upper()] if rtype else _types(name, rows)
         return [self._explain(name, each, rows, conditions) for each in types]
 
@@ -226,7 +226,7 @@ class Explainer:
             reasons += self._mismatch(name, rtype, expected)
         near: Sequence[str] = ()
         if actual.rcode in ("NXDOMAIN", "REFUSED") and not rows and not is_reverse(name):
-            searched = self._searched(name)
+            searched = self._search_list_name(name)
             if searched is not None:
                 [found] = self.explain(searched, rtype)
                 result = outcome(found.rcode, bool(found.answers))
@@ -247,7 +247,7 @@ class Explainer:
         )
 
     def _mismatch(self, name: Name, rtype: str, expected: Answer) -> Iterator[str]:
-        """Why the answer from etcd's keys is not the ``expected`` one."""
+        """Why the answer from etcd's keys is not the ``expected`` one, by the keys that both lookups read."""
         layout = self._publisher.layout
         recorders = [_Recorder(self._existing), _Recorder(self._desired)]
         for recorder in recorders:
@@ -267,12 +267,15 @@ class Explainer:
             yield f"another writer's key {key.decode(errors='backslashreplace')}{owned} is {harm}: {cure}"
         wanted = "; ".join([outcome(expected.rcode, bool(expected.answers)), *map(str, expected.answers)])
         hint = ": is kube2etcd running, or are deletions held? see kube2etcd resync --dry-run"
-        if self._known is not None or (foreign and not plan.changes):
+        if self._conditions is not None or (foreign and not plan.changes):
             hint = ""
         yield f"etcd does not match the cluster here, which would give {wanted}{hint}"
 
-    def _searched(self, name: Name) -> Name | None:
-        """The name in a namespace that a pod's search list makes of one outside our zones."""
+    def _search_list_name(self, name: Name) -> Name | None:
+        """What a pod's search list makes of a name outside our zones that ends in a namespace or ``svc``.
+
+        None if there is no such namespace, or the name is too long.
+        """
         publisher, cluster = self._publisher, self._publisher.cluster
         if cluster is None or publisher.zone_of(name) is not None:
             return None

@@ -190,7 +190,7 @@ def _summary(reconciler: Reconciler) -> tuple[View, list[Unit], dict[Name, str]]
         ),
         problems=tuple(problems),
         counts={
-            "left out": publisher.refusals.total(),
+            "left out": publisher.left_out_counts.total(),
             "skipped": len(skipped),
             **{sort: len(reasons) for sort, reasons in of_keys.items()},
         },

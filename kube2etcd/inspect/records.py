@@ -73,8 +73,9 @@ def _holds(publisher: Publisher, unit: Unit, record: Record) -> bool:
 
 
 def _keys(publisher: Publisher, record: Record) -> set[bytes]:
-    """The keys of a record, its name's marker included."""
-    zone = publisher.zone_of(record.name)
+    """The keys of a record, its name's marker included; of an SRV record, which has its target's addresses in
+    its keys, the marker alone."""
+    zone = None if isinstance(record.data, Port) else publisher.zone_of(record.name)
     entries = zone.entries(publisher.layout, [record]) if zone is not None else {}
     return {publisher.key(record.name), *entries}
 

@@ -26,7 +26,7 @@ Rank: TypeAlias = tuple[int, int, str, str, str]
 Former: TypeAlias = dict[bytes, bytes | None]
 #: The same by group; no group is empty.
 FormerGroups: TypeAlias = dict[bytes, Former]
-#: Age, namespace, name; the smallest wins an exclusive name.
+#: creationTimestamp, namespace, name; the smallest wins an exclusive name.
 Seniority: TypeAlias = tuple[str, str, str]
 
 _OWN: Final = f"/{OWN}".encode()
@@ -128,8 +128,8 @@ class _Sole(Struct, gc=False):
     unit: Unit
     data: bytes | dict[bytes, bytes]
     alone: bool = False
-    met: int = 0
-    """Number of the last `Reading` that found every key of the group."""
+    complete_in: int = 0
+    """Number of the last `Comparison` that found every key of the group."""
 
     def entries(self, group: bytes) -> Mapping[bytes, bytes]:
         data = self.data
@@ -153,9 +153,12 @@ class _Shared(Struct, gc=True):
     """A group claimed by several units."""
 
     claims: dict[bytes, dict[Unit, bytes]] = field(default_factory=dict)
+    """By key, the value that each unit wants."""
     holders: dict[bytes, Unit] = field(default_factory=dict)
+    """By key, the unit with the smallest rank."""
     keys: dict[Unit, frozenset[bytes]] = field(default_factory=dict)
-    met: int = 0
+    complete_in: int = 0
+    """As in `_Sole`."""
 
     def entries(self, _group: bytes) -> dict[bytes, bytes]:
         return {key: self.claims[key][holder] for key, holder in self.holders.items()}
@@ -170,7 +173,7 @@ class Claims(Entries):
         self._blocks: dict[bytes, _Sole | _Shared] = {}
         self._fresh: list[tuple[bytes, _Sole]] = []
         self._groups: dict[Unit, bytes | tuple[bytes, ...]] = {}
-        self._count = self._readings = 0
+        self._count = self._comparisons = 0  # of keys; of comparisons so far
         self._last = _NO_GROUP
 
     def put(
@@ -204,7 +207,10 @@ class Claims(Entries):
         return changed
 
     def regroup(self, groups: Groups) -> FormerGroups:
-        """Switch to other groups; returns the keys whose value changed, since ranks are computed anew."""
+        """Switch to other groups; returns the keys whose value changed.
+
+        Values may change because ranks, which depend on the zones, are computed anew.
+        """
         shared = [block for block in self._blocks.values() if isinstance(block, _Shared)]
         before = {key: value for block in shared for key, value in block.entries(b"").items()}
         blocks, theirs = self._blocks, self._groups
@@ -260,10 +266,10 @@ class Claims(Entries):
         """The groups that have keys."""
         return list(self._blocks)
 
-    def reading(self) -> Reading:
-        """Start comparing with everything that etcd holds."""
-        self._readings += 1
-        return Reading(self.within, self._grouping.runs, self._blocks, self._readings)
+    def compare(self) -> Comparison:
+        """Start a comparison with everything that etcd holds."""
+        self._comparisons += 1
+        return Comparison(self.within, self._grouping.runs, self._blocks, self._comparisons)
 
     def _replace(self, unit: Unit, group: bytes, entries: dict[bytes, bytes], changed: FormerGroups) -> None:
         block = self._blocks.get(group)
@@ -312,6 +318,7 @@ class Claims(Entries):
     ) -> None:
         claims, holders = block.claims, block.holders
         earlier = changed.get(group, {})
+        # Until the end, with the former keys: if the rank function raises, the next call visits these too.
         block.keys[unit] = block.keys.get(unit, frozenset()) | entries.keys()
         for key in block.keys[unit]:
             before = claims.get(key, {})
@@ -349,7 +356,7 @@ def _several(groups: bytes | tuple[bytes, ...]) -> tuple[bytes, ...]:
     return (groups,) if isinstance(groups, bytes) else groups
 
 
-class Reading(Struct):
+class Comparison(Struct):
     """One comparison of the claims with all keys of etcd, page by page; claims must not change meanwhile."""
 
     _within: Callable[[bytes], Mapping[bytes, bytes]]
@@ -373,13 +380,13 @@ class Reading(Struct):
             if left:
                 self._left[group] = left
             else:
-                self._blocks[group].met = self._number
+                self._blocks[group].complete_in = self._number
         return unlike
 
     def missing(self) -> Iterator[bytes]:
         """The claimed keys that were in no page."""
         for group, block in self._blocks.items():
-            if block.met != self._number:
+            if block.complete_in != self._number:
                 yield from self._left.get(group) or block.entries(group)
 
 

@@ -21,16 +21,17 @@ from kube2etcd.sync.events import EtcdChanged, EtcdLost, EventQueue
 log = logging.getLogger(__name__)
 
 PAUSE_LIMIT: Final = 30.0
-"""Longest delay in seconds before the end of a watch is reported; without watches, the full-read interval."""
+"""Longest delay in seconds before the end of a watch is reported; where no watch works, the interval of full
+reads."""
 
 CUT_LIMIT: Final = 5.0
-"""The same where watches do work (the last one opened briefly, or its revision was compacted), since foreign
+"""The same where watches do work (the last one opened, if briefly, or its revision was compacted): foreign
 changes must be repaired within seconds."""
 
 PROBE: Final = 1.0
 """Seconds between probes of etcd during such a delay."""
 
-HELD: Final = 1.0
+STABLE_AFTER: Final = 1.0
 """Seconds a watch must have lasted for its end to be reported at once."""
 
 HEALTHY_AFTER: Final = 10.0
@@ -97,35 +98,35 @@ class EtcdFollower:
 
     def _watch(self, revision: int, number: int, ended: threading.Event) -> None:
         why = "the watch on etcd ended"
-        stands: float | None = None
-        possible = False
+        opened: float | None = None
+        compacted = False
         try:
             for batch in self._store.watch(revision, ended):
                 if ended.is_set():
                     return
-                if stands is None:
-                    stands = time.monotonic()
+                if opened is None:
+                    opened = time.monotonic()
                 self._queue.deliver(EtcdChanged(batch, number))
         except Exception as error:
             why = _reason(error)
-            possible = isinstance(error, EtcdCompacted)
+            compacted = isinstance(error, EtcdCompacted)
         if ended.is_set():
             return
-        stood = 0.0 if stands is None else time.monotonic() - stands
-        self._note(why, stood)
-        if stood < HELD:
-            limit = CUT_LIMIT if possible or stands is not None else PAUSE_LIMIT
-            why = self._hold_back(min(self._backoff.next(), limit), ended) or why
+        lasted = 0.0 if opened is None else time.monotonic() - opened
+        self._note(why, lasted)
+        if lasted < STABLE_AFTER:
+            limit = CUT_LIMIT if compacted or opened is not None else PAUSE_LIMIT
+            why = self._delay(min(self._backoff.next(), limit), ended) or why
         # If the loop has read etcd for another reason, this watch is superseded.
         if not ended.is_set():
             self._queue.put(EtcdLost(why, number, why in self._reasons))
             self._reasons.add(why)
 
-    def _note(self, why: str, stood: float) -> None:
-        """Count a watch that ended after ``stood`` seconds."""
-        if stood >= HEALTHY_AFTER:
+    def _note(self, why: str, lasted: float) -> None:
+        """Count a watch that ended after ``lasted`` seconds."""
+        if lasted >= HEALTHY_AFTER:
             self._backoff.reset()
-        if stood >= HELD:
+        if lasted >= STABLE_AFTER:
             self._reasons.clear()
             self._failures = 0
         else:
@@ -137,7 +138,7 @@ class EtcdFollower:
                 PAUSE_LIMIT,
             )
 
-    def _hold_back(self, seconds: float, ended: threading.Event) -> str:
+    def _delay(self, seconds: float, ended: threading.Event) -> str:
         """Wait ``seconds``, or until ``ended``; returns the reason early if etcd is down or lost its data."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not ended.is_set():

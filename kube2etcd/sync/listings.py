@@ -24,18 +24,18 @@ list: it also does so while it starts, or while a CRD is replaced."""
 BATCH: Final = 64
 """Units published per batch: etcd must not run out of transactions while the next batch is derived."""
 
-AT_ONCE: Final = 100
-"""Reasons logged in one turn, such as after the initial lists."""
+MAX_REASONS_PER_TURN: Final = 100
+"""Reasons logged in one turn of the loop: the initial lists may bring thousands."""
 
-LONGEST: Final = 300
+MAX_REASON_LENGTH: Final = 300
 """Characters logged of one reason; an annotation may hold 256 KiB."""
 
-MOST: Final = 16
+MAX_REASONS_PER_OBJECT: Final = 16
 """Different reasons logged per object: a guest that changes its address every second causes a new one each
-time."""
+time.  The last of them is `LAST_REASON`."""
 
-ENOUGH: Final = "the reason keeps changing; see kube2etcd explain for the current one"
-"""Logged as the last reason."""
+LAST_REASON: Final = "the reason keeps changing; see kube2etcd explain for the current one"
+"""Logged in place of an object's last reason."""
 
 ClusterEvent = Listed | Changed | Failing | Healthy | Rezoned | Wake
 
@@ -44,22 +44,25 @@ LeftOut = Callable[[Sequence[tuple[Unit, str]]], None]
 
 
 def fresh(logged: dict[Unit, tuple[int, ...]], unit: Unit, reason: str) -> str:
-    """``reason``, unless it was logged for ``unit`` before; records its hash, since texts may be long."""
+    """``reason`` if it was not logged for ``unit`` before, else empty; adds its hash to ``logged``.
+
+    The hash alone, since texts may be long.
+    """
     known = logged.get(unit, ())
-    if len(known) == MOST or hash(reason) in known:
+    if len(known) == MAX_REASONS_PER_OBJECT or hash(reason) in known:
         return ""
     logged[unit] = (*known, hash(reason))
-    return reason if len(known) + 1 < MOST else ENOUGH
+    return reason if len(known) + 1 < MAX_REASONS_PER_OBJECT else LAST_REASON
 
 
 def lines(reasons: Sequence[tuple[Unit, str]]) -> list[str]:
-    """Log lines for these, at most `AT_ONCE`, plus one that counts the rest."""
+    """Log lines for these, at most `MAX_REASONS_PER_TURN`, plus one that counts the rest."""
     found = [
-        f"{unit}: {reason if len(reason) <= LONGEST else reason[:LONGEST] + '…'}"
-        for unit, reason in reasons[:AT_ONCE]
+        f"{unit}: {reason if len(reason) <= MAX_REASON_LENGTH else reason[:MAX_REASON_LENGTH] + '…'}"
+        for unit, reason in reasons[:MAX_REASONS_PER_TURN]
     ]
-    if reasons[AT_ONCE:]:
-        found.append(f"{len(reasons) - AT_ONCE} more records are left out; kube2etcd explain NAME says why")
+    if more := len(reasons[MAX_REASONS_PER_TURN:]):
+        found.append(f"{more} more records are left out; kube2etcd explain NAME says why")
     return found
 
 
@@ -84,7 +87,7 @@ class Listings:
         self._left_out = left_out
         self.logged: dict[Unit, tuple[int, ...]] = {}
         """Reasons logged for each unit that has any (`fresh`)."""
-        self.units = publisher.with_followers(set(publisher.units()))
+        self.units = publisher.with_affected_services(set(publisher.units()))
         """The units to publish again."""
         self.touched: set[Unit] = set()
         """The units of the last `refresh`."""
@@ -100,7 +103,7 @@ class Listings:
                     self._listed(event)
                 case Changed(kind, change):
                     units = publisher.store.apply(kind, change)
-                    self.units |= publisher.with_followers(units) if kind == "namespaces" else units
+                    self.units |= publisher.with_affected_services(units) if kind == "namespaces" else units
                     metrics.events.labels(kind).inc()
                     if change.type == "DELETED":
                         # An object that is not a unit of its own is not published again when it is deleted.
@@ -115,7 +118,7 @@ class Listings:
                     metrics.failures.labels(kind).inc()
                     metrics.stale_for(kind, self._clock() - since)
                 case Healthy(kind):
-                    self._followed(kind)
+                    self._recovered(kind)
                     metrics.watches.labels(kind).inc()
                     metrics.stale_for(kind, None)
                 case Rezoned(zones):
@@ -168,8 +171,8 @@ class Listings:
                 log.warning("%s", line)
             self._left_out(left_out)
 
-    def came_empty(self) -> bool:
-        """Whether a kind that had objects, or was never listed, was listed empty since the last call."""
+    def take_listed_empty(self) -> bool:
+        """Whether a list came empty since the last call, for a kind that had objects or was never listed."""
         empty, self._empty = self._empty, False
         return empty
 
@@ -182,17 +185,18 @@ class Listings:
         if not (event.objects or event.rejected) and (store.count(kind) or kind in self.waiting):
             self._empty = True
         units = store.replace(kind, event.objects, event.rejected)
-        self.units |= self._publisher.with_followers(units) if kind == "namespaces" else units
+        self.units |= self._publisher.with_affected_services(units) if kind == "namespaces" else units
         self.waiting.discard(kind)
         self.counts[kind] = self.counts.get(kind, 0) + 1
-        self._followed(kind)
+        self._recovered(kind)
         self._metrics.listed(kind)
         for unit in [one for one in self.logged if one.kind == kind and not store.knows(one)]:
             del self.logged[unit]
         for one in event.rejected:
             self._log_rejected(kind, one)
 
-    def _followed(self, kind: str) -> None:
+    def _recovered(self, kind: str) -> None:
+        """The kind is listed or watched again."""
         self._absent.pop(kind, None)
         self.stale.pop(kind, None)
 

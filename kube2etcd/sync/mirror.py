@@ -49,12 +49,12 @@ class Mirror(Entries):
         ``ready`` is called before the first key is compared, if there is any.
         """
         unlike: Former = {}
-        reading, count = self._desired.reading(), 0
+        comparison, count = self._desired.compare(), 0
 
         def begin() -> changes.TakePage:
-            nonlocal reading, count
+            nonlocal comparison, count
             unlike.clear()
-            reading, count = self._desired.reading(), 0
+            comparison, count = self._desired.compare(), 0
             return page
 
         def page(pairs: Iterable[tuple[bytes, bytes]]) -> None:
@@ -63,10 +63,10 @@ class Mirror(Entries):
                 ready()
             found = dict(pairs)
             count += len(found)
-            unlike.update(reading.unlike(found))
+            unlike.update(comparison.unlike(found))
 
         revision = read(begin)
-        unlike.update(dict.fromkeys(reading.missing()))
+        unlike.update(dict.fromkeys(comparison.missing()))
         before, self.unlike = self.unlike, unlike
         self._count, self.lost = count, False
         self.caught_up(revision)

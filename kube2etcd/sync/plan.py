@@ -27,7 +27,7 @@ from skydns_compat.names import REVERSE, Name
 
 _SHARED = f"/{OWN}".encode()
 
-#: Deletions are held if they are more than this share of the names ...
+#: Deletions are held if they remove more than this share of our names ...
 HELD_SHARE = 0.3
 #: ... and at least so many: small clusters change by large shares.
 HELD_FROM = 10
@@ -153,6 +153,7 @@ def diff(
         elif before is None:
             found.append(Create(key, wanted))
         elif before != wanted:
+            # A name that several writers may share: the owner id that sorts first keeps it.
             if _SHARED in key and "" < (owner_of(before) or "") < owner:
                 contested.add(key)
             else:
@@ -220,7 +221,7 @@ def generations(
     for group, keys in groups.runs(change.key for change in plan.changes):
         members_of.setdefault(group, []).extend(islice(rest, len(keys)))
     adding: list[list[changes.Change]] = []
-    taking: list[list[changes.Change]] = []
+    removing: list[list[changes.Change]] = []
     deleting = bool(plan.deletes)
     for members in members_of.values():
         deletes: list[changes.Change] = (
@@ -228,14 +229,14 @@ def generations(
         )
         puts = [one for one in members if not isinstance(one, Delete)] if deletes else members
         if not puts:
-            taking.append(deletes)
+            removing.append(deletes)
         elif len(members) <= max_ops:
             adding.append(puts + deletes if deletes else puts)
         else:
             adding.append(puts)
             if deletes:
-                taking.append(deletes)
-    return tuple(pack(adding, max_ops)), tuple(pack(taking, max_ops))
+                removing.append(deletes)
+    return tuple(pack(adding, max_ops)), tuple(pack(removing, max_ops))
 
 
 def pack(groups: Iterable[Sequence[changes.Change]], max_ops: int) -> Iterator[changes.Batch]:
@@ -254,6 +255,6 @@ def pack(groups: Iterable[Sequence[changes.Change]], max_ops: int) -> Iterator[c
 
 
 def _name_key(key: bytes) -> bytes:
-    """``key`` without its leaf, which contains an upper-case letter."""
+    """The key of the name that ``key`` belongs to: a leaf with a capital is a record, as names have none."""
     head, _, leaf = key.rpartition(b"/")
     return key if leaf == leaf.lower() else head

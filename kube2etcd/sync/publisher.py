@@ -28,7 +28,7 @@ from skydns_compat.records import Alias, Pointer, Record
 _Found: TypeAlias = list[tuple[Zone, Published]]
 
 #: Precedence of PTR records by kind of object; the lowest wins.
-_CLAIM_TO_ADDRESSES = {"services": 0, "virtualmachineinstances": 2}
+_PTR_PRECEDENCE = {"services": 0, "virtualmachineinstances": 2}
 #: Rank of an empty non-terminal; any data wins.
 _NON_TERMINAL = 3
 
@@ -41,29 +41,30 @@ class Publisher:
     ) -> None:
         self.store = store
         self.layout = layout
-        self._take((zone, *others) if zone is not None else tuple(others))
+        self._set_zones((zone, *others) if zone is not None else tuple(others))
         self.desired = Claims(self.groups, self._rank)
         self._changed: FormerGroups = {}
         self._non_terminals: dict[Unit, frozenset[bytes]] = {}
         self._selecting: dict[str, frozenset[Name]] = {}  # Namespace -> zones that its labels select it for
         self._reverse = f"{layout.prefix}/arpa/".encode()
-        self._refused: dict[Unit, tuple[str, ...]] = {}
-        self.refusals: Counter[str] = Counter()
+        self._left_out: dict[Unit, tuple[str, ...]] = {}
+        self.left_out_counts: Counter[str] = Counter()
         """Count of records left out, by sort of the reason."""
         self._exclusive = ExclusiveNames()
-        self._odd: list[tuple[Unit, str]] = []
+        self._unexpected: list[tuple[Unit, str]] = []
         self.refresh(self._zone_units)
 
     def rezone(self, external: Iterable[Zone]) -> set[Unit]:
         """Replace the external zones; returns the units to refresh."""
         before = set(self._zone_units)
         kept = [one for one in self.zones if not isinstance(one, ExternalZone)]
-        self._take((*kept, *external))
+        self._set_zones((*kept, *external))
         for group, former in self.desired.regroup(self.groups).items():
             self._changed[group] = former | self._changed.get(group, {})
         return before | set(self.units())
 
-    def _take(self, zones: tuple[Zone, ...]) -> None:
+    def _set_zones(self, zones: tuple[Zone, ...]) -> None:
+        """Index the zones: by kind of object, by nesting, and those that select Namespaces by label."""
         self.zones: tuple[Zone, ...] = zones
         self._zone_units = {Unit("zones", "", str(one.name)): one for one in zones}
         self._external = [one.name for one in zones if isinstance(one, ExternalZone)]
@@ -87,8 +88,9 @@ class Publisher:
     def refresh(self, units: Iterable[Unit]) -> FormerGroups:
         """Derive these units again; returns the keys whose desired value changed, with the former one.
 
-        If a Namespace is among them, so must be its followers (`with_followers`).  After a unit raised an
-        error, the next call also returns what had changed before.
+        If a Namespace is among them, so must be the Services that depend on its labels
+        (`with_affected_services`).  After a unit raised an error, the next call also returns what had changed
+        before.
         """
         exclusive, changed = self._exclusive, self._changed
         for unit in units:
@@ -125,7 +127,7 @@ class Publisher:
         return whole
 
     def by_zone(self, unit: Unit) -> _Found:
-        """The records of a unit per zone, without names that another unit owns."""
+        """The records of a unit per zone, without those at a name that another unit owns."""
         found = self._found(unit)
         for _, published in found:
             name = published.exclusive_name
@@ -209,14 +211,14 @@ class Publisher:
 
     def left_out_units(self) -> KeysView[Unit]:
         """The units with records left out; `published` says which and why."""
-        return self._refused.keys()
+        return self._left_out.keys()
 
     def take_reasons(self) -> list[tuple[Unit, str]]:
         """Units with an unexpected reason for a record left out since the last call; no rejected objects."""
-        reasons, self._odd = list(dict.fromkeys(self._odd)), []
+        reasons, self._unexpected = list(dict.fromkeys(self._unexpected)), []
         return reasons
 
-    def with_followers(self, units: set[Unit]) -> set[Unit]:
+    def with_affected_services(self, units: set[Unit]) -> set[Unit]:
         """The units, plus the Services of Namespaces that a zone has just started or ceased to select."""
         namespaces = [unit.name for unit in units if unit.kind == "namespaces"]
         changed = [one for one in namespaces if self._selection_changed(one)]
@@ -251,15 +253,15 @@ class Publisher:
         if non_terminals:
             self._non_terminals[unit] = frozenset(non_terminals.keys() - claims.keys())
             claims = non_terminals | claims
-        if unit in self._refused:
-            self.refusals.subtract(self._refused.pop(unit))
+        if unit in self._left_out:
+            self.left_out_counts.subtract(self._left_out.pop(unit))
         rejected = self.store.rejected(unit) is not None
         if rejected or left_out:
             sorts = ("unreadable",) if rejected else tuple(map(sort_of, left_out))
-            self._refused[unit] = sorts
-            self.refusals.update(sorts)
+            self._left_out[unit] = sorts
+            self.left_out_counts.update(sorts)
         if left_out and not rejected:
-            self._odd += [(unit, reason) for reason in left_out if not isinstance(reason, Expected)]
+            self._unexpected += [(unit, reason) for reason in left_out if not isinstance(reason, Expected)]
         return claims
 
     def exists(self, unit: Unit) -> bool:
@@ -269,15 +271,19 @@ class Publisher:
         return unit in self._zone_units or self.store.knows(unit)
 
     def _rank(self, unit: Unit, key: bytes, value: bytes) -> Rank:
-        """The rank of a unit among the claimants of a key; called only where there are several."""
+        """The rank of a unit among the claimants of a key; called only where there are several.
+
+        For a PTR record, ``length`` is twice the number of the target's labels, plus 1 for a dashed address,
+        which yields to a hostname among names of equal length.
+        """
         if key in self._non_terminals.get(unit, ()):
             # The zone's own apex comes before non-terminals of units in it.
             return (_NON_TERMINAL, unit not in self._zone_units, "", "", "")
-        worth = length = 0
+        precedence = length = 0
         if key.startswith(self._reverse):
-            worth = _CLAIM_TO_ADDRESSES.get(unit.kind, 1)
+            precedence = _PTR_PRECEDENCE.get(unit.kind, 1)
             target = decode(value).host.split(".")
             name = self.layout.name(key)
             address = address_of(name) if name is not None else None
             length = 2 * len(target) + (address is not None and target[0] == dashed(address))
-        return (worth, length, *self.seniority(unit))
+        return (precedence, length, *self.seniority(unit))

@@ -40,7 +40,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     queue: EventQueue
     kinds: Iterable[str]
     late: Sequence[str] = ()
-    """Kinds that are not waited for, but without which nothing is deleted."""
+    """Kinds that need not be listed before the first write; until they are, deletions are held."""
     relist: Callable[[str], None]
     """Request a new list of every kind, for this reason; does not wait."""
     follow: Callable[[int], int]
@@ -51,7 +51,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """Ends the loop, between two transactions."""
     other_leader: Callable[[], str] = str
     """The leader that writes instead of us; empty: we may write."""
-    left_out: LeftOut = lambda refused: None
+    left_out: LeftOut = lambda reasons: None
     resync_period: float = 300.0
     clock: Callable[[], float] = time.monotonic
 
@@ -70,8 +70,8 @@ class Reconciler:
         self.target = Target(parts.etcd, parts.publisher, parts.metrics, self._progress)
         owner = parts.publisher.layout.owner
         self.held, self.disputes = HeldDeletes(owner), Disputes(owner)
-        seen = parts.publisher, self.listings, self.target, self.held, self.disputes
-        self._report = Report(*seen, parts.queue, parts.metrics, parts.status)
+        reported = parts.publisher, self.listings, self.target, self.held, self.disputes
+        self._report = Report(*reported, parts.queue, parts.metrics, parts.status)
         self._resync_at, self._at_rest = self._clock() + parts.resync_period, False
         parts.metrics.queue.set_function(lambda: parts.queue.length)
 
@@ -93,7 +93,7 @@ class Reconciler:
                 self.listings.apply(event)
             self._at_rest = self._at_rest and isinstance(event, Changed)
         if events and self._at_rest and not self.listings.units and now < self._resync_at:
-            parts.status.beat()  # equal objects, or objects without names
+            parts.status.beat()  # no event changed an object that has names
             return
         self._report.arrivals.extend(parts.queue.arrivals)
         if now >= self._resync_at:
@@ -127,13 +127,13 @@ class Reconciler:
         known = target.touched | self.held.keys | self.disputes.keys
         looked_at = None if full else known | target.pending(now)
         known |= target.refused().keys()
-        empty = self.listings.came_empty()
+        empty = self.listings.take_listed_empty()
         if full or looked_at or self.disputes.disputed:
             keys = target.mirror.unlike.keys() if looked_at is None else looked_at
             plan = diff(target.mirror, self.publisher.desired, self.publisher.layout.owner, keys)
             target.note_foreign(plan, looked_at)
-            # First, since what another writer reverts is disputed, not in need of a listing.  A standby is no
-            # party: the leader, which has our owner id, may write before we have heard why.
+            # Before `hold`: no second listing settles a key that another writer reverts.  A standby takes no
+            # part: the leader shares our owner id and may write what we have not heard of yet.
             plan = self.disputes.withhold(plan, () if target.other_leader else target.damaged, now)
             plan = self.held.hold(plan, target.mirror, self.listings.counts, empty, now)
             if target.other_leader:

@@ -16,11 +16,11 @@ from skydns_compat.message import owner_of
 
 log = logging.getLogger(__name__)
 
-ASK_AGAIN: Final = (5.0, 10.0, 20.0)
-"""Seconds until held deletions cause another listing."""
+RELIST_AFTER: Final = (5.0, 10.0, 20.0)
+"""Seconds after the first request for a second listing until it is repeated."""
 
-UNDONE: Final = 2
-"""Reverts of one key within `DISPUTE_WINDOW` that we tolerate before it is disputed."""
+TOLERATED_REVERTS: Final = 2
+"""Reverts of one key within `DISPUTE_WINDOW` seconds; one more makes it disputed."""
 
 DISPUTE_WINDOW: Final = 30.0
 """Seconds; two writers revert each other within milliseconds."""
@@ -29,8 +29,8 @@ PROBE_AFTER: Final = (15.0, 30.0, 60.0, 120.0, 300.0)
 """Seconds until one disputed key is written again, to probe whether the other writer is gone; the last
 repeats."""
 
-PROBE_STANDS: Final = 3.0
-"""Seconds the probed key must keep our value."""
+PROBE_LASTS: Final = 3.0
+"""Seconds for which the probed key must keep our value before the other writer counts as gone."""
 
 MAX_TRACKED: Final = 10_000
 """Keys whose reverts are counted, and keys remembered as disputed; beyond it, all are disputed."""
@@ -41,12 +41,18 @@ class HeldDeletes:
 
     def __init__(self, owner: str) -> None:
         self.keys: frozenset[bytes] = frozenset()
+        """Keys whose deletion is held."""
         self._mark = f'"owner":"{owner}"'.encode()
         self._asked: frozenset[bytes] = frozenset()
+        """Those of `keys` that were held when the second listing was requested, so it can confirm them."""
         self._confirmed: frozenset[bytes] = frozenset()
+        """Deletions that a second listing has confirmed and that are not made yet."""
         self._doubted: frozenset[bytes] = frozenset()
+        """Those of `keys` found with an empty list since that request: they need a listing of their own."""
         self._since: dict[str, int] = {}
-        self._ask_at: list[float] = []
+        """Number of lists per kind at that request."""
+        self._relist_at: list[float] = []
+        """When to request another listing (clock), the earliest first."""
 
     def hold(
         self,
@@ -87,14 +93,14 @@ class HeldDeletes:
             why = "a list came empty" if empty else "so many at once"
             log.warning("deletions held until a second listing agrees: %d keys, %s", len(suspect), why)
             self._since, self._asked, self._doubted = dict(listings), suspect, frozenset()
-            self._ask_at = [now, *(now + pause for pause in ASK_AGAIN)]
+            self._relist_at = [now, *(now + pause for pause in RELIST_AFTER)]
         return plan.without(suspect) if suspect else plan
 
     def relist_due(self, now: float) -> bool:
         """Whether another listing is due; true once per due time."""
-        due = bool(self.keys and self._ask_at) and now >= self._ask_at[0]
+        due = bool(self.keys and self._relist_at) and now >= self._relist_at[0]
         if due:
-            self._ask_at.pop(0)
+            self._relist_at.pop(0)
         return due
 
 
@@ -109,7 +115,7 @@ class Disputes:
         self.keys: set[bytes] = set()
         """Keys that we would write or delete, but leave to the other writer."""
         self._owner = owner
-        self._undone: dict[bytes, list[float]] = {}
+        self._reverts: dict[bytes, list[float]] = {}
         self.disputed: set[bytes] = set()
         """Keys that another writer with our owner id, presumed alive, keeps reverting."""
         self._probe_at, self._probes = 0.0, 0
@@ -127,18 +133,19 @@ class Disputes:
                 or owner_of(change.before) != self._owner
             ):
                 continue
-            if self._undone_again(change.key, now):
+            if self._reverted_too_often(change.key, now):
                 self._dispute(change.key, now)
         if not self.disputed:
             return plan
-        if self._probe is not None and now >= self._probe[1] + PROBE_STANDS:
+        if self._probe is not None and now >= self._probe[1] + PROBE_LASTS:
             log.warning("etcd: the other writer with owner id %s is gone", self._owner)
             self._reset()
             return plan
         kinds = (Update, Delete) if len(self.disputed) >= MAX_TRACKED else Delete
         held = {one.key for one in plan.changes if one.key in self.disputed or isinstance(one, kinds)}
         if self._probe is None and held and now >= self._probe_at:
-            # A deletion if there is one: a value that both want otherwise is left alone by the other, too.
+            # Preferably a deletion, which the other writer reverts at once; a value that both bridges want
+            # changed it may itself be leaving alone.
             self._probe = min(held & plan.deletes or held), now
             held.discard(self._probe[0])
         elif self._probe is None and not held and now >= self._probe_at:
@@ -146,14 +153,17 @@ class Disputes:
         self.keys = held
         return plan.without(frozenset(held))
 
-    def _undone_again(self, key: bytes, now: float) -> bool:
-        times = [at for at in self._undone.pop(key, []) if at > now - DISPUTE_WINDOW] + [now]
-        while self._undone and self._undone[oldest := next(iter(self._undone))][-1] <= now - DISPUTE_WINDOW:
-            del self._undone[oldest]
+    def _reverted_too_often(self, key: bytes, now: float) -> bool:
+        """Count a revert of ``key``; returns whether it is disputed now, as each one is while any is."""
+        times = [at for at in self._reverts.pop(key, []) if at > now - DISPUTE_WINDOW] + [now]
+        while (
+            self._reverts and self._reverts[oldest := next(iter(self._reverts))][-1] <= now - DISPUTE_WINDOW
+        ):
+            del self._reverts[oldest]
         # The first keys are kept: with more in dispute, none would be seen twice if new ones replaced them.
-        if len(self._undone) < MAX_TRACKED:
-            self._undone[key] = times
-        return len(times) > UNDONE or bool(self.disputed)
+        if len(self._reverts) < MAX_TRACKED:
+            self._reverts[key] = times
+        return len(times) > TOLERATED_REVERTS or bool(self.disputed)
 
     def _dispute(self, key: bytes, now: float) -> None:
         if not self.disputed:
@@ -170,7 +180,7 @@ class Disputes:
             self.disputed.add(key)
 
     def _reset(self) -> None:
-        self._undone.clear()
+        self._reverts.clear()
         self.disputed.clear()
         self.keys = set()
         self._probes, self._probe = 0, None

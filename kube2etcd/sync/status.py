@@ -15,7 +15,7 @@ from kube2etcd.sync.listings import Listings
 from kube2etcd.sync.plan import Change, Create, Delete, Update
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.safety import Disputes, HeldDeletes
-from kube2etcd.sync.target import MANY, Target
+from kube2etcd.sync.target import LOG_TOTAL_ABOVE, Target
 
 log = logging.getLogger(__name__)
 
@@ -78,19 +78,20 @@ class Report(msgspec.Struct, frozen=True):
         metrics.disputed.set(len(self.disputes.keys))
         metrics.keys.set(len(target.mirror) - len(target.foreign))
         metrics.held.set(len(self.held.keys))
-        metrics.left_out(self.publisher.refusals)
+        metrics.left_out(self.publisher.left_out_counts)
         metrics.refused.set(len(target.refused()))
 
     def log_changes(self, changes: Sequence[Change], more: int, seconds: float) -> None:
         """Log one line per zone for what was written, or one for all of it if that is much.
 
-        ``more``: number of keys created besides ``changes``; ``seconds``: time since the change.
+        ``more``: number of keys created besides ``changes``; ``seconds``: since the oldest event, or
+        since the full pass began.
         """
         units = self.listings.touched
         zones: dict[str, Counter[type[Change]]] = {}
         refused = self.target.refused()
         written = [one for one in changes if one.key not in refused] if refused else changes
-        if more or len(written) > MANY:
+        if more or len(written) > LOG_TOTAL_ABOVE:
             zones[""] = Counter(map(type, written))
             zones[""][Create] += more
         else:

@@ -19,28 +19,28 @@ from kube2etcd.sync.publisher import Publisher
 
 log = logging.getLogger(__name__)
 
-MANY: Final = 1000
+LOG_TOTAL_ABOVE: Final = 1000
 """Number of keys in a plan above which the log gives a total instead of counts per zone."""
 
 MAX_TXN_OPS: Final = 128
 """Changes per transaction: etcd's default limit."""
 
 ETCD_RETRY: Final = 0.5
-"""Seconds between attempts to reach etcd: it is local, and every name depends on it."""
+"""Seconds between attempts to reach etcd; short, since it is local and every name depends on it."""
 
-FULL_RETRY: Final = 5.0
-"""The same while etcd is out of space, since each attempt reads all of etcd."""
+NO_SPACE_RETRY: Final = 5.0
+"""As `ETCD_RETRY`, while etcd is out of space: each attempt reads all of etcd."""
 
 REFUSED_RETRY: Final = 30.0
 """Seconds until refused keys are written again: permissions may have been granted by then."""
 
-PATIENCE: Final = 10.0
+LEADER_GRACE: Final = 10.0
 """Seconds for which a standby waits for the leader to write missing keys before it becomes unready: a new
 leader may take that long."""
 
-OTHERWISE: Final = 30.0
-"""Seconds after which a difference is attributed to the leader's settings or version.  A standby that stayed
-unready because of it would block the rollout that ends it."""
+ACCEPT_AFTER: Final = 30.0
+"""Seconds after which a standby attributes a difference to the leader's settings or version, and may be ready
+despite it: staying unready would block the very rollout that ends the difference."""
 
 
 class Target:
@@ -51,7 +51,7 @@ class Target:
     ) -> None:
         self.mirror = Mirror(publisher.desired)
         self.equal = False
-        """Whether etcd equalled the cluster at the last comparison."""
+        """Whether etcd matched the cluster at the last comparison, but for few refused or tolerated keys."""
         self.trouble = ""
         """Why etcd cannot be read or written; empty when it can."""
         self.retry_at = 0.0
@@ -75,8 +75,9 @@ class Target:
         """Whether a standby's difference has lasted so long that the leader must intend it."""
         self._store, self._publisher, self._metrics, self._progress = store, publisher, metrics, progress
         self._refused: dict[bytes, str] = {}
-        self._offer_at = 0.0
+        self._retry_refused_at = 0.0
         self._loads = 0
+        """Full reads so far; what differs in the first one is no repair, as nothing was known before."""
 
     def apply(self, event: EtcdChanged | EtcdLost) -> None:
         """Apply an event of the etcd watch; those of an earlier watch are dropped."""
@@ -130,7 +131,7 @@ class Target:
 
     def pending(self, now: float) -> set[bytes]:
         """Keys to compare anyway: damaged ones, those the leader has not written, refused ones when due."""
-        return self.damaged.union(self.lacking, self._refused if now >= self._offer_at else ())
+        return self.damaged.union(self.lacking, self._refused if now >= self._retry_refused_at else ())
 
     def at_rest(self) -> bool:
         """Whether etcd is equal and no key needs another look."""
@@ -180,7 +181,7 @@ class Target:
         refused = {change.key for change, _ in result.refused}
         accepted = Counter(isinstance(one, Delete) for one in plan.changes if one.key not in refused)
         self._note(result, accepted[False], accepted[True])
-        self._offer_at = now + REFUSED_RETRY if refused else self._offer_at
+        self._retry_refused_at = now + REFUSED_RETRY if refused else self._retry_refused_at
         if repaired := len(repairs - refused):
             self._metrics.repairs.inc(repaired)
             log.warning("etcd: repaired %d keys that differed from what was written", repaired)
@@ -189,8 +190,8 @@ class Target:
         """Update `equal` after all writes of the turn."""
         self.trouble, self.damaged = "", set()
         # A few refused keys affect only their own names; if etcd refuses everything, it is not equal.
-        takes = len(self.refused()) <= HELD_SHARE * len(self._publisher.desired)
-        self.equal = (not self.lacking or self._bearable(now)) and takes
+        accepts = len(self.refused()) <= HELD_SHARE * len(self._publisher.desired)
+        self.equal = (not self.lacking or self._tolerable(now)) and accepts
         self._metrics.etcd_up(True)
 
     def failed(self, error: EtcdError, now: float) -> None:
@@ -202,7 +203,7 @@ class Target:
         if str(error) != self.trouble:
             log.warning("%s", error)
         self.trouble = str(error)
-        self.retry_at = now + (FULL_RETRY if isinstance(error, EtcdNoSpace) else ETCD_RETRY)
+        self.retry_at = now + (NO_SPACE_RETRY if isinstance(error, EtcdNoSpace) else ETCD_RETRY)
         self._metrics.etcd_up(False)
 
     def _lose(self) -> None:
@@ -212,8 +213,8 @@ class Target:
         """Write new keys to an empty etcd as they come, so that it works while more are derived.
 
         Consumes all of ``refreshed`` unless etcd fails.  A key that changes again, since a later unit has the
-        better claim, is left to `write`, also if it comes back after it was taken away: concurrent
-        transactions must not share a key.  Returns the changes of the first batches, up to about `MANY`, and
+        better claim, is left to `write`, even if it ends up wanted again: concurrent transactions must not
+        share a key.  Returns the changes of the first batches, up to about `LOG_TOTAL_ABOVE`, and
         the number of the others.
         """
         desired, first, count = self._publisher.desired, list[Change](), 0
@@ -232,7 +233,7 @@ class Target:
                             members.append(Create(key, value))
                     created.append(members)
                     count += len(members)
-                if len(first) <= MANY:
+                if len(first) <= LOG_TOTAL_ABOVE:
                     first.extend(chain(*created))
                 yield from pack(created, MAX_TXN_OPS)
 
@@ -251,11 +252,11 @@ class Target:
         log.debug("etcd: %d keys written, %d deleted", puts, deletes)
         self._metrics.wrote(puts, deletes)
 
-    def _bearable(self, now: float) -> bool:
+    def _tolerable(self, now: float) -> bool:
         """Whether a standby stays ready despite the keys it lacks: they are few and old, or just appeared."""
         age = now - min(self.lacking.values())
         missing = sum(key not in self.mirror for key in self.lacking)
-        accepted = age > OTHERWISE and missing <= HELD_SHARE * len(self._publisher.desired)
+        accepted = age > ACCEPT_AFTER and missing <= HELD_SHARE * len(self._publisher.desired)
         if accepted and not self.accepted:
             log.warning(
                 "etcd: %d keys differ from what this bridge would write; do leader and standby have the same"
@@ -263,4 +264,4 @@ class Target:
                 len(self.lacking),
             )
         self.accepted = accepted
-        return accepted or (self.equal and age <= PATIENCE)
+        return accepted or (self.equal and age <= LEADER_GRACE)

@@ -34,9 +34,9 @@ from kube2etcd.sync.follower import EtcdFollower
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Parts, Reconciler
 from kube2etcd.webhook.api import Api, Listener
-from kube2etcd.webhook.hosts import HostsFile, no_folder
+from kube2etcd.webhook.hosts import HostsFile, folder_fault
 from kube2etcd.webhook.provider import Conditions, Effective, Options, Provider, Publication
-from kube2etcd.webhook.state import REQUEST, FileStore, NotStored, StateStore
+from kube2etcd.webhook.state import REQUEST_TIMEOUT, FileStore, NotStored, StateStore
 from kube2etcd.webhook.state_etcd import EtcdState
 from kube2etcd.webhook.state_objects import ObjectsStore
 from skydns_compat.layout import Layout
@@ -186,7 +186,7 @@ def check(settings: Settings, *, with_etcd: bool, serves: bool = False) -> None:
     served, kept = f"{settings.etcd.prefix}/", f"{webhook.state_prefix}/"
     if with_etcd and (served.startswith(kept) or kept.startswith(served)):
         faults.append(f"--state-prefix {webhook.state_prefix}: it would lie among the keys of {served[:-1]}")
-    if serves and webhook.hosts_file is not None and (missing := no_folder(Path(webhook.hosts_file))):
+    if serves and webhook.hosts_file is not None and (missing := folder_fault(Path(webhook.hosts_file))):
         faults.append(f"--hosts-file {webhook.hosts_file}: {missing}")
     if faults:
         raise SettingsError(*faults)
@@ -311,7 +311,7 @@ def state_store(
             yield ObjectsStore(api, webhook.state_objects)
     elif with_etcd:
         # Not the reconciler's connection, whose timeout is too long for calls.
-        with EtcdConnection(settings.etcd, REQUEST) as connection:
+        with EtcdConnection(settings.etcd, REQUEST_TIMEOUT) as connection:
             yield EtcdState(connection, webhook.state_prefix)
     else:
         yield FileStore(Path(webhook.state_file))

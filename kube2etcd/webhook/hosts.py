@@ -39,17 +39,17 @@ log = logging.getLogger(__name__)
 DEFAULT_OWNER: Final = "kube2etcd"
 _BOM: Final = b"\xef\xbb\xbf"
 _MARKER: Final = re.compile(rb"(?:\xef\xbb\xbf)?# (BEGIN|END) kube2etcd(?!\S)(?: owner=(\S+))?")
-_FIRST: Final = "# BEGIN kube2etcd{} webhook: written by a program, changes in here do not last"
-_LAST: Final = "# END kube2etcd{}"
+_BEGIN_LINE: Final = "# BEGIN kube2etcd{} webhook: written by a program, changes in here do not last"
+_END_LINE: Final = "# END kube2etcd{}"
 #: A line as we write it: one address, one space, one name.
 _WRITTEN: Final = re.compile(rb"(?:[0-9]+(?:\.[0-9]+){3}|[0-9a-f:.]*:[0-9a-f:.]*) [^\s#]+\r?\n?\Z")
 
 #: Attempts while another process changes the file.
 _TRIES: Final = 5
-#: How often within `_TRUCE` seconds another program may write our block before that is a conflict.
-_FIGHT: Final = 3
-#: Seconds for which we then do not write.
-_TRUCE: Final = 60.0
+#: How often within `_CONFLICT_PAUSE` seconds another program may write our block before that is a conflict.
+_CONFLICT_WRITES: Final = 3
+#: Seconds for which we then do not write, and within which such writes count.
+_CONFLICT_PAUSE: Final = 60.0
 
 
 # --- the block: bytes in, bytes out
@@ -73,7 +73,7 @@ class Block:
     def __init__(self, owner: str = DEFAULT_OWNER) -> None:
         self._owner = quote(owner, safe="").encode() if owner != DEFAULT_OWNER else None
         mark = f" owner={self._owner.decode()}" if self._owner else ""
-        self._first, self._last = _FIRST.format(mark).encode(), _LAST.format(mark).encode()
+        self._first, self._last = _BEGIN_LINE.format(mark).encode(), _END_LINE.format(mark).encode()
 
     def rewrite(
         self, content: bytes, wanted: Sequence[tuple[str, str]], ours: Callable[[str], bool]
@@ -163,8 +163,8 @@ class NotWritten(Kube2EtcdError):
     """The hosts file cannot be read or written at present; the message says why."""
 
 
-def no_folder(path: Path) -> str:
-    """The error if the hosts file's folder does not exist, else (or if that cannot be seen) empty."""
+def folder_fault(path: Path) -> str:
+    """The error if the hosts file's folder does not exist; empty if it does, or if we may not look."""
     folder = Path(os.path.realpath(path)).parent
     try:
         there = stat.S_ISDIR(folder.stat().st_mode)
@@ -187,7 +187,7 @@ class HostsFile:
         """The lines wanted last."""
         self._last = Rewritten(b"")
         """What came of them."""
-        self._armed = False
+        self._last_write_succeeded = False
         """Whether our last write succeeded: only then are foreign lines in our block a new conflict."""
         self._foreign: list[float] = []
         """Times at which another program had written our block."""
@@ -200,7 +200,7 @@ class HostsFile:
 
         :raises NotWritten: the file cannot be written, or another webhook writes the same block.
         """
-        # Each time, since at the start those of a killed writer may be too new.
+        # On each write, since at the start the remains of a writer that was just killed may be too new.
         for name in atomic.tidy(self.path):
             log.info("%s: deleted, left by an interrupted write of %s", name, self.path)
         rewritten, foreign = self._last, self._foreign
@@ -212,7 +212,7 @@ class HostsFile:
             # Parsed only after a change: a user's file may have a hundred thousand lines.
             if (content, wanted) != (rewritten.content, self._wanted):
                 rewritten = self._block.rewrite(content, wanted, ours)
-                self._refuse_to_fight(rewritten)
+                self._check_conflict(rewritten)
             return rewritten.content
 
         try:
@@ -223,26 +223,29 @@ class HostsFile:
             ) from None
         for name in sorted({*rewritten.left_to_others} - {*self._last.left_to_others}):
             log.warning("%s is not in our block of %s: another line has it", name, self.path)
-        self._wanted, self._last, self._armed = wanted, rewritten, True
+        self._wanted, self._last, self._last_write_succeeded = wanted, rewritten, True
         return written
 
-    def _refuse_to_fight(self, rewritten: Rewritten) -> None:
+    def _check_conflict(self, rewritten: Rewritten) -> None:
         """Raise `NotWritten` if another program keeps rewriting our block."""
         now = self._clock()
-        recent = [when for when in self._foreign if now - when < _TRUCE]
-        if recent and not self._armed:
-            raise NotWritten(self._fight())
-        if self._armed and rewritten.found - self._last.written - rewritten.written:
-            self._foreign = [*(self._foreign[-_FIGHT:] if self._fights() else recent), now]
-            if len(self._foreign) >= _FIGHT:
-                self._armed = False
-                raise NotWritten(self._fight())
+        recent = [when for when in self._foreign if now - when < _CONFLICT_PAUSE]
+        if recent and not self._last_write_succeeded:
+            raise NotWritten(self._conflict())
+        if self._last_write_succeeded and rewritten.found - self._last.written - rewritten.written:
+            self._foreign = [*(self._foreign[-_CONFLICT_WRITES:] if self._in_conflict() else recent), now]
+            if len(self._foreign) >= _CONFLICT_WRITES:
+                self._last_write_succeeded = False
+                raise NotWritten(self._conflict())
 
-    def _fights(self) -> bool:
+    def _in_conflict(self) -> bool:
         """Whether another program recently wrote our block repeatedly."""
-        return len(self._foreign) >= _FIGHT and self._clock() - self._foreign[-1] < 2 * _TRUCE
+        return (
+            len(self._foreign) >= _CONFLICT_WRITES and self._clock() - self._foreign[-1] < 2 * _CONFLICT_PAUSE
+        )
 
-    def _fight(self) -> str:
+    def _conflict(self) -> str:
+        """What to tell the user about it."""
         return (
             f"another program writes the block of the owner {self._owner} in {self.path}: give each webhook"
             " an --owner-id of its own"
@@ -250,9 +253,9 @@ class HostsFile:
 
     def fault(self) -> str:
         """Why a change could not be written, as far as is known without trying; empty if it could."""
-        if self._fights():
-            return self._fight()
-        missing = no_folder(self.path)
+        if self._in_conflict():
+            return self._conflict()
+        missing = folder_fault(self.path)
         if missing:
             return f"the hosts file {self.path} cannot be written: {missing}"
         target = Path(os.path.realpath(self.path))
@@ -268,6 +271,10 @@ class HostsFile:
         return f"the hosts file {self.path} cannot be written: give this user the right to write it"
 
     def _rewrite(self, change: Callable[[bytes], bytes]) -> bool:
+        """Replace the content by ``change(content)``; returns whether that wrote anything.
+
+        :raises OSError: it cannot be written, or other processes keep changing it.
+        """
         if not os.path.lexists(self.path):
             if not change(b""):
                 return False
@@ -311,7 +318,7 @@ def _in_place(path: Path, change: Callable[[bytes], bytes]) -> bool | None:
 
 
 def _put(file: FileIO, content: bytes) -> None:
-    # Blank the part to be truncated: if we are killed before that, none of our lines is left there.
+    # Blank the surplus before truncating it: if we are killed in between, no stale line of ours is left.
     surplus = os.fstat(file.fileno()).st_size - len(content)
     file.seek(0)
     rest = memoryview(content + b"\n".ljust(surplus) if surplus > 0 else content)

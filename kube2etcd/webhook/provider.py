@@ -30,7 +30,7 @@ from kube2etcd.kube.objects import DnsEndpoint, Metadata
 from kube2etcd.metrics import Metrics
 from kube2etcd.webhook.hosts import HostsFile
 from kube2etcd.webhook.state import (
-    REQUEST,
+    REQUEST_TIMEOUT,
     Changes,
     NotStored,
     Overtaken,
@@ -44,7 +44,7 @@ from skydns_compat.names import Address, version
 log = logging.getLogger(__name__)
 
 #: Upper bound in seconds of a call while a store is unavailable: the client gives up after 15, a probe
-#: earlier.  In the last `REQUEST` of them no request is begun.
+#: earlier.  In the last `REQUEST_TIMEOUT` of them no request is begun.
 ANSWER_WITHIN = 4.5
 #: Names of this machine.
 _LOCAL: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
@@ -329,7 +329,7 @@ class Provider:
                 state = self._store.load()
                 self._adopt(self._options.applied(state))
             # Also right after reading, so that a read-only store shows before the first call.
-            deadline = time.monotonic() + ANSWER_WITHIN - REQUEST
+            deadline = time.monotonic() + ANSWER_WITHIN - REQUEST_TIMEOUT
             try:
                 self._check(self.current, deadline)
             except Overtaken:
@@ -359,14 +359,14 @@ class Provider:
 
         began = time.monotonic()
         _ = self.current
-        if not self._lock.acquire(timeout=ANSWER_WITHIN - 2 * REQUEST):
+        if not self._lock.acquire(timeout=ANSWER_WITHIN - 2 * REQUEST_TIMEOUT):
             raise Unavailable(next(iter(self._conditions), "other calls are being worked on"))
         try:
             waited = time.monotonic() - began
             current = self.current
             after = changed(current)
             # Measured from here: our own work on a large call does not count.
-            deadline = time.monotonic() + ANSWER_WITHIN - REQUEST - waited
+            deadline = time.monotonic() + ANSWER_WITHIN - REQUEST_TIMEOUT - waited
             try:
                 self._commit(current, after, deadline)
             except Overtaken:

@@ -42,12 +42,12 @@ VERSION: Final = 1
 #: Refused names that are remembered, for `explain`.
 MAX_REFUSED: Final = 100
 #: Timeout in seconds of one request to a store; a call ends no later than that after its deadline.
-REQUEST: Final = 1.5
+REQUEST_TIMEOUT: Final = 1.5
 
 _LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}\Z")
 # In the ownership text of a wildcard, the asterisk is within a label: a-*.wild.dtk.io
 _TEXT_LABEL: Final = re.compile(r"[a-z0-9_*-]{1,63}\Z")
-#: Types whose targets end in a host name.
+#: Types whose targets end in a host name, which may need A-labels (RFC 5890).
 _NAMING: Final = frozenset({"CNAME", "SRV", "MX", "PTR", "NS"})
 
 
@@ -75,7 +75,7 @@ class State:
 
         Deletes go first: a change of type is a create and a delete of one name.  Creating what exists and
         deleting what does not are fine, since a client repeats a call whose answer is lost.  An ownership
-        text is skipped with its record.
+        text (ExternalDNS's TXT record that marks a name as its own) is skipped with its record.
         """
         known = tuple(domains)
         after, refused = dict(self.endpoints), dict(self.refused)
@@ -327,25 +327,22 @@ class StateStore(Protocol):
     """
 
     def load(self) -> State:
-        """The stored state, or an empty one; `NotStored`."""
+        """The stored state, or an empty one; `NotStored` if it cannot be read."""
         ...
 
     def save(self, state: State, deadline: float) -> None:
-        """Store ``state``; after `NotStored` it may be stored, in part or not at all.
+        """Store ``state``; after `NotStored` it may be stored whole, in part or not at all.
 
         :raises Overtaken: another writer has stored something meanwhile.
         """
         ...
 
     def check(self, state: State, deadline: float) -> State:
-        """Store ``state`` again where it was lost or damaged; `NotStored`.
-
-        Returns another writer's state if one has stored it meanwhile.
-        """
+        """Store ``state`` where it was lost; returns it, or what another writer stored; `NotStored`."""
         ...
 
     def clear(self) -> None:
-        """Delete everything stored; raises `NotStored`."""
+        """Delete everything stored; after `NotStored` something may be left."""
         ...
 
 
@@ -403,7 +400,7 @@ class FileStore:
         self._written = None
 
     def _prepare_folder(self) -> None:
-        """Check that the file can be written in its folder; `NotStored`."""
+        """Make the folder if need be, and lock the file; `NotStored`."""
         folder, fault = self.path.parent, ""
         try:
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -421,9 +418,9 @@ class FileStore:
         return self.path.with_name(f".{self.path.name}.lock")
 
     def _claim(self) -> None:
-        """Lock the file for this process; `NotStored` if another process has locked it.
+        """Lock the file for this process; does nothing without the folder, or on a file system without locks.
 
-        Does nothing without the folder, or on a file system without locks.
+        :raises NotStored: another process has locked it.
         """
         if self._lock >= 0:
             return
@@ -444,6 +441,7 @@ class FileStore:
 
     @contextlib.contextmanager
     def _failing(self, what: str) -> Iterator[None]:
+        """Turn an `OSError` into `NotStored`: the file cannot be ``what`` (a participle)."""
         try:
             yield
         except OSError as error:

@@ -29,7 +29,7 @@ from kube2etcd.kube.failures import ApiRefused
 from kube2etcd.kube.objects import KINDS
 from kube2etcd.kube.wire import ENDPOINTS, GENERATION, HEAD, Wire, WireDnsEndpoint, pack, unpack
 from kube2etcd.webhook.state import (
-    REQUEST,
+    REQUEST_TIMEOUT,
     Head,
     NotStored,
     Overtaken,
@@ -101,7 +101,7 @@ class ObjectsStore:
 
     def load(self) -> State:
         """See `StateStore`."""
-        items = self._ask(_List, "GET", time.monotonic() + 3 * REQUEST).items
+        items = self._ask(_List, "GET", time.monotonic() + 3 * REQUEST_TIMEOUT).items
         self._objects.clear()
         return self._merged(State(), items)
 
@@ -141,7 +141,7 @@ class ObjectsStore:
 
     def clear(self) -> None:
         """See `StateStore`."""
-        self._ask(Wire, "DELETE", time.monotonic() + REQUEST)
+        self._ask(Wire, "DELETE", time.monotonic() + REQUEST_TIMEOUT)
         self._objects.clear()
 
     # --- inside -----------------------------------------------------------------------------------
@@ -244,7 +244,9 @@ class ObjectsStore:
         data = None if body is None else msgspec.json.encode(body)
         path = f"{self._path}{below}"
         try:
-            answer = self._api.request(method, path, params, timeout=REQUEST, body=data, accept=accept)
+            answer = self._api.request(
+                method, path, params, timeout=REQUEST_TIMEOUT, body=data, accept=accept
+            )
             try:
                 return msgspec.json.decode(answer, type=form)
             except (msgspec.ValidationError, RecursionError):

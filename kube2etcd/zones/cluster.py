@@ -25,7 +25,7 @@ from skydns_compat.names import (
 )
 from skydns_compat.records import NO_PORT, Alias, Data, Exists, Host, Pointer, Port, Record, Text
 
-#: Schema version (specification section 2.1); the record hardly ever changes.
+#: Schema version (specification section 2.1) and its TTL in seconds, long since it hardly ever changes.
 SCHEMA_VERSION = "1.1.0"
 SCHEMA_TTL = 28800
 
@@ -37,9 +37,14 @@ class ClusterZone(Zone):
     name: Name
     ttl: int = 30
     pods: str = "disabled"
+    """``disabled``, ``insecure`` (the Corefile computes the answers) or ``verified`` (from Pods), as in the
+    ``kubernetes`` plugin."""
     endpoint_names: str = "headless"
+    """Whose endpoints get names: those of ``headless`` Services, or of ``all``."""
     tenant_cluster_ip: bool = True
+    """Whether the annotation with a tenant's ClusterIP overrides the Service's."""
     dns_server_ips: tuple[Address, ...] = ()
+    """Addresses of ``ns.dns``; without any, the name exists without data."""
     kinds = frozenset({"services", "namespaces", "pods"})
     depth = 3
 
@@ -139,10 +144,10 @@ def cluster_addresses(service: Service, tenant: bool, published: Published) -> l
         except InvalidAddress as error:
             published.left_out.append(f"annotation {TENANT_CLUSTER_IP} is ignored: {error}")
     texts = dict.fromkeys((service.cluster_ip, *service.cluster_ips))
-    return parsed((text for text in texts if text not in ("", "None")), "cluster address", published)
+    return valid_addresses((text for text in texts if text not in ("", "None")), "cluster address", published)
 
 
-def parsed(texts: Iterable[str], noun: str, published: Published) -> list[Address]:
+def valid_addresses(texts: Iterable[str], noun: str, published: Published) -> list[Address]:
     """The valid addresses among ``texts``; the others are left out, called ``noun`` in the reason."""
     found = []
     for text in texts:
@@ -207,9 +212,12 @@ def add_cluster_ips(
     *,
     ordered: bool = False,
 ) -> None:
-    """A, AAAA, SRV and PTR of a Service with addresses of its own."""
-    for place, address in enumerate(addresses):
-        published.records.append(Record(name, Host(address, place if ordered else None), ttl))
+    """A, AAAA, SRV and PTR of a Service with addresses of its own.
+
+    ``ordered``: answers list them in the order of ``addresses`` instead of by text.
+    """
+    for position, address in enumerate(addresses):
+        published.records.append(Record(name, Host(address, position if ordered else None), ttl))
         published.pointers.append(Record(reverse_name(address), Pointer(name), ttl))
     for port in service.ports:
         record = Record(name, Port(port.port, name), ttl)
@@ -221,7 +229,8 @@ def add_cluster_ips(
 def _port_name(name: Name, port: str, protocol: str, published: Published, endpoint: str = "") -> Name | None:
     """``_port._protocol.<name>``, or None for an impossible name.
 
-    A port without a name is ``_._protocol``, as with the ``kubernetes`` plugin.
+    A port without a name is ``_._protocol``, as with the ``kubernetes`` plugin.  ``endpoint``: the label that
+    the server will put below it, if any.
     """
     try:
         owner = name.child(f"_{check_label(port) if port else ''}", f"_{check_label(protocol or 'TCP')}")
@@ -252,12 +261,13 @@ def add_endpoints(
             continue
         owners = (endpoint, name) if headless else (endpoint,)
         published.records += [Record(owner, Host(address), ttl) for owner in owners]
+        # One PTR per address: a hostname in any slice is preferred to the dashed address.
         if address not in reverse or reverse[address].labels[0] == dashed(address):
             reverse[address] = endpoint
         if not ports:
-            # It counts in SRV weights, since the address may also be in another slice, with ports.
-            none = Port(NO_PORT, endpoint, address)
-            published.records += [Record(owner, none, ttl) for owner in owners]
+            # No SRV, but it counts in the weights of others: another slice may have this address with ports.
+            portless = Port(NO_PORT, endpoint, address)
+            published.records += [Record(owner, portless, ttl) for owner in owners]
         for port in ports:
             data = Port(NO_PORT if port.port is None else port.port, endpoint, address)
             published.records += [Record(owner, data, ttl) for owner in owners]
@@ -274,16 +284,18 @@ def _backends(
     slices: Iterable[EndpointSlice], published: Published
 ) -> Iterator[tuple[Address, str, tuple[EndpointPort, ...]]]:
     """Each ready address with its label and the ports of its slice; unreported readiness counts as ready."""
-    for piece in slices:
-        if piece.address_type == "FQDN":
-            published.left_out.append(f"EndpointSlice {piece.metadata.name} holds names, not addresses")
+    for endpoint_slice in slices:
+        if endpoint_slice.address_type == "FQDN":
+            published.left_out.append(
+                f"EndpointSlice {endpoint_slice.metadata.name} holds names, not addresses"
+            )
             continue
-        for endpoint in piece.endpoints:
+        for endpoint in endpoint_slice.endpoints:
             if endpoint.ready is False:
                 published.left_out.append(Expected(f"endpoint {', '.join(endpoint.addresses)} is not ready"))
                 continue
-            for address in parsed(endpoint.addresses, "endpoint", published):
-                yield address, _endpoint_label(endpoint.hostname, address, published), piece.ports
+            for address in valid_addresses(endpoint.addresses, "endpoint", published):
+                yield address, _endpoint_label(endpoint.hostname, address, published), endpoint_slice.ports
 
 
 def _endpoint_label(hostname: str, address: Address, published: Published) -> str:

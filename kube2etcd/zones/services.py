@@ -21,7 +21,7 @@ from kube2etcd.zones.cluster import (
     add_external_name,
     cluster_addresses,
     is_headless,
-    parsed,
+    valid_addresses,
 )
 from skydns_compat.layout import RESERVED
 from skydns_compat.names import MAX_LABEL, Address, InvalidName, Name
@@ -153,7 +153,7 @@ class ServicesZone(Zone):
                 yield from cluster_addresses(service, self.tenant_cluster_ip, published)
             else:
                 texts = (*(one.ip for one in service.load_balancer if one.ip), *service.external_ips)
-                yield from parsed(texts, "external address", published)
+                yield from valid_addresses(texts, "external address", published)
 
     def _balancer_name(self, service: Service, name: Name, published: Published) -> None:
         """An alias to the first valid name of the load balancer."""

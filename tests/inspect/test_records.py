@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 
 from kube2etcd.inspect.records import Changes, Row, change_line, count, rows, zone_file
-from kube2etcd.kube.objects import Event, VirtualMachineInstance
+from kube2etcd.kube.objects import (
+    Endpoint,
+    EndpointPort,
+    EndpointSlice,
+    Event,
+    Metadata,
+    Service,
+    VirtualMachineInstance,
+)
 from kube2etcd.kube.store import Store, Unit
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.zones.vmi import VmZone
@@ -32,13 +40,29 @@ def test_changes_lead_from_the_records_before_to_those_after(history: list[tuple
     publisher = Publisher(Store(), Layout(), ZONE, (*OTHERS, *external_zones("dtk.io")))
     changes, known = Changes(publisher), records(publisher)
     for step in history:
-        touched = publisher.with_followers(publisher.store.apply(*step))
+        touched = publisher.with_affected_services(publisher.store.apply(*step))
         found = changes.after(touched, flat(publisher.refresh(touched)))
         went = {str(row.record) for sign, row in found if sign == "-"}
         came = {str(row.record) for sign, row in found if sign == "+"}
         assert (went <= known, came & known) == (True, set())
         known = known - went | came
     assert known == records(publisher)
+
+
+def test_a_headless_service_with_ports_comes_and_goes() -> None:
+    headless = Service(Metadata("shop", "db"), cluster_ip="None")
+    ready = Endpoint(("10.0.0.1",), hostname="a")
+    one = EndpointSlice(Metadata("shop", "s"), "db", "IPv4", (EndpointPort("sql", "TCP", 5432),), (ready,))
+    publisher = published(headless)
+    changes, seen = Changes(publisher), []
+    for step in ("ADDED", "DELETED"):
+        touched = publisher.store.apply("endpointslices", Event(step, one, "shop", "s"))
+        found = changes.after(touched, flat(publisher.refresh(touched)))
+        seen.append({(sign, row.record.rtype) for sign, row in found})
+    assert seen == [
+        {("+", "A"), ("+", "SRV"), ("+", "PTR")},
+        {("-", "A"), ("-", "SRV"), ("-", "PTR")},
+    ]
 
 
 def test_an_address_goes_to_the_next_object() -> None:

@@ -127,12 +127,12 @@ def test_a_reading_finds_what_is_unlike_and_what_is_missing(
     claims.put(A, one)
     claims.put(B, other)
     for found in ({}, there, dict(claims.items())):
-        reading, unlike = claims.reading(), dict[bytes, bytes]()
+        comparison, unlike = claims.compare(), dict[bytes, bytes]()
         keys = sorted(found)
         for start in range(0, len(keys), size):
-            unlike |= reading.unlike({key: found[key] for key in keys[start : start + size]})
+            unlike |= comparison.unlike({key: found[key] for key in keys[start : start + size]})
         assert unlike == {key: value for key, value in found.items() if claims.get(key) != value}
-        assert sorted(reading.missing()) == sorted(claims.keys() - found.keys())
+        assert sorted(comparison.missing()) == sorted(claims.keys() - found.keys())
 
 
 OWN = b"/skydns/io/dtk/b/own_"

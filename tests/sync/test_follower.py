@@ -200,7 +200,7 @@ def test_the_end_of_a_watch_that_held(queue: EventQueue, monkeypatch: pytest.Mon
         number = follower.follow(5)
         assert told(queue, 2)[1] == EtcdLost("too late", number, again)
     assert chance.ceilings == [0.8, 1.6]
-    monkeypatch.setattr(module, "HELD", 0.0)
+    monkeypatch.setattr(module, "STABLE_AFTER", 0.0)
     monkeypatch.setattr(module, "HEALTHY_AFTER", 0.0)
     number = follower.follow(5)
     assert told(queue, 2)[1] == EtcdLost("too late", number), "and its reason is news again"

@@ -21,7 +21,15 @@ from kube2etcd.kube.objects import (
 from kube2etcd.kube.store import NAMES, Store, Unit
 from kube2etcd.metrics import Metrics
 from kube2etcd.sync.events import EtcdLost
-from kube2etcd.sync.listings import AT_ONCE, ENOUGH, LONGEST, MOST, ClusterEvent, Listings, fresh
+from kube2etcd.sync.listings import (
+    LAST_REASON,
+    MAX_REASON_LENGTH,
+    MAX_REASONS_PER_OBJECT,
+    MAX_REASONS_PER_TURN,
+    ClusterEvent,
+    Listings,
+    fresh,
+)
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.target import ETCD_RETRY
 from kube2etcd.zones.base import Published, Zone
@@ -102,9 +110,13 @@ UNIT = Unit("services", "shop", "web")
 
 def test_whoever_changes_its_reasons_for_ever_is_told_so_once() -> None:
     logged: dict[Unit, tuple[int, ...]] = {}
-    said = [line for number in range(5 * MOST) if (line := fresh(logged, UNIT, f"address {number}"))]
-    assert len(said) == MOST
-    assert said[-2:] == [f"address {MOST - 2}", ENOUGH]
+    said = [
+        line
+        for number in range(5 * MAX_REASONS_PER_OBJECT)
+        if (line := fresh(logged, UNIT, f"address {number}"))
+    ]
+    assert len(said) == MAX_REASONS_PER_OBJECT
+    assert said[-2:] == [f"address {MAX_REASONS_PER_OBJECT - 2}", LAST_REASON]
 
 
 def test_unreadable_objects_are_told(clock: Clock, told: pytest.LogCaptureFixture) -> None:
@@ -126,16 +138,16 @@ def test_reasons_are_told_once(clock: Clock, told: pytest.LogCaptureFixture) -> 
         return Service(Metadata("shop", "web", annotations={TENANT_CLUSTER_IP: value}), cluster_ip="10.0.0.1")
 
     world = World(clock).turn(Listed("namespaces", []), Listed("services", [annotated("evil\x1b[2J")]))
-    for value in ("evil\x1b[2J", "worse" * LONGEST, "10.0.0.9", "worse" * LONGEST):
+    for value in ("evil\x1b[2J", "worse" * MAX_REASON_LENGTH, "10.0.0.9", "worse" * MAX_REASON_LENGTH):
         world.turn(changed(annotated(value)))
     lines = [one.getMessage() for one in told.records if "services/shop/web" in one.getMessage()]
     assert len(lines) == 2
     assert all(TENANT_CLUSTER_IP in line and line.isprintable() for line in lines)
-    assert max(map(len, lines)) < LONGEST + 50
+    assert max(map(len, lines)) < MAX_REASON_LENGTH + 50
     assert [line.endswith("…") for line in lines] == [False, True]
     assert "more records" not in told.text
     world.turn(gone("web"))
-    world.turn(changed(annotated("worse" * LONGEST), "ADDED"))
+    world.turn(changed(annotated("worse" * MAX_REASON_LENGTH), "ADDED"))
     assert told.text.count("services/shop/web: ") == 3
 
 
@@ -152,10 +164,10 @@ def test_the_reasons_of_a_name_that_is_gone_are_forgotten(clock: Clock) -> None:
 def test_many_odd_records_at_once_are_counted(clock: Clock, told: pytest.LogCaptureFixture) -> None:
     odd = [
         Service(Metadata("shop", f"s{at}"), type="ExternalName", external_name="192.0.2.1")
-        for at in range(AT_ONCE + 5)
+        for at in range(MAX_REASONS_PER_TURN + 5)
     ]
     World(clock).turn(Listed("namespaces", []), Listed("services", odd))
-    assert told.text.count("is an address") == AT_ONCE
+    assert told.text.count("is an address") == MAX_REASONS_PER_TURN
     assert any(one.getMessage().startswith("5 more records are left out") for one in told.records)
 
 

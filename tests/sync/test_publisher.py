@@ -97,7 +97,7 @@ def test_interface_my_of_vm_and_machine_my_vm_answer_together() -> None:
 def test_ordinary_reasons_are_not_told() -> None:
     unready = piece("db", "10.1.0.1", ready=False)
     publisher = published(service("db", "None"), service("new", ""), unready)
-    assert publisher.refusals.total() == 3
+    assert publisher.left_out_counts.total() == 3
     assert publisher.take_reasons() == []
     nics = (("nic1", "fe80::1"), ("nic2", "127.0.0.1"))
     [(unit, reason)] = with_machines(machine("m", *nics)).take_reasons()
@@ -115,7 +115,7 @@ def test_services_follow_the_labels_of_their_namespace() -> None:
     assert not any(key.startswith(b"/skydns/example/stage/other") for key in publisher.desired)
     renamed = Namespace(Metadata("", "shop", labels={"env": "staging", "team": "a"}))
     touched = publisher.store.apply("namespaces", changed(renamed).event)
-    assert publisher.with_followers(touched) == touched, "it is selected as before"
+    assert publisher.with_affected_services(touched) == touched, "it is selected as before"
 
 
 def test_an_object_is_held_as_one_group_from_the_start() -> None:
@@ -158,10 +158,10 @@ def test_an_unreadable_object_counts_once_and_is_told_in_each_zone(zones: list[Z
     assert [(zone, one.left_out) for zone, one in publisher.by_zone(unit)] == [
         (one, ["odd"]) for one in zones
     ]
-    assert publisher.refusals.total() == 1
+    assert publisher.left_out_counts.total() == 1
     assert PTR not in publisher.desired
     take(publisher, changed(service("a")))
-    assert publisher.refusals["unreadable"] == 0
+    assert publisher.left_out_counts["unreadable"] == 0
 
 
 @pytest.mark.parametrize("younger", ["metrics", "zk"])
@@ -320,7 +320,7 @@ def test_a_name_that_two_services_want_is_of_one(services: list[Service], holder
         publisher = sharing(order)
         assert publisher.desired == alone.desired
         assert publisher.losers(Name.parse("web.stage.example")) == [loser]
-        assert (publisher.refusals.total(), publisher.refusals["taken"]) == (1, 1)
+        assert (publisher.left_out_counts.total(), publisher.left_out_counts["taken"]) == (1, 1)
         [(unit, reason)] = publisher.take_reasons()
         assert unit == loser
         assert reason.startswith(f"web.stage.example is services/{holder}/web's")

@@ -32,7 +32,7 @@ Rezonings: TypeAlias = list[tuple[int, Rezoned]]
 
 def assert_same(one: Publisher, other: Publisher) -> None:
     assert one.desired == other.desired
-    assert one.refusals.total() == other.refusals.total()
+    assert one.left_out_counts.total() == other.left_out_counts.total()
     for key in other.desired:
         assert one.desired.holder(key) == other.desired.holder(key) is not None
 
@@ -82,7 +82,7 @@ def assert_order_is_nothing(
             changed = flat(by_event.refresh(by_event.rezone(zones)))
         else:
             changes.append(step)
-            changed = flat(by_event.refresh(by_event.with_followers(by_event.store.apply(*step))))
+            changed = flat(by_event.refresh(by_event.with_affected_services(by_event.store.apply(*step))))
         differ = before.items() ^ by_event.desired.items()
         assert {key: before.get(key) for key, _ in differ}.items() <= changed.items()
     store, touched = left(changes)
@@ -182,5 +182,5 @@ def test_a_name_has_one_holder_whatever_the_order(history: Steps) -> None:
     assert_order_is_nothing(history, [], SHARED)
     publisher = Publisher(Store(), Layout(), ZONE, SHARED)
     for step in history:
-        publisher.refresh(publisher.with_followers(publisher.store.apply(*step)))
+        publisher.refresh(publisher.with_affected_services(publisher.store.apply(*step)))
         assert_one_holder_for_each_name(publisher)

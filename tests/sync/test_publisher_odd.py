@@ -100,12 +100,12 @@ def test_bad_input_hurts_its_own_name_only(one: Service, pieces: list[EndpointSl
     unit = Unit("services", one.metadata.namespace, one.metadata.name)
     said = "; ".join(beside.published(unit).left_out)
     assert re.search(reason, said), said
-    assert beside.refusals.total() == len(beside.published(unit).left_out)
+    assert beside.left_out_counts.total() == len(beside.published(unit).left_out)
 
 
 def test_a_namespace_that_is_no_label_says_so() -> None:
     publisher = published(Namespace(Metadata("", LONG)))
-    assert publisher.refusals.total() == 1
+    assert publisher.left_out_counts.total() == 1
     assert publisher.desired == published().desired
 
 
@@ -113,7 +113,7 @@ def test_thousands_of_ports() -> None:
     ports = tuple(ServicePort(f"p{at}", "TCP", at) for at in range(1, 5001))
     publisher = published(odd_service(cluster_ip="10.0.0.7", ports=ports))
     assert b"/skydns/local/cluster/svc/shop/odd/_tcp/_p5000/10-0-0-7-P5000" in publisher.desired
-    assert publisher.refusals.total() == 0
+    assert publisher.left_out_counts.total() == 0
 
 
 @pytest.mark.parametrize("kind", ["port", "hostname"])
@@ -131,5 +131,5 @@ def test_a_name_that_grows_too_long_hurts_nobody(kind: str) -> None:
         (Endpoint(("10.0.0.1",), hostname="h" * 63),),
     )
     publisher = published(one, service("web"), piece, cluster=ClusterZone(Name.parse(zone)))
-    assert publisher.refusals.total() > 0
+    assert publisher.left_out_counts.total() > 0
     assert any(key.endswith(b"/svc/shop/web") for key in publisher.desired)

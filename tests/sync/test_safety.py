@@ -20,7 +20,7 @@ from kube2etcd.kube.objects import (
 )
 from kube2etcd.sync.events import EtcdChanged, EventQueue, Rezoned, SyncEvent, Wake
 from kube2etcd.sync.listings import GONE_AFTER
-from kube2etcd.sync.safety import ASK_AGAIN, DISPUTE_WINDOW, PROBE_AFTER, PROBE_STANDS
+from kube2etcd.sync.safety import DISPUTE_WINDOW, PROBE_AFTER, PROBE_LASTS, RELIST_AFTER
 from kube2etcd.zones.external import ExternalZone
 from kube2etcd.zones.vmi import VmZone
 from skydns_compat.message import Message, encode
@@ -233,7 +233,7 @@ def test_a_held_plan_asks_again_and_again(clock: Clock) -> None:
         asked.append(clock.now - began)
         if asked == [0.0]:
             asked.clear()  # at once, when it was held
-        if len(asked) == len(ASK_AGAIN):
+        if len(asked) == len(RELIST_AFTER):
             stop.set()
 
     class Passing(EventQueue):
@@ -244,7 +244,7 @@ def test_a_held_plan_asks_again_and_again(clock: Clock) -> None:
     world = World(clock, queue=Passing(), relist=relist, stop=stop).listed(*many(20))
     world.turn(Listed("services", []))
     world.loop.run()
-    assert asked == pytest.approx(ASK_AGAIN, abs=1.0)
+    assert asked == pytest.approx(RELIST_AFTER, abs=1.0)
 
 
 def test_a_standby_asks_once_and_deletes_as_leader(clock: Clock) -> None:
@@ -366,7 +366,7 @@ def test_more_keys_than_are_remembered(shared: Shared, monkeypatch: pytest.Monke
 
 def test_it_recovers_when_the_other_is_gone(shared: Shared, caplog: pytest.LogCaptureFixture) -> None:
     shared.turns(20)
-    for _ in range(int(PROBE_AFTER[0] + PROBE_STANDS) + 2):
+    for _ in range(int(PROBE_AFTER[0] + PROBE_LASTS) + 2):
         shared.clock.now += 1.0
         shared.turn(shared.one)
     assert "the other writer with owner id kube2etcd is gone" in caplog.text

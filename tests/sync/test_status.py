@@ -34,7 +34,7 @@ def test_what_etcd_refuses_is_not_counted_as_written(world: World, told: pytest.
 def test_log_of_many_changes(
     world: World, told: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kube2etcd.sync.status.MANY", 1)
+    monkeypatch.setattr("kube2etcd.sync.status.LOG_TOTAL_ABOVE", 1)
     told.clear()
     world.turn(added("db", "10.0.0.2"))
     [fields] = changes(told)

@@ -17,7 +17,7 @@ from kube2etcd.sync.claims import FormerGroups
 from kube2etcd.sync.events import EtcdChanged, EtcdLost, EventQueue, SyncEvent, Wake
 from kube2etcd.sync.listings import BATCH
 from kube2etcd.sync.reconciler import TICK
-from kube2etcd.sync.target import ETCD_RETRY, FULL_RETRY, OTHERWISE, PATIENCE, REFUSED_RETRY
+from kube2etcd.sync.target import ACCEPT_AFTER, ETCD_RETRY, LEADER_GRACE, NO_SPACE_RETRY, REFUSED_RETRY
 from kube2etcd.zones.services import ServicesZone
 from skydns_compat.message import decode
 from skydns_compat.names import Name
@@ -95,7 +95,7 @@ def test_damage_during_an_outage_is_a_repair(world: World) -> None:
     world.turn(added("db", "10.0.0.2"))
     assert world.metric("kube2etcd_repairs_total 0")
     world.etcd.full = None
-    world.clock.now += FULL_RETRY
+    world.clock.now += NO_SPACE_RETRY
     world.turn()
     world.assert_equal()
     assert world.metric("kube2etcd_repairs_total 1")
@@ -131,7 +131,7 @@ def test_a_full_etcd_is_not_read_all_the_time(clock: Clock) -> None:
     world.turn(Wake())
     assert world.etcd.tries == tries
     world.etcd.full = None
-    clock.now += FULL_RETRY
+    clock.now += NO_SPACE_RETRY
     world.turn(Wake())
     world.assert_equal()
 
@@ -285,7 +285,7 @@ def test_a_standby_is_unready_before_the_leader_wrote(clock: Clock) -> None:
 def test_a_standby_gives_the_leader_time(leader: World, standby: Standby, clock: Clock) -> None:
     news = added("new", "10.0.0.7")
     standby.turn(news)
-    clock.now += PATIENCE
+    clock.now += LEADER_GRACE
     assert standby.turn(Wake()).ready
     clock.now += 0.1
     assert not standby.turn(Wake()).ready
@@ -300,7 +300,7 @@ def test_a_lasting_difference_is_the_leaders(
     leader: World, standby: Standby, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     standby.turn(added("new", "10.0.0.7"))
-    clock.now += OTHERWISE
+    clock.now += ACCEPT_AFTER
     assert not standby.turn(Wake()).ready
     clock.now += 0.1
     standby.turn(Wake())
@@ -312,7 +312,7 @@ def test_a_lasting_difference_is_the_leaders(
 
 def test_a_standby_never_takes_an_empty_etcd_for_the_leaders_way(clock: Clock) -> None:
     standby = Standby(clock, Entries()).listed(service("web"))
-    clock.now += OTHERWISE + 1
+    clock.now += ACCEPT_AFTER + 1
     assert not standby.turn(Wake()).ready
 
 

@@ -23,7 +23,7 @@ from kube2etcd.webhook.api import MEDIA_TYPE, Api
 from kube2etcd.webhook.app import Feed
 from kube2etcd.webhook.hosts import HostsFile, NotWritten
 from kube2etcd.webhook.provider import Effective, Options, Provider
-from kube2etcd.webhook.state import REQUEST, NotStored, State, decode, encode
+from kube2etcd.webhook.state import REQUEST_TIMEOUT, NotStored, State, decode, encode
 from skydns_compat.names import Address
 
 JSON = dict[str, Any]
@@ -55,7 +55,7 @@ class FakeApi(ApiConnection):
     def _answer(
         self, method: str, path: str, params: Mapping[str, str], *, body: bytes | None = None, **how: Any
     ) -> bytes:
-        assert how["timeout"] <= REQUEST
+        assert how["timeout"] <= REQUEST_TIMEOUT
         if isinstance(self.answer, Exception):
             raise self.answer
         if self.answer is not None:

@@ -10,7 +10,7 @@ import pytest
 
 from kube2etcd import atomic
 from kube2etcd.webhook import hosts
-from kube2etcd.webhook.hosts import HostsFile, NotWritten, no_folder
+from kube2etcd.webhook.hosts import HostsFile, NotWritten, folder_fault
 from tests.sync.loop import Clock
 from tests.test_atomic import fail_with
 
@@ -138,7 +138,7 @@ def test_an_inaccessible_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     shut.mkdir()
     monkeypatch.setattr(Path, "stat", refused)
     monkeypatch.setattr(os, "access", lambda place, _mode: shut not in (Path(place), *Path(place).parents))
-    assert no_folder(shut / where) == "", "it may be there"
+    assert folder_fault(shut / where) == "", "it may be there"
     assert "give this user the right" in HostsFile(shut / where).fault()
 
 

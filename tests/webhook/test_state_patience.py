@@ -14,13 +14,13 @@ from kube2etcd.etcd.wire import rpc
 from kube2etcd.external import Endpoint
 from kube2etcd.webhook import state_etcd, state_objects
 from kube2etcd.webhook.provider import ANSWER_WITHIN
-from kube2etcd.webhook.state import REQUEST, Head, NotStored, State, StateStore
+from kube2etcd.webhook.state import REQUEST_TIMEOUT, Head, NotStored, State, StateStore
 from kube2etcd.webhook.state_etcd import EtcdState
 from kube2etcd.webhook.state_objects import ObjectsStore
 from tests.webhook.fakes import FakeApi
 
 #: What the provider gives a store for a call.
-PATIENCE = ANSWER_WITHIN - REQUEST
+PATIENCE = ANSWER_WITHIN - REQUEST_TIMEOUT
 
 
 class Clock:
@@ -35,7 +35,7 @@ class Clock:
         monkeypatch.setattr(state_objects, "AT_ONCE", 1)
 
     def pass_(self, seconds: float) -> None:
-        assert seconds <= REQUEST, "a request ends by then"
+        assert seconds <= REQUEST_TIMEOUT, "a request ends by then"
         self.now += seconds
 
 
@@ -48,9 +48,9 @@ class SlowEtcd:
     """Servers that all take their time, and then do as they are told, or hang after so many answers."""
 
     def __init__(self, clock: Clock, seconds: float, *, count: int = 1, answers: int = 1000) -> None:
-        self.settings = SimpleNamespace(timeout=REQUEST)
+        self.settings = SimpleNamespace(timeout=REQUEST_TIMEOUT)
         self.answers = answers
-        hang = REQUEST if answers else 0
+        hang = REQUEST_TIMEOUT if answers else 0
         self.endpoints = tuple(range(count))
         self.head = b""
         self.succeeded = True
@@ -75,7 +75,7 @@ class SlowEtcd:
 
 def slow_api(clock: Clock, seconds: float, answers: int) -> FakeApi:
     """An API server that takes its time, and hangs after so many answers."""
-    api, hang = FakeApi(), REQUEST if answers else 0
+    api, hang = FakeApi(), REQUEST_TIMEOUT if answers else 0
 
     def before() -> None:
         nonlocal answers
@@ -108,7 +108,7 @@ AWAY, SLOW = "cannot be reached", "too slow"
 @pytest.mark.parametrize(
     ("call", "seconds", "answers", "why"),
     [
-        *((call, seconds, 0, AWAY) for call in ("save", "check") for seconds in (0.7, 1.1, REQUEST)),
+        *((call, seconds, 0, AWAY) for call in ("save", "check") for seconds in (0.7, 1.1, REQUEST_TIMEOUT)),
         *(("save", 0.55, answers, AWAY) for answers in (1, 3, 5)),
         ("save", 1.0, 1000, SLOW),
     ],
