@@ -57,7 +57,7 @@ def signals(stop: threading.Event, queue: EventQueue) -> Iterator[Sequence[int]]
         signal.SIGUSR1: lambda *_: logger.setLevel(logging.DEBUG),
         signal.SIGUSR2: lambda *_: logger.setLevel(configured),
     }
-    threading.Thread(target=end, name="signals", daemon=True).start()
+    threading.Thread(target=end, name="stop-on-signal", daemon=True).start()
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield asked

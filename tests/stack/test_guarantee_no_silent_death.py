@@ -32,8 +32,8 @@ ALIVE_IN = {
     "webhook": {MAIN, "corefile", "etcd-follower", "etcd-watch", "probes", "webhook", "webhook-repair"},
 }
 
-#: `stop` waits for the order to stop and does nothing before.  Threads of libraries: gRPC's are reported like
-#: ours, but sleep in C; waitress's workers survive whatever a request raises.
+#: `stop` and `stop-on-signal` wait for the order to stop and do nothing before.  Threads of libraries: gRPC's
+#: are reported like ours, but sleep in C; waitress's workers survive whatever a request raises.
 OTHERS = ("stop", "Thread-", "waitress-")
 
 #: Seconds after which a thread that is still there is killed again.
