@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from kube2etcd.app.build import election_key, kinds
 from kube2etcd.errors import SettingsError
 from kube2etcd.external import Domain
 from kube2etcd.settings import (
@@ -126,12 +125,6 @@ def test_a_list_is_replaced_and_not_added_to() -> None:
 
 def test_a_fault_that_a_stronger_source_covers_is_none() -> None:
     assert load({"ttl": "9"}, {"KUBE2ETCD_TTL": "nine"}).ttl == 9
-
-
-def test_the_key_of_an_election() -> None:
-    assert election_key(load({"owner_id": "a/b"}, {})) == b"/kube2etcd/leader/skydns/a/b"
-    with pytest.raises(SettingsError, match="--etcd-prefix"):
-        election_key(load({"etcd_prefix": "/kube2etcd"}, {}))
 
 
 @pytest.mark.parametrize(("text", "wanted"), [("true", False), ("1", False), ("YES", False), ("off", True)])
@@ -339,16 +332,19 @@ BAD_FILES = [
     ("domains: [k8s.any.example]", "the label 'any' is a wildcard"),
     ("domains: [ip6.arpa]", "has all reverse names"),
     ("domains: [a.b, .a.b, .cluster.local]", "domains and --domain are both the zone cluster.local"),
-    ("zones: [{zone: a.b}]\ndomains: [apex.dns.a.b]", "where dns.a.b has names of the cluster"),
-    ("vm: {domain: a.b}\nzones: [{zone: dns.vm.a.b}]", "where dns.vm.a.b has names of the cluster"),
+    ("zones: [{zone: a.b}]\ndomains: [apex.dns.a.b]", "where dns.a.b has the apex and name servers of a.b"),
+    ("vm: {domain: a.b}\nzones: [{zone: dns.vm.a.b}]", "has the apex and name servers of vm.a.b"),
     (
         "vm: {domain: a.b, name_server_ip: 192.0.2.53}\ndomains: [ns.vm.a.b]",
-        "where ns.vm.a.b has names of the cluster",
+        "where ns.vm.a.b has the name server of vm.a.b",
     ),
     ("zones: [{zone: a.b}]\ndomains: [x.web.shop.a.b]", "below the names of objects in a.b"),
     ("zones: [{zone: a.b, name: '{service}'}, {zone: x.web.a.b}]", "below the names of objects in a.b"),
     ("vm: {domain: a.b}\ndomains: [.eth0.m.shop.vm.a.b]", "below the names of objects in vm.a.b"),
-    ("domain: dns.a.b\nzones: [{zone: a.b}]", "domain is the zone dns.a.b, where dns.a.b has names"),
+    (
+        "domain: dns.a.b\nzones: [{zone: a.b}]",
+        "domain is the zone dns.a.b, where dns.a.b has the apex and name servers of a.b",
+    ),
     ("domains: [x.svc.cluster.local]", "where svc.cluster.local has names of the cluster"),
     ("domains: [.dns-version.cluster.local]", "where dns-version.cluster.local has names of the cluster"),
     ("webhook: {cluster_ip: [192.0.2.1, 192.0.2.2]}", "two addresses of one family"),
@@ -452,19 +448,3 @@ TOGETHER = [
 def test_settings_that_exclude_or_need_each_other(options: dict[str, Any], fault: str) -> None:
     (found,) = faults(options, {})
     assert found.startswith(fault)
-
-
-MACHINES = {"namespaces", "virtualmachineinstances"}
-
-
-@pytest.mark.parametrize(
-    ("options", "read"),
-    [
-        pytest.param({"vm_domain": "a.b"}, MACHINES, id="machines"),
-        pytest.param({"domains": ("a.b",), "dns_endpoints": True}, {"dnsendpoints"}, id="external names"),
-        pytest.param({"vm_domain": "a.b", "pods": "verified"}, MACHINES, id="no pods"),
-    ],
-)
-def test_what_is_read_without_the_cluster_zone(options: dict[str, Any], read: set[str]) -> None:
-    settings = load({"no_cluster_zone": True, **options}, {})
-    assert {kind.name for kind in kinds(settings)} == read

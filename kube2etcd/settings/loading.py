@@ -386,17 +386,18 @@ def zone_faults(settings: Settings, origin: Mapping[str, str]) -> Iterator[str]:
         if name in first:
             yield f"{where(path)} and {where(first[name])} are both the zone {name}; give each its own name"
         first.setdefault(name, path)
-    own = [*cluster_parts(settings.domain)] if settings.cluster_zone else []
+    own = dict.fromkeys(
+        cluster_parts(settings.domain) if settings.cluster_zone else (), "names of the cluster"
+    )
     # The server reads a zone's name servers and apex there.
-    own += [Name(("dns", *name.labels)) for name, _ in named]
+    own |= {Name(("dns", *name.labels)): f"the apex and name servers of {name}" for name, _ in named}
     if settings.vm.domain is not None and settings.vm.name_server_ip is not None:
-        own.append(Name(("ns", *vm_zone(settings.vm.domain).labels)))
+        machines = vm_zone(settings.vm.domain)
+        own[Name(("ns", *machines.labels))] = f"the name server of {machines}"
     for name, path in [*cluster, *named, *domains]:
-        for taken in own:
+        for taken, what in own.items():
             if name.below(taken):
-                yield (
-                    f"{where(path)} is the zone {name}, where {taken} has names of the cluster; take another"
-                )
+                yield f"{where(path)} is the zone {name}, where {taken} has {what}; take another"
     # The server reads all keys below an object's name, whichever zone they are of.
     depths = {zone.zone: zone.name.count(".") + 1 for zone in settings.zones}
     depths |= {name: 2 for name, path in named if path == "vm.domain"}

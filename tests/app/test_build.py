@@ -1,0 +1,30 @@
+"""What the settings decide: kinds of objects, and the key of an election."""
+
+from typing import Any
+
+import pytest
+
+from kube2etcd.app.build import election_key, kinds
+from kube2etcd.errors import SettingsError
+from kube2etcd.settings import load
+
+MACHINES = {"namespaces", "virtualmachineinstances"}
+
+
+def test_the_key_of_an_election() -> None:
+    assert election_key(load({"owner_id": "a/b"}, {})) == b"/kube2etcd/leader/skydns/a/b"
+    with pytest.raises(SettingsError, match="--etcd-prefix"):
+        election_key(load({"etcd_prefix": "/kube2etcd"}, {}))
+
+
+@pytest.mark.parametrize(
+    ("options", "read"),
+    [
+        pytest.param({"vm_domain": "a.b"}, MACHINES, id="machines"),
+        pytest.param({"domains": ("a.b",), "dns_endpoints": True}, {"dnsendpoints"}, id="external names"),
+        pytest.param({"vm_domain": "a.b", "pods": "verified"}, MACHINES, id="no pods"),
+    ],
+)
+def test_what_is_read_without_the_cluster_zone(options: dict[str, Any], read: set[str]) -> None:
+    settings = load({"no_cluster_zone": True, **options}, {})
+    assert {kind.name for kind in kinds(settings)} == read
