@@ -199,7 +199,7 @@ def _summary(reconciler: Reconciler) -> tuple[View, list[Unit], dict[Name, str]]
     )
     states = {
         name: "contested" if key in target.contested else "refused" if key in refused else "missing"
-        for key in target.mirror.unlike
+        for key in target.mirror.differing
         if key in publisher.desired and (name := layout.name(key)) is not None
     }
     return view, list(publisher.units()), states
@@ -254,8 +254,8 @@ def explain_live(
     for entries in _in_parts(ask, publisher.desired.within, ask(publisher.desired.groups), GROUPS):
         desired |= entries
     # Copied last: a key that was written in between is as desired in both.
-    unlike = ask(lambda: dict(mirror.unlike))
-    existing = {key: value for key, value in (desired | unlike).items() if value is not None}
+    differing = ask(lambda: dict(mirror.differing))
+    existing = {key: value for key, value in (desired | differing).items() if value is not None}
     known = partial(conditions, reconciler)
     return Explainer(publisher, reader, existing, desired, ask=ask, conditions=known).explain(*asked)
 

@@ -365,14 +365,14 @@ class Comparison(Struct):
     _number: int
     _left: dict[bytes, set[bytes]] = field(default_factory=dict)
 
-    def unlike(self, found: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    def differing(self, found: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
         """The entries of a page whose value is not the desired one."""
-        unlike: dict[bytes, bytes] = {}
+        differing: dict[bytes, bytes] = {}
         for group, keys in self._runs(found):
             wanted = self._within(group)
             for key in keys:
                 if wanted.get(key) != found[key]:
-                    unlike[key] = found[key]
+                    differing[key] = found[key]
             if not wanted:
                 continue
             left = self._left.pop(group, None) or set(wanted)
@@ -381,7 +381,7 @@ class Comparison(Struct):
                 self._left[group] = left
             else:
                 self._blocks[group].complete_in = self._number
-        return unlike
+        return differing
 
     def missing(self) -> Iterator[bytes]:
         """The claimed keys that were in no page."""

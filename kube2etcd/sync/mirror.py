@@ -19,7 +19,7 @@ class Mirror(Entries):
     """Keys and values of etcd at `revision`; stale while `lost`, until the next full read."""
 
     def __init__(self, desired: Claims) -> None:
-        self.unlike: Former = dict.fromkeys(desired)
+        self.differing: Former = dict.fromkeys(desired)
         """Keys whose value in etcd is not the desired one, with that value; None: etcd lacks the key."""
         self.revision = 0
         self.lost = True
@@ -29,7 +29,7 @@ class Mirror(Entries):
         self._own: set[int] = set()
 
     def __getitem__(self, key: bytes) -> bytes:
-        value = self.unlike[key] if key in self.unlike else self._desired[key]
+        value = self.differing[key] if key in self.differing else self._desired[key]
         if value is None:
             raise KeyError(key)
         return value
@@ -39,21 +39,21 @@ class Mirror(Entries):
 
     def pairs(self) -> Iterator[tuple[bytes, bytes]]:
         """Every key with its value."""
-        unlike = self.unlike
-        yield from ((key, value) for key, value in self._desired.pairs() if key not in unlike)
-        yield from ((key, value) for key, value in unlike.items() if value is not None)
+        differing = self.differing
+        yield from ((key, value) for key, value in self._desired.pairs() if key not in differing)
+        yield from ((key, value) for key, value in differing.items() if value is not None)
 
     def load(self, read: Callable[[changes.Begin], int], ready: Callable[[], object] = tuple) -> set[bytes]:
         """Compare everything anew; returns the keys whose value differs from before.
 
         ``ready`` is called before the first key is compared, if there is any.
         """
-        unlike: Former = {}
+        differing: Former = {}
         comparison, count = self._desired.compare(), 0
 
         def begin() -> changes.TakePage:
             nonlocal comparison, count
-            unlike.clear()
+            differing.clear()
             comparison, count = self._desired.compare(), 0
             return page
 
@@ -63,17 +63,17 @@ class Mirror(Entries):
                 ready()
             found = dict(pairs)
             count += len(found)
-            unlike.update(comparison.unlike(found))
+            differing.update(comparison.differing(found))
 
         revision = read(begin)
-        unlike.update(dict.fromkeys(comparison.missing()))
-        before, self.unlike = self.unlike, unlike
+        differing.update(dict.fromkeys(comparison.missing()))
+        before, self.differing = self.differing, differing
         self._count, self.lost = count, False
         self.caught_up(revision)
         return {
             key
-            for key in before.keys() | unlike.keys()
-            if _held(key, before, self._desired) != _held(key, unlike, self._desired)
+            for key in before.keys() | differing.keys()
+            if _value(key, before, self._desired) != _value(key, differing, self._desired)
         }
 
     def desire(self, former: FormerGroups) -> None:
@@ -82,7 +82,7 @@ class Mirror(Entries):
             return  # the first read compares everything
         for keys in former.values():
             for key, before in keys.items():
-                self._hold(key, self.unlike.pop(key, before))
+                self._record(key, self.differing.pop(key, before))
 
     def caught_up(self, revision: int) -> None:
         """Everything up to ``revision`` is included; events up to it may still arrive and are skipped."""
@@ -106,9 +106,9 @@ class Mirror(Entries):
             self._own |= result.own_revisions
 
     def filled(self, result: changes.ApplyResult) -> None:
-        """An empty etcd was filled with the desired entries, except refused keys and those in `unlike`."""
+        """An empty etcd was filled with the desired entries, except refused keys and those in `differing`."""
         self._count += result.written
-        self.unlike.update((change.key, None) for change, _ in result.refused)
+        self.differing.update((change.key, None) for change, _ in result.refused)
         if not result.written:
             return
         if len(result.own_revisions) == result.revision - self.revision:
@@ -140,14 +140,14 @@ class Mirror(Entries):
 
     def _set(self, key: bytes, value: bytes | None) -> None:
         self._count += (value is not None) - (key in self)
-        self._hold(key, value)
+        self._record(key, value)
 
-    def _hold(self, key: bytes, value: bytes | None) -> None:
+    def _record(self, key: bytes, value: bytes | None) -> None:
         if value == self._desired.get(key):
-            self.unlike.pop(key, None)
+            self.differing.pop(key, None)
         else:
-            self.unlike[key] = value
+            self.differing[key] = value
 
 
-def _held(key: bytes, unlike: Former, desired: Mapping[bytes, bytes]) -> bytes | None:
-    return unlike[key] if key in unlike else desired.get(key)
+def _value(key: bytes, differing: Former, desired: Mapping[bytes, bytes]) -> bytes | None:
+    return differing[key] if key in differing else desired.get(key)

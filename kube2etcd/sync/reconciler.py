@@ -129,7 +129,7 @@ class Reconciler:
         known |= target.refused().keys()
         empty = self.listings.take_listed_empty()
         if full or looked_at or self.disputes.disputed:
-            keys = target.mirror.unlike.keys() if looked_at is None else looked_at
+            keys = target.mirror.differing.keys() if looked_at is None else looked_at
             plan = diff(target.mirror, self.publisher.desired, self.publisher.layout.owner, keys)
             target.note_foreign(plan, looked_at)
             # Before `hold`: no second listing settles a key that another writer reverts.  A standby takes no

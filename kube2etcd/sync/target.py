@@ -117,16 +117,16 @@ class Target:
         """
         self.retry_at = now + ETCD_RETRY
         # They must be derived before the first key is compared.
-        unlike = self.mirror.load(self._store.read, lambda: self.desire(refreshed))
-        self.damaged |= unlike if self._loads else set()  # at first nothing is known
+        differing = self.mirror.load(self._store.read, lambda: self.desire(refreshed))
+        self.damaged |= differing if self._loads else set()  # at first nothing is known
         self._loads += 1
         return ([], 0) if self.mirror or self.other_leader else self._fill(refreshed)
 
     def refused(self) -> dict[bytes, str]:
         """Keys that etcd refused and still lacks, each with its reason."""
         if self._refused:
-            unlike = self.mirror.unlike
-            self._refused = {key: reason for key, reason in self._refused.items() if key in unlike}
+            differing = self.mirror.differing
+            self._refused = {key: reason for key, reason in self._refused.items() if key in differing}
         return self._refused
 
     def pending(self, now: float) -> set[bytes]:
@@ -227,7 +227,7 @@ class Target:
                     wanted, members = desired.within(group), list[Change]()
                     for key, before in former.items():
                         value = wanted.get(key)
-                        if value is None or before is not None or key in self.mirror.unlike:
+                        if value is None or before is not None or key in self.mirror.differing:
                             self.mirror.desire({group: {key: before}})
                         else:
                             members.append(Create(key, value))

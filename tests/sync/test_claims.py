@@ -127,11 +127,11 @@ def test_a_reading_finds_what_is_unlike_and_what_is_missing(
     claims.put(A, one)
     claims.put(B, other)
     for found in ({}, there, dict(claims.items())):
-        comparison, unlike = claims.compare(), dict[bytes, bytes]()
+        comparison, differing = claims.compare(), dict[bytes, bytes]()
         keys = sorted(found)
         for start in range(0, len(keys), size):
-            unlike |= comparison.unlike({key: found[key] for key in keys[start : start + size]})
-        assert unlike == {key: value for key, value in found.items() if claims.get(key) != value}
+            differing |= comparison.differing({key: found[key] for key in keys[start : start + size]})
+        assert differing == {key: value for key, value in found.items() if claims.get(key) != value}
         assert sorted(comparison.missing()) == sorted(claims.keys() - found.keys())
 
 

@@ -159,7 +159,7 @@ def test_any_interleaving_ends_with_the_truth(steps: list[Step]) -> None:
     while etcd.untold:
         take(2)
     assert (dict(mirror.items()), len(mirror)) == (etcd.entries, len(etcd.entries))
-    assert mirror.unlike == {
+    assert mirror.differing == {
         key: etcd.entries.get(key) for key in KEYS if etcd.entries.get(key) != desired.get(key)
     }
 
@@ -173,9 +173,9 @@ def test_etcd_holds_what_was_desired_before_until_that_is_written() -> None:
         ({b"/a": b"1", b"/b": b"1", b"/c": b"1"}, {b"/c": None}),
         ({b"/a": b"1", b"/b": b"1"}, {}),
     ]
-    for wanted, unlike in steps:
+    for wanted, differing in steps:
         mirror.desire(desired.put(UNIT, wanted))
-        assert (dict(mirror.items()), mirror.unlike) == (etcd.entries, unlike)
+        assert (dict(mirror.items()), mirror.differing) == (etcd.entries, differing)
 
 
 def test_an_empty_etcd_that_was_filled_holds_all_but_what_it_refused() -> None:
@@ -184,6 +184,6 @@ def test_an_empty_etcd_that_was_filled_holds_all_but_what_it_refused() -> None:
     for others, lost in ((0, False), (1, True)):
         mirror = Mirror(desired)
         mirror.load(lambda begin: 7)
-        mirror.unlike.clear()
+        mirror.differing.clear()
         mirror.filled(ApplyResult(8 + others, frozenset({8 + others}), 1, ((put, "too large"),)))
-        assert (dict(mirror.items()), mirror.unlike, mirror.lost) == ({b"/a": b"1"}, {b"/b": None}, lost)
+        assert (dict(mirror.items()), mirror.differing, mirror.lost) == ({b"/a": b"1"}, {b"/b": None}, lost)
