@@ -26,7 +26,7 @@ from kube2etcd.sync.plan import diff
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.safety import Disputes, HeldDeletes
 from kube2etcd.sync.status import Report
-from kube2etcd.sync.target import Target
+from kube2etcd.sync.target import Stopped, Target
 
 TICK: Final = 1.0
 """Longest time between turns in seconds: liveness is the loop's heartbeat."""
@@ -56,10 +56,6 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     clock: Callable[[], float] = time.monotonic
 
 
-class _Stopped(Exception):
-    """`Parts.stop` was set while keys were written."""
-
-
 class Reconciler:
     """Keeps etcd equal to what the publisher wants."""
 
@@ -67,21 +63,20 @@ class Reconciler:
         self.parts, self.publisher, self._clock = parts, parts.publisher, parts.clock
         self.listings = Listings(parts.publisher, parts.kinds, parts.metrics, parts.clock, parts.left_out)
         self.listings.expect(parts.late)
-        self.target = Target(parts.etcd, parts.publisher, parts.metrics, self._progress)
+        self.target = Target(parts.etcd, parts.publisher, parts.metrics, parts.status, parts.stop)
         owner = parts.publisher.layout.owner
         self.held, self.disputes = HeldDeletes(owner), Disputes(owner)
         reported = parts.publisher, self.listings, self.target, self.held, self.disputes
         self._report = Report(*reported, parts.queue, parts.metrics, parts.status)
         self._resync_at, self._at_rest = self._clock() + parts.resync_period, False
-        parts.metrics.queue.set_function(lambda: parts.queue.length)
 
     def run(self) -> None:
         """Take a turn on every event, and at least every `TICK`, until asked to stop."""
-        with contextlib.suppress(_Stopped):
+        with contextlib.suppress(Stopped):
             while not self.parts.stop.is_set():
                 retries = self.target.mirror.lost and not self.listings.waiting
-                pause = min(TICK, self.target.retry_at - self._clock()) if retries else TICK
-                self.turn(self.parts.queue.drain(pause))
+                pause = self.target.retry_at - self._clock() if retries else TICK
+                self.turn(self.parts.queue.drain(min(TICK, pause)))
 
     def turn(self, events: Sequence[SyncEvent]) -> None:
         """Apply events and write what differs."""
@@ -125,19 +120,16 @@ class Reconciler:
         target.desire(refreshed)
         # Keys that were pending, or changed in the cluster too, are not repairs.
         known = target.touched | self.held.keys | self.disputes.keys
-        looked_at = None if full else known | target.pending(now)
+        keys = target.mirror.differing.keys() if full else known | target.pending(now)
         known |= target.refused().keys()
         empty = self.listings.take_listed_empty()
-        if full or looked_at or self.disputes.disputed:
-            keys = target.mirror.differing.keys() if looked_at is None else looked_at
+        if full or keys or self.disputes.disputed:
             plan = diff(target.mirror, self.publisher.desired, self.publisher.layout.owner, keys)
-            target.note_foreign(plan, looked_at)
-            # Before `hold`: no second listing settles a key that another writer reverts.  A standby takes no
-            # part: the leader shares our owner id and may write what we have not heard of yet.
-            plan = self.disputes.withhold(plan, () if target.other_leader else target.damaged, now)
+            target.note_foreign(plan, None if full else keys)
+            # Before `hold`: no second listing settles a key that another writer reverts.
+            plan = self.disputes.withhold(plan, target.reverted(), now)
             plan = self.held.hold(plan, target.mirror, self.listings.counts, empty, now)
-            if target.other_leader:
-                plan = target.stand_by(plan, now)
+            plan = target.stand_by(plan, now)
             if plan.changes or created:
                 repairs = target.repairs(plan, known, full)
                 if full and not target.equal:
@@ -149,9 +141,3 @@ class Reconciler:
                 target.watch = parts.follow(target.mirror.revision + 1)
             target.compared(now)
         self._report.measure(now if full else None, bool(target.touched), self._clock())
-
-    def _progress(self, _done: int) -> None:
-        """Between two transactions."""
-        self.parts.status.beat()
-        if self.parts.stop.is_set():
-            raise _Stopped

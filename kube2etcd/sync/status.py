@@ -37,6 +37,9 @@ class Report(msgspec.Struct, frozen=True):
     arrivals: deque[tuple[str, float]] = msgspec.field(default_factory=lambda: deque(maxlen=ARRIVALS))
     """Kind and arrival (clock) of events whose keys are not in etcd yet."""
 
+    def __post_init__(self) -> None:
+        self.metrics.queue.set_function(lambda: self.queue.length)
+
     def publish(self) -> None:
         """Publish the current state."""
         target, listings = self.target, self.listings

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from itertools import chain
 from typing import Final
 
 from kube2etcd.errors import EtcdDeposed, EtcdError, EtcdNoSpace
 from kube2etcd.etcd import KeyStore, changes
-from kube2etcd.metrics import Metrics
+from kube2etcd.metrics import Metrics, Status
 from kube2etcd.sync.claims import FormerGroups
 from kube2etcd.sync.events import EtcdChanged, EtcdLost
 from kube2etcd.sync.mirror import Mirror
@@ -43,12 +44,22 @@ ACCEPT_AFTER: Final = 30.0
 despite it: staying unready would block the very rollout that ends the difference."""
 
 
+class Stopped(Exception):
+    """The loop was asked to stop while keys were written; all transactions sent are answered."""
+
+
 class Target:
     """etcd with its mirror, as the target of writes."""
 
     def __init__(
-        self, store: KeyStore, publisher: Publisher, metrics: Metrics, progress: Callable[[int], None]
+        self,
+        store: KeyStore,
+        publisher: Publisher,
+        metrics: Metrics,
+        status: Status,
+        stop: threading.Event,
     ) -> None:
+        """Writing sends heartbeats to ``status``, and ends with `Stopped` once ``stop`` is set."""
         self.mirror = Mirror(publisher.desired)
         self.equal = False
         """Whether etcd matched the cluster at the last comparison, but for few refused or tolerated keys."""
@@ -73,7 +84,8 @@ class Target:
         """Keys that a standby would write, and since when (clock)."""
         self.accepted = False
         """Whether a standby's difference has lasted so long that the leader must intend it."""
-        self._store, self._publisher, self._metrics, self._progress = store, publisher, metrics, progress
+        self._store, self._publisher, self._metrics = store, publisher, metrics
+        self._status, self._stop = status, stop
         self._refused: dict[bytes, str] = {}
         self._retry_refused_at = 0.0
         self._loads = 0
@@ -117,8 +129,8 @@ class Target:
         """
         self.retry_at = now + ETCD_RETRY
         # They must be derived before the first key is compared.
-        differing = self.mirror.load(self._store.read, lambda: self.desire(refreshed))
-        self.damaged |= differing if self._loads else set()  # at first nothing is known
+        changed = self.mirror.load(self._store.read, lambda: self.desire(refreshed))
+        self.damaged |= changed if self._loads else set()  # at first nothing is known
         self._loads += 1
         return ([], 0) if self.mirror or self.other_leader else self._fill(refreshed)
 
@@ -158,8 +170,17 @@ class Target:
                 known -= looked_at
             known |= found
 
+    def reverted(self) -> Set[bytes]:
+        """Keys whose change by another writer may be a dispute.
+
+        None for a standby: the leader shares our owner id and may write what we have not heard of yet.
+        """
+        return frozenset() if self.other_leader else self.damaged
+
     def stand_by(self, plan: Plan, now: float) -> Plan:
-        """Record what ``plan`` would change; returns an empty one, since the leader writes."""
+        """The plan if we lead; otherwise records its changes and returns none, since the leader writes."""
+        if not self.other_leader:
+            return plan
         self.lacking = {change.key: self.lacking.get(change.key, now) for change in plan.changes}
         return Plan()
 
@@ -205,6 +226,12 @@ class Target:
         self.trouble = str(error)
         self.retry_at = now + (NO_SPACE_RETRY if isinstance(error, EtcdNoSpace) else ETCD_RETRY)
         self._metrics.etcd_up(False)
+
+    def _progress(self, _written: int) -> None:
+        """Between two transactions."""
+        self._status.beat()
+        if self._stop.is_set():
+            raise Stopped
 
     def _lose(self) -> None:
         self.mirror.lost, self.equal = True, False
