@@ -15,7 +15,7 @@ from kube2etcd.metrics import Metrics, Status
 from kube2etcd.sync.claims import FormerGroups
 from kube2etcd.sync.events import EtcdChanged, EtcdLost
 from kube2etcd.sync.mirror import Mirror
-from kube2etcd.sync.plan import HELD_SHARE, Change, Create, Delete, Plan, generations, pack
+from kube2etcd.sync.plan import Change, Create, Delete, Plan, generations, pack
 from kube2etcd.sync.publisher import Publisher
 
 log = logging.getLogger(__name__)
@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 LOG_TOTAL_ABOVE: Final = 1000
 """Number of keys in a plan above which the log gives a total instead of counts per zone."""
 
+LARGE_SHARE: Final = 0.3
+"""Share of our keys above which damaged, refused or lacking keys mean that etcd is not equal, instead of a
+fault of those names alone."""
 MAX_TXN_OPS: Final = 128
 """Changes per transaction: etcd's default limit."""
 
@@ -191,7 +194,7 @@ class Target:
         """
         damaged = self.damaged - known
         repairs = {change.key for change in plan.changes if change.key in damaged}
-        if full and len(repairs) > HELD_SHARE * len(self._publisher.desired):
+        if full and len(repairs) > LARGE_SHARE * len(self._publisher.desired):
             self.equal = False
         return repairs
 
@@ -211,7 +214,7 @@ class Target:
         """Update `equal` after all writes of the turn."""
         self.trouble, self.damaged = "", set()
         # A few refused keys affect only their own names; if etcd refuses everything, it is not equal.
-        accepts = len(self.refused()) <= HELD_SHARE * len(self._publisher.desired)
+        accepts = len(self.refused()) <= LARGE_SHARE * len(self._publisher.desired)
         self.equal = (not self.lacking or self._tolerable(now)) and accepts
         self._metrics.etcd_up(True)
 
@@ -283,7 +286,7 @@ class Target:
         """Whether a standby stays ready despite the keys it lacks: they are few and old, or just appeared."""
         age = now - min(self.lacking.values())
         missing = sum(key not in self.mirror for key in self.lacking)
-        accepted = age > ACCEPT_AFTER and missing <= HELD_SHARE * len(self._publisher.desired)
+        accepted = age > ACCEPT_AFTER and missing <= LARGE_SHARE * len(self._publisher.desired)
         if accepted and not self.accepted:
             log.warning(
                 "etcd: %d keys differ from what this bridge would write; do leader and standby have the same"

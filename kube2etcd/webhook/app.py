@@ -36,9 +36,10 @@ from kube2etcd.sync.reconciler import Parts, Reconciler
 from kube2etcd.webhook.api import Api, Listener
 from kube2etcd.webhook.hosts import HostsFile, folder_fault
 from kube2etcd.webhook.provider import Conditions, Effective, Options, Provider, Publication
-from kube2etcd.webhook.state import REQUEST_TIMEOUT, FileStore, NotStored, StateStore
+from kube2etcd.webhook.state import REQUEST_TIMEOUT, NotStored, StateStore
 from kube2etcd.webhook.state_etcd import EtcdState
-from kube2etcd.webhook.state_objects import ObjectsStore
+from kube2etcd.webhook.state_file import FileState
+from kube2etcd.webhook.state_objects import ObjectsState
 from skydns_compat.layout import Layout
 from skydns_compat.message import owner_of
 
@@ -308,13 +309,13 @@ def state_store(
         with contextlib.ExitStack() as ending:
             if api is None:
                 api = ending.enter_context(contextlib.closing(ApiConnection(settings.cluster)))
-            yield ObjectsStore(api, webhook.state_objects)
+            yield ObjectsState(api, webhook.state_objects)
     elif with_etcd:
         # Not the reconciler's connection, whose timeout is too long for calls.
         with EtcdConnection(settings.etcd, REQUEST_TIMEOUT) as connection:
             yield EtcdState(connection, webhook.state_prefix)
     else:
-        yield FileStore(Path(webhook.state_file))
+        yield FileState(Path(webhook.state_file))
 
 
 def hosts_file(settings: Settings) -> HostsFile | None:

@@ -89,7 +89,7 @@ def _part(key: EndpointKey) -> int:
     return zlib.crc32(key.name.encode(errors="replace")) % PARTS
 
 
-class ObjectsStore:
+class ObjectsState:
     """A `StateStore` in ``namespace``."""
 
     def __init__(self, api: ApiConnection, namespace: str) -> None:

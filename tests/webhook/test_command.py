@@ -12,7 +12,8 @@ from kube2etcd.kube.objects import Changed, DnsEndpoint, Event, Listed, Metadata
 from kube2etcd.settings import Settings, load
 from kube2etcd.sync.events import EventQueue, Rezoned
 from kube2etcd.webhook.app import KIND, Feed, check, cleanup, serve
-from kube2etcd.webhook.state import FileStore, State
+from kube2etcd.webhook.state import State
+from kube2etcd.webhook.state_file import FileState
 from tests.webhook.fakes import Client, a
 
 
@@ -39,7 +40,7 @@ def test_the_state_prefix_must_be_outside_the_served_keys() -> None:
 def test_cleanup_removes_a_torn_block(tmp_path: Path, spoil: bool) -> None:
     hosts, kept = tmp_path / "hosts", tmp_path / "state.json"
     hosts.write_bytes(b"one\n# BEGIN kube2etcd\n10.0.0.1 a.dtk.io\n10.0.0.2 b.late.io\n10.0.0.9 printer\n")
-    FileStore(kept).save(State(domains=(Domain.parse("late.io"),)), 0)
+    FileState(kept).save(State(domains=(Domain.parse("late.io"),)), 0)
     if spoil:
         kept.write_text("{")
     settings = load({"hosts_file": str(hosts), "state_file": str(kept), "domains": "dtk.io"}, {})

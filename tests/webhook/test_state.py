@@ -1,12 +1,6 @@
-"""Changes to the state, its encoding, and its store in a file."""
+"""Changes to the state, and its encoding."""
 
-import errno
-import fcntl
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,14 +9,11 @@ from kube2etcd.external import Domain, Endpoint, Property, parse_cluster_address
 from kube2etcd.webhook.state import (
     MAX_REFUSED,
     Changes,
-    FileStore,
-    NotStored,
     Refusal,
     State,
     decode,
     encode,
 )
-from tests.test_atomic import fail_with
 
 DOMAINS = (Domain.parse("dtk.io"),)
 
@@ -174,117 +165,3 @@ def test_invalid_states(fields: dict[str, Any], why: str) -> None:
 def test_no_state_at_all(data: bytes) -> None:
     with pytest.raises(ValueError, match="no state of kube2etcd webhook"):
         decode(data)
-
-
-# --- in a file
-
-FOO = Endpoint("foo.dtk.io", ("10.0.0.5",), "A")
-STATE = State({FOO.key: FOO})
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> FileStore:
-    return FileStore(tmp_path / "lib" / "webhook.json")
-
-
-def test_an_empty_state_makes_no_file(store: FileStore) -> None:
-    assert store.check(store.load(), 0) == State()
-    assert not store.path.exists()
-
-
-def test_a_saved_state_is_loaded(store: FileStore) -> None:
-    store.save(STATE, 0)
-    assert FileStore(store.path).load() == STATE
-    assert store.path.stat().st_mode & 0o777 == 0o600
-    assert sorted(os.listdir(store.path.parent)) == [".webhook.json.lock", "webhook.json"]
-
-
-def test_a_damaged_file_is_rewritten(store: FileStore) -> None:
-    store.save(STATE, 0)
-    written = store.path.stat().st_mtime_ns
-    assert store.check(STATE, 0) is STATE
-    assert store.path.stat().st_mtime_ns == written
-    store.path.write_text("nonsense")
-    store.check(STATE, 0)
-    assert store.load() == STATE
-    store.path.unlink()
-    store.check(STATE, 0)
-    assert store.load() == STATE
-
-
-def test_an_unreadable_state_is_reported_and_left_alone(store: FileStore) -> None:
-    store.path.parent.mkdir()
-    store.path.write_bytes(b'{"version":1,"endpo')
-    with pytest.raises(NotStored, match="restore it from a backup"):
-        store.load()
-    assert store.path.read_bytes() == b'{"version":1,"endpo'
-
-
-def test_clear_deletes_all_files(store: FileStore) -> None:
-    store.save(STATE, 0)
-    for _ in range(2):
-        store.clear()
-        assert os.listdir(store.path.parent) == []
-
-
-OTHER = """
-import sys
-from pathlib import Path
-from kube2etcd.webhook.state import FileStore
-from kube2etcd.webhook.state import State
-store = FileStore(Path(sys.argv[1]))
-store.save(State(), 0)
-print("kept", flush=True)
-sys.stdin.read()
-"""
-
-
-def test_a_second_process_is_refused(store: FileStore) -> None:
-    assert store.load() == State()
-    other = subprocess.Popen(
-        [sys.executable, "-c", OTHER, str(store.path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={"PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    try:
-        assert other.stdout is not None
-        assert other.stdout.readline() == b"kept\n"
-        before = store.path.read_bytes()
-        for call in (store.load, store.clear, lambda: store.save(STATE, 0), lambda: store.check(STATE, 0)):
-            with pytest.raises(NotStored, match="another process"):
-                call()
-        assert store.path.read_bytes() == before
-    finally:
-        other.communicate(timeout=60)
-    store.save(STATE, 0)
-    assert store.load() == STATE
-
-
-def test_the_folder_is_created_or_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = FileStore(tmp_path / "a" / "b" / "state.json")
-    state = store.load()
-    assert store.check(state, 0) == state
-    assert (tmp_path / "a" / "b").is_dir()
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "access", lambda *_: False)
-        with pytest.raises(NotStored, match=r"give this user the right to write in .*b, or"):
-            store.check(state, 0)
-    assert store.check(state, 0) == state
-    (tmp_path / "file").write_text("")
-    other = FileStore(tmp_path / "file" / "state.json")
-    with pytest.raises(NotStored, match=r"folder cannot be made: .*; make it, or write another --state-file"):
-        other.check(State(), 0)
-
-
-@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS])
-def test_a_file_system_without_locks(store: FileStore, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    monkeypatch.setattr(fcntl, "lockf", fail_with(code))
-    store.save(STATE, 0)
-    assert store.load() == STATE
-
-
-def test_a_file_that_cannot_be_read(store: FileStore) -> None:
-    store.path.mkdir(parents=True)
-    with pytest.raises(NotStored, match="cannot be read"):
-        store.load()

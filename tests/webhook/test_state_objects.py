@@ -17,7 +17,7 @@ from kube2etcd.kube.failures import ApiRefused
 from kube2etcd.kube.wire import ENDPOINTS, GENERATION, unpack
 from kube2etcd.webhook import state_objects
 from kube2etcd.webhook.state import NotStored, Overtaken, State, decode_endpoints
-from kube2etcd.webhook.state_objects import MANAGER, ObjectsStore
+from kube2etcd.webhook.state_objects import MANAGER, ObjectsState
 from tests.strategies import LAW
 from tests.webhook.fakes import FakeApi
 
@@ -44,27 +44,27 @@ def test_another_store_loads_the_saved_state() -> None:
     kept = State(
         state("a", "b").endpoints, (Domain.parse("late.io"),), parse_cluster_address("192.0.2.1,2001:db8::1")
     )
-    ObjectsStore(api, "dns").save(kept, soon())
-    other = ObjectsStore(api, "dns")
+    ObjectsState(api, "dns").save(kept, soon())
+    other = ObjectsState(api, "dns")
     assert other.load() == kept
     assert len(api.objects) == 3
     assert {one["metadata"]["labels"]["app.kubernetes.io/managed-by"] for one in api.objects.values()} == {
         MANAGER
     }
     other.clear()
-    assert ObjectsStore(api, "dns").load() == State()
+    assert ObjectsState(api, "dns").load() == State()
 
 
 def test_an_empty_state_is_written_so_that_a_missing_right_or_namespace_shows() -> None:
     api = FakeApi()
-    store = ObjectsStore(api, "dns")
+    store = ObjectsState(api, "dns")
     assert store.check(store.load(), soon()) == State()
     assert list(api.objects) == [MANAGER]
 
 
 def test_only_what_changes_is_written() -> None:
     api = FakeApi()
-    store = ObjectsStore(api, "dns")
+    store = ObjectsState(api, "dns")
     assert store.load() == State()
     store.save(state(*"abcdefgh"), soon())
     api.calls.clear()
@@ -73,13 +73,13 @@ def test_only_what_changes_is_written() -> None:
     store.save(changed, soon())
     assert [call.split()[0] for call in api.calls] == ["PUT"]
     store.save(state("a"), soon())
-    assert ObjectsStore(api, "dns").load() == state("a")
+    assert ObjectsState(api, "dns").load() == state("a")
     assert store.check(store.load(), soon()) == state("a")
 
 
 def test_nothing_new_is_the_same_state() -> None:
     api = FakeApi()
-    store = ObjectsStore(api, "dns")
+    store = ObjectsState(api, "dns")
     kept = state("a", "b")
     store.save(kept, soon())
     assert store.check(kept, soon()) is kept
@@ -91,7 +91,7 @@ def test_nothing_new_is_the_same_state() -> None:
 
 def test_another_writers_objects_are_adopted_and_conflicts_refused() -> None:
     api = FakeApi()
-    one, two = ObjectsStore(api, "dns"), ObjectsStore(api, "dns")
+    one, two = ObjectsState(api, "dns"), ObjectsState(api, "dns")
     one.save(state("a", "b"), soon())
     two.load()
     two.save(state("a", "b", target="10.0.0.2"), soon())
@@ -104,7 +104,7 @@ def test_another_writers_objects_are_adopted_and_conflicts_refused() -> None:
 
 def test_a_stale_restore_by_another_writer_is_corrected() -> None:
     api = FakeApi()
-    one, two = ObjectsStore(api, "dns"), ObjectsStore(api, "dns")
+    one, two = ObjectsState(api, "dns"), ObjectsState(api, "dns")
     before, after = state("a", "b"), state("b", "c", target="10.0.0.2")
     one.save(before, soon())
     assert two.load() == before
@@ -114,12 +114,12 @@ def test_a_stale_restore_by_another_writer_is_corrected() -> None:
     assert one.check(before, soon()) == before
     assert two.check(after, soon()) is after
     assert one.check(before, soon()) == after
-    assert ObjectsStore(api, "dns").load() == after
+    assert ObjectsState(api, "dns").load() == after
 
 
 def test_an_unconfirmed_write_does_not_age() -> None:
     api = FakeApi()
-    one, two = ObjectsStore(api, "dns"), ObjectsStore(api, "dns")
+    one, two = ObjectsState(api, "dns"), ObjectsState(api, "dns")
     one.save(state("a"), soon())
     assert two.load() == state("a")
     api.unheard = "PUT"
@@ -143,20 +143,20 @@ def test_an_unconfirmed_write_does_not_age() -> None:
 @pytest.mark.parametrize("text", [None, "", "x", "-1", "9" * 16])
 def test_an_object_without_generation_is_the_oldest(text: str | None) -> None:
     api = FakeApi()
-    store = ObjectsStore(api, "dns")
+    store = ObjectsState(api, "dns")
     store.save(state("a"), soon())
     for one in api.objects.values():
         one["metadata"]["resourceVersion"] += "0"
         if one["metadata"]["name"] != MANAGER:
             one["metadata"]["annotations"] = {} if text is None else {GENERATION: text}
-    assert ObjectsStore(api, "dns").load() == State()
+    assert ObjectsState(api, "dns").load() == State()
     assert store.check(state("a"), soon()) == state("a")
-    assert ObjectsStore(api, "dns").load() == state("a")
+    assert ObjectsState(api, "dns").load() == state("a")
 
 
 def test_a_partial_save_is_rolled_back() -> None:
     api = FakeApi()
-    store = ObjectsStore(api, "dns")
+    store = ObjectsState(api, "dns")
     store.save(state(*"abcdefgh"), soon())
     left = [3]
 
@@ -169,21 +169,21 @@ def test_a_partial_save_is_rolled_back() -> None:
         store.save(state(*"abcdefgh", target="10.0.0.2"), soon())
     api.before, api.answer = lambda: None, None
     assert store.check(state(*"abcdefgh"), soon()) == state(*"abcdefgh")
-    assert ObjectsStore(api, "dns").load() == state(*"abcdefgh")
+    assert ObjectsState(api, "dns").load() == state(*"abcdefgh")
 
 
 def test_null_is_empty_and_a_deep_field_is_skipped() -> None:
     api = FakeApi()
     kept = state("a", "b")
-    ObjectsStore(api, "dns").save(kept, soon())
+    ObjectsState(api, "dns").save(kept, soon())
     for number, annotations in enumerate((None, {GENERATION: None})):
         meta = {"name": f"odd-{number}", "resourceVersion": "1", "annotations": annotations}
         api.objects[f"odd-{number}"] = {"metadata": meta, "spec": None}
-    assert ObjectsStore(api, "dns").load() == kept
+    assert ObjectsState(api, "dns").load() == kept
     api.objects["odd-0"]["status"] = "DEEP"
     items = json.dumps({"items": list(api.objects.values())})
     api.answer = items.replace('"DEEP"', "[" * 5000 + "]" * 5000).encode()
-    assert ObjectsStore(api, "dns").load() == kept
+    assert ObjectsState(api, "dns").load() == kept
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_unusable_answers(answer: bytes | Exception, hint: str) -> None:
     api = FakeApi()
     api.answer = answer
     with pytest.raises(NotStored, match=hint):
-        ObjectsStore(api, "dns").load()
+        ObjectsState(api, "dns").load()
 
 
 @pytest.mark.parametrize(
@@ -216,27 +216,27 @@ def test_unusable_answers(answer: bytes | Exception, hint: str) -> None:
 )
 def test_an_unreadable_head_is_not_an_empty_state(damage: dict[str, Any]) -> None:
     api = FakeApi()
-    ObjectsStore(api, "dns").save(State(domains=(Domain.parse("late.io"),)), soon())
+    ObjectsState(api, "dns").save(State(domains=(Domain.parse("late.io"),)), soon())
     api.objects[MANAGER]["metadata"].update(damage)
     with pytest.raises(NotStored, match=f"dns/{MANAGER} cannot be used"):
-        ObjectsStore(api, "dns").load()
+        ObjectsState(api, "dns").load()
 
 
 def test_an_object_deleted_during_a_write_is_restored() -> None:
     api = FakeApi()
-    store = ObjectsStore(api, "dns")
+    store = ObjectsState(api, "dns")
     store.save(state("a"), soon())
     api.objects.clear()
     with pytest.raises(NotStored):
         store.save(state("a", target="10.0.0.2"), soon())
     store.save(state("a", target="10.0.0.2"), soon())
-    assert ObjectsStore(api, "dns").load() == state("a", target="10.0.0.2")
+    assert ObjectsState(api, "dns").load() == state("a", target="10.0.0.2")
     assert store.check(state("a"), soon()) == state("a")
-    assert ObjectsStore(api, "dns").load() == state("a")
+    assert ObjectsState(api, "dns").load() == state("a")
 
 
 def test_a_deadline_that_has_passed() -> None:
-    store = ObjectsStore(FakeApi(), "dns")
+    store = ObjectsState(FakeApi(), "dns")
     with pytest.raises(NotStored, match="too slow"):
         store.save(state("a"), time.monotonic() - 1)
 
@@ -255,7 +255,7 @@ def test_parts_are_written_with_bounded_concurrency(monkeypatch: pytest.MonkeyPa
         together.wait()
         inside.discard(threading.get_ident())
 
-    store = ObjectsStore(api, "dns")
+    store = ObjectsState(api, "dns")
     store.save(State(), soon())
     api.calls.clear()
     api.before = together_or_never
@@ -263,14 +263,14 @@ def test_parts_are_written_with_bounded_concurrency(monkeypatch: pytest.MonkeyPa
     api.before = lambda: None
     assert max(most) == 8
     assert len(api.calls) == 64
-    assert ObjectsStore(api, "dns").load() == everywhere("10.0.0.1")
+    assert ObjectsState(api, "dns").load() == everywhere("10.0.0.1")
 
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_failed_part_spoils_no_other(monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
     monkeypatch.setattr(state_objects, "AT_ONCE", 8)
     api = FakeApi()
-    one, two = ObjectsStore(api, "dns"), ObjectsStore(api, "dns")
+    one, two = ObjectsState(api, "dns"), ObjectsState(api, "dns")
     one.save(everywhere("10.0.0.1"), soon())
     theirs = two.load()
     if lost:
@@ -290,7 +290,7 @@ def test_a_failed_part_spoils_no_other(monkeypatch: pytest.MonkeyPatch, lost: bo
     assert one.check(everywhere("10.0.0.1"), soon()) == theirs
     one.save(everywhere("10.0.0.2"), soon())
     assert two.check(theirs, soon()) == everywhere("10.0.0.2")
-    assert ObjectsStore(api, "dns").load() == everywhere("10.0.0.2")
+    assert ObjectsState(api, "dns").load() == everywhere("10.0.0.2")
 
 
 @LAW
@@ -299,7 +299,7 @@ def test_deleted_objects_are_restored_without_loss(data: st.DataObject) -> None:
     """Two webhooks and somebody who deletes objects at any moment: all of the state is there in the end."""
     api = FakeApi()
     wanted = state(*"abcdefgh")
-    stores = [ObjectsStore(api, "dns"), ObjectsStore(api, "dns")]
+    stores = [ObjectsState(api, "dns"), ObjectsState(api, "dns")]
     stores[0].save(wanted, soon())
     states = [wanted, stores[1].load()]
     nested = False
@@ -328,4 +328,4 @@ def test_deleted_objects_are_restored_without_loss(data: st.DataObject) -> None:
         look(0)
         look(1)
     assert states == [wanted, wanted]
-    assert ObjectsStore(api, "dns").load() == wanted
+    assert ObjectsState(api, "dns").load() == wanted

@@ -16,7 +16,7 @@ from kube2etcd.webhook import state_etcd, state_objects
 from kube2etcd.webhook.provider import ANSWER_WITHIN
 from kube2etcd.webhook.state import REQUEST_TIMEOUT, Head, NotStored, State, StateStore
 from kube2etcd.webhook.state_etcd import EtcdState
-from kube2etcd.webhook.state_objects import ObjectsStore
+from kube2etcd.webhook.state_objects import ObjectsState
 from tests.webhook.fakes import FakeApi
 
 #: What the provider gives a store for a call.
@@ -97,7 +97,7 @@ Make = Callable[[Clock, float, int], StateStore]
 STORES: list[Make] = [
     lambda clock, seconds, answers: EtcdState(SlowEtcd(clock, seconds, answers=answers), "/k"),  # type: ignore[arg-type]
     lambda clock, seconds, answers: EtcdState(SlowEtcd(clock, seconds, count=5, answers=answers), "/k"),  # type: ignore[arg-type]
-    lambda clock, seconds, answers: ObjectsStore(slow_api(clock, seconds, answers), "dns"),
+    lambda clock, seconds, answers: ObjectsState(slow_api(clock, seconds, answers), "dns"),
 ]
 
 
