@@ -32,6 +32,8 @@ from kube2etcd.sync.target import MAX_TXN_OPS
 if TYPE_CHECKING:
     from kube2etcd.webhook.app import Stored
 
+#: Seconds for which a kind must not be installed before that counts as an empty list; somebody is waiting.
+GONE_AFTER: Final = 20.0
 #: Loggers of messages that a pass reports itself.
 _QUIET: Final = ("kube2etcd.sync.safety", "kube2etcd.kube.reflector")
 
@@ -60,7 +62,7 @@ class _Cluster:
         self.publisher = build.publisher(settings, Store())
         kinds = [reflector.kind.name for reflector in self._reflectors]
         kinds += [kind for one in self._stored for kind in one.kinds]
-        self.listings = Listings(self.publisher, kinds, Metrics())
+        self.listings = Listings(self.publisher, kinds, Metrics(), gone_after=GONE_AFTER)
 
     def __enter__(self) -> _Cluster:
         for one in self._stored:

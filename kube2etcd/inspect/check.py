@@ -103,7 +103,7 @@ def _kind(api: ApiConnection, kind: Kind) -> _Result:
         with api.stream(kind.path(), watch, connect_timeout=PATIENCE, read_timeout=PATIENCE):
             return "ok", "can be listed and watched"
     except ApiNotFound as error:
-        return ("note", "not installed; checked again every 30 s") if kind.optional else ("fault", str(error))
+        return ("note", "not installed; tried again every 10 s") if kind.optional else ("fault", str(error))
     except (ApiError, ValueError, AttributeError) as error:
         return "fault", f"{trouble}: {error}"
 

@@ -18,8 +18,8 @@ from kube2etcd.sync.publisher import Publisher
 log = logging.getLogger(__name__)
 
 GONE_AFTER: Final = 300.0
-"""Seconds for which the API server must report a listed kind as not installed before that counts as an empty
-list: it also does so while it starts, or while a CRD is replaced."""
+"""Seconds for which the API server must report a kind as not installed before that counts as an empty list:
+it also does so while it starts, or while a CRD is replaced."""
 
 BATCH: Final = 64
 """Units published per batch: etcd must not run out of transactions while the next batch is derived."""
@@ -76,7 +76,9 @@ class Listings:
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
         left_out: LeftOut = lambda refused: None,
+        gone_after: float = GONE_AFTER,
     ) -> None:
+        """``gone_after``: seconds, see `GONE_AFTER`."""
         self.waiting = set(kinds)
         """Kinds that have not been listed yet; nothing is published until all are."""
         self.counts: dict[str, int] = {}
@@ -84,7 +86,7 @@ class Listings:
         self.stale: dict[str, float] = {}
         """Kinds that cannot be listed or watched, and since when (on the clock)."""
         self._publisher, self._metrics, self._clock = publisher, metrics, clock
-        self._left_out = left_out
+        self._left_out, self._gone_after = left_out, gone_after
         self.logged: dict[Unit, tuple[int, ...]] = {}
         """Reasons logged for each unit that has any (`fresh`)."""
         self.units = publisher.with_affected_services(set(publisher.units()))
@@ -99,8 +101,9 @@ class Listings:
         publisher, metrics = self._publisher, self._metrics
         try:
             match event:
-                case Listed():
+                case Listed(kind):
                     self._listed(event)
+                    metrics.listed(kind)
                 case Changed(kind, change):
                     units = publisher.store.apply(kind, change)
                     self.units |= publisher.with_affected_services(units) if kind == "namespaces" else units
@@ -130,7 +133,7 @@ class Listings:
     def expect(self, kinds: Sequence[str]) -> None:
         """Until these are listed too, deletions are held as after an empty list."""
         self.counts.update(dict.fromkeys(kinds, 0))
-        self._empty = bool(kinds)
+        self._empty = self._empty or bool(kinds)
 
     def refresh(self) -> Iterator[FormerGroups]:
         """Publish the touched units again, in batches; yields the keys whose desired value changed, with the
@@ -189,7 +192,6 @@ class Listings:
         self.waiting.discard(kind)
         self.counts[kind] = self.counts.get(kind, 0) + 1
         self._recovered(kind)
-        self._metrics.listed(kind)
         for unit in [one for one in self.logged if one.kind == kind and not store.knows(one)]:
             del self.logged[unit]
         for one in event.rejected:
@@ -201,11 +203,17 @@ class Listings:
         self.stale.pop(kind, None)
 
     def _not_installed(self, kind: str) -> None:
-        """An optional kind is not installed; if it was, its objects are dropped once that has lasted."""
-        self.waiting.discard(kind)
+        """An optional kind is not installed; once that has lasted, its list counts as empty.
+
+        At the start, etcd may hold the names of its objects: other names are published, but what etcd has too
+        many waits until then.
+        """
+        if kind in self.waiting:
+            self.waiting.discard(kind)
+            self.expect((kind,))
         now = self._clock()
         since = self._absent.setdefault(kind, now)
-        if kind not in self.counts or now - since < GONE_AFTER:
+        if now - since < self._gone_after:
             return
         if self._publisher.store.count(kind):
             log.warning("%s: no longer installed; their names are deleted", kind)

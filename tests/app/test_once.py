@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from kube2etcd.app import once
 from kube2etcd.cli import main
 from kube2etcd.errors import PlanChanged
-from kube2etcd.etcd.changes import Snapshot
+from kube2etcd.etcd.changes import Delete, Snapshot
 from kube2etcd.settings import load
 from tests.kube.scripted import Handler, Scripted
 from tests.sync.loop import Entries
@@ -54,7 +54,10 @@ def cluster(server: Scripted) -> Callable[[list[dict[str, Any]]], str]:
                 handler.server.released.wait(20)
                 return
             kinds = {"services": "Service", "namespaces": "Namespace", "endpointslices": "EndpointSlice"}
-            kind = kinds[path.rpartition("/")[2]]
+            kind = kinds.get(path.rpartition("/")[2])
+            if kind is None:
+                handler.begin(404, Content_Length="0")
+                return
             items = [one for one in objects if one["kind"] == kind]
             meta = {"resourceVersion": "1"}
             body = json.dumps({"kind": f"{kind}List", "metadata": meta, "items": items}).encode()
@@ -151,6 +154,18 @@ def test_held_deletions_are_part_of_a_plan(
     outcome, _ = once.resync(settings, checksum=planned.checksum, prune_foreign=True)
     assert outcome.changes == planned.changes
     assert etcd.entries == planned.after == publisher.desired
+
+
+def test_a_kind_that_is_not_installed_delays_deletions(
+    cluster: Callable[[list[dict[str, Any]]], str], etcd: Etcd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(once, "GONE_AFTER", 0.0)
+    settings = load({"kube_master_url": cluster(many(1)), "vm_domain": ""}, {})
+    stale = b"/skydns/vm/shop/m0/10-0-0-1-H"
+    etcd.entries[stale] = b'{"host":"10.0.0.1","owner":"kube2etcd"}'
+    outcome, publisher = once.resync(settings)
+    assert [one.key for one in outcome.changes if isinstance(one, Delete)] == [stale]
+    assert etcd.entries == publisher.desired
 
 
 def test_what_etcd_refuses_ends_the_pass(cluster: Callable[[list[dict[str, Any]]], str], etcd: Etcd) -> None:

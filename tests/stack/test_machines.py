@@ -148,6 +148,24 @@ def test_own_port_and_delegation(
             assert zoned.ask("nic0.web.one.vm.example.test", tcp=tcp) == ["REFUSED"]
 
 
+def test_a_start_without_the_kind_deletes_nothing(start: Start, apiserver: ApiServer) -> None:
+    """KubeVirt may be reinstalled while the bridge restarts."""
+    objects = [namespace("one"), vmi("one", "web", nic("nic1", "10.10.0.5"))]
+    apiserver.apply(vmi_crd())
+    zoned = start("--vm-domain", "", objects=objects)
+    zoned.expect("web.one.vm", "A", "10.10.0.5")
+    zoned.bridge.kill()
+    apiserver.delete(vmi_crd())
+    zoned.bridge.start()
+    zoned.bridge.wait_ready()
+    assert "deletions are held" in zoned.bridge.readyz()
+    assert zoned.ask("web.one.vm") == ["10.10.0.5"]
+    apiserver.apply(vmi_crd())
+    apiserver.apply_all([vmi("one", "web", nic("nic1", "10.10.0.6"))])
+    zoned.expect("web.one.vm", "A", "10.10.0.6")
+    wait_for(lambda: zoned.bridge.metric("kube2etcd_held_deletes") == 0, "nothing to be held", 30)
+
+
 def test_a_migration_writes_what_changes(start: Start, apiserver: ApiServer, etcd: Etcd) -> None:
     apiserver.apply(vmi_crd())
     apiserver.apply_all([namespace("one"), vmi("one", "web", nic("nic1", "10.10.0.5"), nodeName="a")])

@@ -74,6 +74,25 @@ def test_an_uninstalled_kind(clock: Clock, told: pytest.LogCaptureFixture) -> No
     assert world.etcd.entries == before
 
 
+@pytest.mark.parametrize("installed", [True, False], ids=["installed again", "never"])
+def test_a_kind_absent_at_the_start_deletes_nothing_at_once(clock: Clock, installed: bool) -> None:
+    machines = many_machines(5)
+    etcd = with_machines(clock, machines).etcd
+    before, absent = dict(etcd.entries), Failing(MACHINES, clock.now, absent=True)
+    world = World(clock, etcd, kinds=(*KINDS, MACHINES), zones=[VmZone(Name.parse("vm"))])
+    world.turn(absent).listed(service("web"), service("new", "10.0.0.9"))
+    assert world.ready
+    assert etcd.entries.items() > before.items()
+    clock.now += GONE_AFTER
+    if installed:
+        world.turn(Listed(MACHINES, machines)).listed(service("web"), service("new", "10.0.0.9"))
+        assert etcd.entries.items() > before.items()
+    else:
+        world.turn(absent, LISTED, Listed("services", [service("web")]))
+    world.assert_equal()
+    assert any(b"/m0" in key for key in etcd.entries) == installed
+
+
 def test_what_is_held_does_not_wait_for_ever_for_a_kind_that_is_gone(clock: Clock) -> None:
     machines = many_machines(30)
     world = with_machines(clock, machines)
