@@ -176,7 +176,8 @@ def served(settings: Settings, domains: Iterable[Domain]) -> tuple[Settings, lis
 
 def unservable(settings: Settings, domain: Domain) -> str:
     """Why an external domain added at run time cannot be served; empty if it can."""
-    return next(iter(zone_faults(dataclasses.replace(settings, domains=(domain,)), _SAID)), "")
+    more = dataclasses.replace(settings, domains=(*settings.domains, domain))
+    return next(iter(zone_faults(more, _SAID)), "")
 
 
 def _subzones(settings: Settings) -> Iterator[Subzone]:

@@ -332,7 +332,8 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
         if "ORIGIN" in self.headers:
             self.error = _Unwelcome("calls from web pages are refused")
         elif not is_allowed(self._peer, self._allow):
-            self.error = _Unwelcome(f"{self._peer} is in none of the allowed networks")
+            peer = self._peer.removeprefix("::ffff:")  # IPv4 at a socket for both families
+            self.error = _Unwelcome(f"{peer} is in none of the allowed networks")
         if self.error:
             self.body_rcv, self.content_length = None, 0
 

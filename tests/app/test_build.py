@@ -1,11 +1,13 @@
 """What the settings decide: kinds of objects, and the key of an election."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kube2etcd.app.build import election_key, kinds
+from kube2etcd.app.build import election_key, kinds, unservable
 from kube2etcd.errors import SettingsError
+from kube2etcd.external import Domain
 from kube2etcd.settings import load
 
 MACHINES = {"namespaces", "virtualmachineinstances"}
@@ -28,3 +30,19 @@ def test_the_key_of_an_election() -> None:
 def test_what_is_read_without_the_cluster_zone(options: dict[str, Any], read: set[str]) -> None:
     settings = load({"no_cluster_zone": True, **options}, {})
     assert {kind.name for kind in kinds(settings)} == read
+
+
+@pytest.mark.parametrize(
+    ("domain", "refused"),
+    [
+        pytest.param("shop.stage.local", False, id="where objects have names"),
+        pytest.param("a.b.c.shop.stage.local", True, id="below an object's name"),
+        pytest.param("a.b.c.x.stage.local", False, id="in a domain of the settings"),
+        pytest.param("x.stage.local", False, id="that domain"),
+        pytest.param("stage.local", True, id="another zone"),
+    ],
+)
+def test_domains_added_at_run_time(tmp_path: Path, domain: str, refused: bool) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("{zones: [{zone: stage.local}], domains: [x.stage.local]}")
+    assert bool(unservable(load({}, {}, file), Domain.parse(domain))) == refused
