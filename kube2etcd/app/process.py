@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds from the request to stop until a hanging request to etcd is aborted.
 STOP_PATIENCE = 0.2
+#: Seconds until settings with a fault are tried again unchanged: that may run a cloud's exec plugin.
+RETRY = 30.0
 
 
 @contextlib.contextmanager
@@ -95,17 +98,23 @@ class Reload:
     meanwhile, so DNS keeps answering.
     """
 
-    def __init__(self, loaded: Loaded, check: Callable[[Settings], object]) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        check: Callable[[Settings], object],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """``check`` raises `SettingsError` for settings with which the process could not start."""
         self.stop = threading.Event()
         """Set when the process is to end; others may set it too."""
         self.wanted = False
         """Whether the process is to restart then."""
-        self._loaded, self._check = loaded, check
+        self._loaded, self._check, self._clock = loaded, check, clock
         self._seen: bytes | None = None
         """Content without a fault: whatever else has a fault may be mended without a change of the file, such
         as a certificate that is mounted later."""
         self._fault = ""
+        self._failed, self._retry_at = b"", 0.0
 
     def look(self) -> str:
         """Check the file; returns why its changes are not applied, or an empty text."""
@@ -115,14 +124,18 @@ class Reload:
         try:
             content = config.read_bytes()
         except OSError as error:
+            self._retry_at = 0.0
             return self._say(f"{config} cannot be read: {error.strerror}")
         if content == self._seen:
             return self._say("")
+        if content == self._failed and self._clock() < self._retry_at:
+            return self._fault
         try:
             settings = self._loaded.again()
             if changed := settings != self._loaded.settings:
                 self._check(settings)
         except Kube2EtcdError as error:
+            self._failed, self._retry_at = content, self._clock() + RETRY
             return self._say(f"the changed {config} is not taken: {error}")
         self._seen = content
         if changed:

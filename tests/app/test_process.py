@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from kube2etcd.app.process import Reload, impatient, signals
+from kube2etcd.app.process import RETRY, Reload, impatient, signals
 from kube2etcd.errors import SettingsError
 from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.settings import Settings, load_all
@@ -26,8 +26,12 @@ def file(tmp_path: Path) -> Path:
 def nothing_wrong(_: Settings) -> None: ...
 
 
-def reload(file: Path | None, check: Callable[[Settings], object] = nothing_wrong) -> Reload:
-    return Reload(load_all({}, {}, file), check)
+def reload(
+    file: Path | None,
+    check: Callable[[Settings], object] = nothing_wrong,
+    clock: Callable[[], float] = lambda: 0.0,
+) -> Reload:
+    return Reload(load_all({}, {}, file), check, clock)
 
 
 def test_an_equal_value_is_not_a_change(file: Path) -> None:
@@ -75,17 +79,20 @@ def test_a_file_that_comes_back_is_no_fault(file: Path) -> None:
 
 def test_settings_that_could_not_start_wait_until_they_can(file: Path) -> None:
     def check(settings: Settings) -> None:
+        checked.append(now)
         if not there:
             raise SettingsError(f"no certificate for {settings.ttl}")
 
-    there: list[str] = []
-    one = reload(file, check)
+    there, checked, now = list[str](), list[float](), 0.0
+    one = reload(file, check, lambda: now)
     assert one.look() == "", "those that it runs with are not checked"
     file.write_text("ttl: 6")
     for _ in range(2):
         assert one.look() == f"the changed {file} is not taken: no certificate for 6"
         assert not one.stop.is_set()
+    assert checked == [0.0], "not again at once: that may run an exec plugin"
     there.append("certificate")
+    now = RETRY
     assert one.look() == ""
     assert one.wanted
 
