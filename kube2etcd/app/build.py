@@ -10,7 +10,7 @@ from kube2etcd.errors import SettingsError
 from kube2etcd.external import Domain
 from kube2etcd.kube.objects import KINDS, Kind
 from kube2etcd.kube.store import Store
-from kube2etcd.settings import HostPort, Settings, vm_zone, zone_faults
+from kube2etcd.settings import Etcd, HostPort, Settings, Vm, vm_zone, zone_faults
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.zones.base import Zone
 from kube2etcd.zones.cluster import ClusterZone
@@ -28,8 +28,20 @@ if TYPE_CHECKING:
 
 #: Prefix of election keys.
 ELECTIONS = "/kube2etcd"
+#: Suffix of the owner id of `kube2etcd webhook`, so that a bridge on the same etcd leaves its keys alone.
+WEBHOOK_OWNER = "/webhook"
 #: Names of settings in faults of zones added at run time.
 _SAID = {"domains": "POST /domains"}
+
+
+def published(settings: Settings) -> Settings:
+    """The settings of the zones that this process publishes: `kube2etcd webhook` has the external ones alone.
+
+    The others may still be served from the same etcd, so no external domain may lie in them.
+    """
+    if not settings.webhook.alone:
+        return settings
+    return dataclasses.replace(settings, cluster_zone=False, zones=(), vm=Vm())
 
 
 def kinds(settings: Settings) -> tuple[Kind, ...]:
@@ -56,7 +68,9 @@ def publisher(settings: Settings, store: Store) -> Publisher:
         settings.tenant_cluster_ip,
         settings.dns_server_ip,
     )
-    return Publisher(store, layout(settings), zone if settings.cluster_zone else None, list(_zones(settings)))
+    mine = published(settings)
+    zones = [*_zones(mine), *external_zones(settings, settings.domains, settings.webhook.cluster_ip)]
+    return Publisher(store, layout(settings), zone if mine.cluster_zone else None, zones)
 
 
 def _skydns_reads(settings: Settings) -> bool:
@@ -67,7 +81,8 @@ def _skydns_reads(settings: Settings) -> bool:
 def layout(settings: Settings) -> Layout:
     """The key layout for the DNS server that reads the keys."""
     if not _skydns_reads(settings):
-        return Layout(settings.etcd.prefix, settings.owner_id)
+        owner = settings.owner_id + (WEBHOOK_OWNER if settings.webhook.alone else "")
+        return Layout(settings.etcd.prefix, owner)
     from skydns_compat.skydns import SkydnsLayout
 
     empty = ("svc", "dns") if pods(settings) == "disabled" else ("svc", "dns", "pod")
@@ -150,7 +165,6 @@ def _zones(settings: Settings) -> Iterator[Zone]:
             settings.tenant_cluster_ip,
             tuple(name for name in names if name != one.zone),
         )
-    yield from external_zones(settings, settings.domains, settings.webhook.cluster_ip)
 
 
 def external_zones(
@@ -218,10 +232,10 @@ def corefile(settings: Settings) -> CorefileSettings:
     """
     if _skydns_reads(settings):
         raise SettingsError("SkyDNS has no Corefile; --skydns-config true writes its settings to etcd")
-    etcd, serve = settings.etcd, settings.corefile
+    etcd, serve, mine = settings.etcd, settings.corefile, published(settings)
     return CorefileSettings(
         settings.domain,
-        etcd_servers=etcd.servers,
+        etcd_servers=etcd.servers or Etcd().servers,
         etcd_prefix=etcd.prefix,
         etcd_cafile=etcd.cafile or "",
         etcd_cert=etcd.cert or "",
@@ -235,11 +249,11 @@ def corefile(settings: Settings) -> CorefileSettings:
         prometheus=_listen(serve.metrics_listen),
         ttl=settings.ttl,
         pods=settings.pods,
-        cluster=settings.cluster_zone,
-        subzones=tuple(_subzones(settings)),
+        cluster=mine.cluster_zone,
+        subzones=tuple(_subzones(mine)),
         # A zone that is also one of the cluster's objects is configured as that, which is more precise.
         external=tuple(zone for zone in zones_of(settings.domains) if zone not in zone_names(settings)),
-        reverse=REVERSE if settings.cluster_zone or settings.vm.reverse else (),
+        reverse=REVERSE if mine.cluster_zone or mine.vm.reverse else (),
     )
 
 

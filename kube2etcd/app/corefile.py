@@ -6,7 +6,6 @@ a new file by itself.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import threading
@@ -18,7 +17,7 @@ from kube2etcd.app import build
 from kube2etcd.errors import SettingsError
 from kube2etcd.external import Domain
 from kube2etcd.metrics import Check
-from kube2etcd.settings import Settings, Vm
+from kube2etcd.settings import Settings
 from skydns_compat.corefile import corefile
 
 log = logging.getLogger(__name__)
@@ -36,11 +35,6 @@ def text(settings: Settings) -> str:
     if settings.corefile.imports is None:
         return made
     return f"{made}\n# blocks of your own\nimport {settings.corefile.imports}\n"
-
-
-def webhook_only(settings: Settings) -> Settings:
-    """The settings for the Corefile of a standalone webhook, which publishes only external domains."""
-    return dataclasses.replace(settings, cluster_zone=False, zones=(), vm=Vm())
 
 
 class CorefileWriter:

@@ -1,6 +1,7 @@
 """The running bridge: starts and stops its parts and their threads.
 
 The loop runs in the caller's thread; each kind's reflector, the etcd watch and each server have their own.
+`kube2etcd webhook` is the same without reflectors, and without the loop if it has no etcd.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from kube2etcd.app import build
 from kube2etcd.app.corefile import CorefileWriter
@@ -54,6 +55,11 @@ def check(settings: Settings) -> None:
         CorefileWriter(settings)
 
 
+class _Part(Protocol):
+    def start(self) -> object: ...
+    def stop(self) -> None: ...
+
+
 def bridge(settings: Settings, stop: threading.Event | None = None, changed: Callable[[], str] = str) -> bool:
     """Keep etcd equal to the cluster until ``stop`` is set, or SIGTERM or SIGINT arrives.
 
@@ -62,81 +68,69 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
     """
     stop = stop or threading.Event()
     objects, queue, metrics, status = Store(), EventQueue(), Metrics(), Status()
-    api = ApiConnection(settings.cluster)
-    election = _election(settings, queue)
-    connection, store = open_store(settings.etcd, election)
-    follower = EtcdFollower(store, queue)
-    recorder = EventRecorder(api) if settings.events else None
-    reflectors = [Reflector(kind, api, queue.deliver, known=objects.known) for kind in build.kinds(settings)]
-    metrics.received = lambda: {one.kind.name: one.bytes_read for one in reflectors}
-    within = contextlib.ExitStack()
-    corefile = None
-    if settings.corefile.file is not None:
-        corefile = CorefileWriter(settings, changed, whole=not settings.webhook.inside)
-    webhook = None
-    if settings.webhook.inside:
-        # Imported only where it is wanted.
-        from kube2etcd.webhook.app import Webhook, state_store
+    with watched(metrics, status), contextlib.ExitStack() as ending:
+        asked = ending.enter_context(signals(stop, queue))
+        api, reflectors, recorder = None, list[Reflector](), None
+        if not settings.webhook.alone:
+            api = ending.enter_context(contextlib.closing(ApiConnection(settings.cluster)))
+            of_kinds = build.kinds(settings)
+            reflectors = [Reflector(kind, api, queue.deliver, known=objects.known) for kind in of_kinds]
+            recorder = EventRecorder(api) if settings.events else None
+        metrics.received = lambda: {one.kind.name: one.bytes_read for one in reflectors}
+        corefile = webhook = None
+        if settings.corefile.file is not None:
+            corefile = CorefileWriter(settings, changed, whole=not settings.webhook.inside)
+            status.add(corefile.check)
+        if settings.webhook.inside:
+            # Imported only where it is wanted.
+            from kube2etcd.webhook.app import Webhook, state_store
 
-        state = within.enter_context(state_store(settings, with_etcd=True, api=api))
-        webhook = Webhook(settings, state, metrics, queue, status, corefile)
-    listers: list[Reflector | Webhook] = [*reflectors, *([webhook] if webhook else [])]
-    if corefile is not None:
-        status.add(corefile.check)
-    probes = probe_server(settings.listen, status, metrics, str(settings.domain))
+            state = ending.enter_context(state_store(settings, api))
+            webhook = Webhook(settings, state, metrics, queue, status, corefile)
+        listers: list[Reflector | Webhook] = [*reflectors, *([webhook] if webhook else [])]
+        title = "webhook" if settings.webhook.alone else str(settings.domain)
+        parts: list[_Part | None] = [corefile, probe_server(settings.listen, status, metrics, title)]
 
-    def relist(reason: str) -> None:
-        for lister in listers:
-            lister.relist(reason)
+        def relist(reason: str) -> None:
+            for lister in listers:
+                lister.relist(reason)
 
-    reconciler = Reconciler(
-        Parts(
-            publisher=build.publisher(settings, objects),
-            etcd=store,
-            queue=queue,
-            kinds=[*(reflector.kind.name for reflector in reflectors), *(webhook.kinds if webhook else ())],
-            late=webhook.late if webhook is not None else (),
-            relist=relist,
-            follow=follower.follow,
-            metrics=metrics,
-            status=status,
-            resync_period=settings.resync_period * random.uniform(1 - JITTER, 1 + JITTER),
-            stop=stop,
-            left_out=recorder.record if recorder is not None else lambda _: None,
-            other_leader=election.standing_by if election is not None else str,
-        )
-    )
-    log.info(
-        "keeping %s in etcd at %s equal to %s",
-        ", ".join(str(zone.name) for zone in reconciler.publisher.zones),
-        ", ".join(settings.etcd.servers),
-        api.server,
-    )
-    with (
-        signals(stop, queue) as asked,
-        impatient(stop, connection),
-        watched(metrics, status),
-        contextlib.ExitStack() as ending,
-    ):
-        ending.callback(api.close)
-        ending.callback(connection.close)
-        ending.push(within)
-        if corefile is not None:
-            corefile.start()
-            ending.callback(corefile.stop)
-        probes.start()
-        ending.callback(probes.stop)
-        if settings.listen_page is not None:
-            page = _status_page(settings, settings.listen_page, reconciler, status)
-            ending.callback(page.start().stop)
-        if election is not None:
-            election.start()
-            ending.callback(election.stop)
-        follower.start()
-        ending.callback(follower.stop)
-        if recorder is not None:
-            recorder.start()
-            ending.callback(recorder.stop)
+        reconciler = None
+        if settings.etcd.servers:
+            election = _election(settings, queue)
+            connection, store = open_store(settings.etcd, election)
+            ending.enter_context(impatient(stop, connection))
+            ending.callback(connection.close)
+            follower = EtcdFollower(store, queue)
+            reconciler = Reconciler(
+                Parts(
+                    publisher=build.publisher(settings, objects),
+                    etcd=store,
+                    queue=queue,
+                    kinds=[*(one.kind.name for one in reflectors), *(webhook.kinds if webhook else ())],
+                    late=webhook.late if webhook is not None else (),
+                    relist=relist,
+                    follow=follower.follow,
+                    metrics=metrics,
+                    status=status,
+                    resync_period=settings.resync_period * random.uniform(1 - JITTER, 1 + JITTER),
+                    stop=stop,
+                    left_out=recorder.record if recorder is not None else lambda _: None,
+                    other_leader=election.standing_by if election is not None else str,
+                )
+            )
+            if settings.listen_page is not None:
+                parts.append(_status_page(settings, settings.listen_page, reconciler, status))
+            parts += [election, follower]
+            log.info(
+                "keeping %s in etcd at %s equal to %s",
+                ", ".join(str(zone.name) for zone in reconciler.publisher.zones) or "no zone yet",
+                ", ".join(settings.etcd.servers),
+                api.server if api is not None else "what ExternalDNS posts",
+            )
+        for part in filter(None, [*parts, recorder]):
+            part.start()
+            ending.callback(part.stop)
         ending.callback(stop_all, reflectors)
         for reflector in reflectors:
             reflector.start()
@@ -144,7 +138,9 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
             webhook.start()
             ending.callback(webhook.stop)
         gc.freeze()  # exempt everything imported and built so far from garbage collection
-        reconciler.run()
+        if reconciler is not None:
+            reconciler.run()
+        stop.wait()
         log.info("stopping")
     return bool(asked)
 

@@ -60,12 +60,16 @@ def webhook(loaded: Loaded, cleanup: bool) -> None:
     from kube2etcd.webhook import app
 
     # No default server here: without one, etcd is not used.
-    with_etcd = "etcd.servers" in loaded.given
+    alone = partial(app.alone, with_etcd="etcd.servers" in loaded.given)
+    settings = alone(loaded.settings)
     if cleanup:
-        app.cleanup(loaded.settings, with_etcd=with_etcd)
+        app.cleanup(settings)
         return
-    reload = Reload(loaded, partial(app.check, with_etcd=with_etcd, serves=True))
-    _end(reload, app.serve(loaded.settings, with_etcd=with_etcd, stop=reload.stop, changed=reload.look))
+    app.check(settings)
+    from kube2etcd.app.run import bridge
+
+    reload = Reload(loaded, lambda changed: app.check(alone(changed)))
+    _end(reload, bridge(settings, reload.stop, reload.look))
 
 
 @main.command(cls=WithObjects)

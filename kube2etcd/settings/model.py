@@ -239,6 +239,8 @@ class Webhook:
     allow: tuple[Network, ...] = setting(
         (), to_network, "Networks that may call the webhook; may be repeated; default: all.", many=True
     )
+    alone: bool = False
+    """Not a setting: whether this is the command ``webhook``, a bridge without reflectors."""
     inside: bool = flag(
         False,
         "Serve the webhook for ExternalDNS in this process, and publish its names.",

@@ -1,7 +1,6 @@
-"""The webhook in a process: `kube2etcd webhook`, and its half of `kube2etcd run --webhook`.
+"""The webhook as a part of the bridge, for `kube2etcd webhook` and `kube2etcd run --webhook`.
 
-By itself the webhook is the bridge without reflectors: the same reconciler, fed by the same events.  Threads:
-one that repairs, the listener's workers, and the caller's, which runs the reconciler.
+Threads: one that repairs, and the listener's workers.
 """
 
 from __future__ import annotations
@@ -10,29 +9,24 @@ import contextlib
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from kube2etcd.app import build
-from kube2etcd.app.corefile import CorefileWriter, webhook_only
-from kube2etcd.app.process import impatient, signals
+from kube2etcd.app.corefile import CorefileWriter
 from kube2etcd.errors import SettingsError
 from kube2etcd.etcd import open_store
 from kube2etcd.etcd.changes import Delete
 from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.external import managed
-from kube2etcd.http.server import probe_server
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.objects import Changed, DnsEndpoint, Event, Listed
-from kube2etcd.kube.store import Store
-from kube2etcd.metrics import Metrics, Status, watched
+from kube2etcd.metrics import Metrics, Status
 from kube2etcd.settings import HostPort, Settings
 from kube2etcd.sync.events import EventQueue, Rezoned
-from kube2etcd.sync.follower import EtcdFollower
-from kube2etcd.sync.publisher import Publisher
-from kube2etcd.sync.reconciler import Parts, Reconciler
 from kube2etcd.webhook.api import Api, Listener
 from kube2etcd.webhook.hosts import HostsFile, folder_fault
 from kube2etcd.webhook.provider import Conditions, Effective, Options, Provider, Publication
@@ -40,15 +34,12 @@ from kube2etcd.webhook.state import REQUEST_TIMEOUT, NotStored, StateStore
 from kube2etcd.webhook.state_etcd import EtcdState
 from kube2etcd.webhook.state_file import FileState
 from kube2etcd.webhook.state_objects import ObjectsState
-from skydns_compat.layout import Layout
 from skydns_compat.message import owner_of
 
 log = logging.getLogger(__name__)
 
 #: Kind of the webhook's objects in the store, one per name; those of the API server are "dnsendpoints".
 KIND: Final = "webhook"
-#: Suffix of the owner id, so that a bridge on the same etcd leaves our keys alone.
-OWNER: Final = "/webhook"
 #: Seconds between repairs; ten are documented.
 REPAIR: Final = 5.0
 #: Seconds between repairs while there is a fault.
@@ -94,21 +85,21 @@ class Webhook:
         settings: Settings,
         store: StateStore,
         metrics: Metrics,
-        queue: EventQueue | None,
+        queue: EventQueue,
         status: Status,
         corefile: CorefileWriter | None = None,
     ) -> None:
-        """``queue`` and ``status`` are the reconciler's; without a queue no keys are published, and the
-        webhook reports its own status.  ``corefile`` is kept up to date with the domains.
+        """``queue`` and ``status`` are the reconciler's; without etcd there is none, and the webhook reports
+        its own status.  ``corefile`` is kept up to date with the domains.
 
         :raises SettingsError: the address of the API cannot be bound.
         """
-        webhook = settings.webhook
+        self._settings, webhook = settings, settings.webhook
         self._status, self._corefile = status, corefile
-        self._feed = Feed(settings, queue) if queue is not None else None
+        self._feed = Feed(settings, queue) if settings.etcd.servers else None
         self.kinds, self.late = (self._feed.kinds, self._feed.late) if self._feed is not None else ((), ())
-        self._stopped, self._wake, self._compared = False, threading.Event(), threading.Event()
-        publish = self._publish if queue is not None or corefile is not None else None
+        self._stopped, self._wake, self._opening = False, threading.Event(), threading.Lock()
+        publish = self._publish if self._feed is not None or corefile is not None else None
         self.provider = Provider(store, options(settings), hosts_file(settings), publish, metrics)
         status.add(lambda: (self.provider.conditions(), ()))
         status.beat("webhook")
@@ -116,16 +107,21 @@ class Webhook:
         self._listener = Listener(api, HostPort(webhook.bind, webhook.port), webhook.allow)
         self._repairs = threading.Thread(target=self._repair, name="webhook-repair", daemon=True)
 
-    def start(self, *, wait: Callable[[], bool] | None = None) -> None:
-        """Start repairs, then the API; with ``wait``, after the first repair or once ``wait()`` is true."""
+    def start(self) -> None:
+        """Start repairs; the first one reads the state and opens the API."""
+        webhook = self._settings.webhook
+        loopback = webhook.bind in ("localhost", "::1") or webhook.bind.startswith("127.")
+        if not loopback and not webhook.allow:
+            address = HostPort(webhook.bind, webhook.port)
+            log.warning("any client that reaches %s may change names; limit it with --allow", address)
+        if not self._settings.domains:
+            log.info("no --domains: only names in domains from POST /domains are accepted")
         self._repairs.start()
-        while wait is not None and not (wait() or self._compared.wait(0.05)):
-            pass
-        self._listener.start()
 
     def stop(self) -> None:
         """Close the API after the requests in progress."""
-        self._stopped = True
+        with self._opening:
+            self._stopped = True
         self._wake.set()
         self._listener.stop()
 
@@ -135,14 +131,20 @@ class Webhook:
         self._wake.set()
 
     def _repair(self) -> None:
+        self._compare()
+        with self._opening:
+            if not self._stopped:
+                self._listener.start()
         while not self._stopped:
-            self.provider.repair()
-            self._status.beat("webhook")
-            if self._feed is None:
-                self._status.report(True)
-            self._compared.set()
             self._wake.wait(RETRY if self.provider.conditions() else REPAIR)
             self._wake.clear()
+            self._compare()
+
+    def _compare(self) -> None:
+        self.provider.repair()
+        self._status.beat("webhook")
+        if self._feed is None:
+            self._status.report(True)
 
     def _publish(self, current: Effective, names: Mapping[str, DnsEndpoint | None], relist: bool) -> None:
         if self._corefile is not None:
@@ -160,7 +162,7 @@ class Stored:
 
     def relist(self, reason: str = "") -> None:
         """Read the state and send it as events; `NotStored`."""
-        with state_store(self._settings, with_etcd=True) as store:
+        with state_store(self._settings) as store:
             current = options(self._settings).applied(store.load())
         publication = Publication(None, self._feed, "", Conditions())
         publication.update(current)
@@ -170,12 +172,25 @@ class Stored:
 # --- kube2etcd webhook --------------------------------------------------------------------------------
 
 
-def check(settings: Settings, *, with_etcd: bool, serves: bool = False) -> None:
-    """Raise `SettingsError` with all settings that the webhook cannot work with.
+def alone(settings: Settings, *, with_etcd: bool) -> Settings:
+    """The settings of `kube2etcd webhook`, without those that only the other commands use."""
+    return replace(
+        settings,
+        dns_endpoints=False,
+        events=False,
+        leader_elect=False,
+        listen_page=None,
+        etcd=settings.etcd if with_etcd else replace(settings.etcd, servers=()),
+        webhook=replace(settings.webhook, alone=True, inside=True),
+    )
+
+
+def check(settings: Settings, *, serves: bool = True) -> None:
+    """Raise `SettingsError` with all settings that `kube2etcd webhook` cannot work with (see `alone`).
 
     If it ``serves``, it needs the folders and credentials too.
     """
-    webhook = settings.webhook
+    webhook, with_etcd = settings.webhook, bool(settings.etcd.servers)
     faults = []
     if not with_etcd and webhook.hosts_file is None and webhook.state_objects is None:
         faults.append(
@@ -193,82 +208,21 @@ def check(settings: Settings, *, with_etcd: bool, serves: bool = False) -> None:
         raise SettingsError(*faults)
     if serves:
         if settings.corefile.file is not None:
-            CorefileWriter(webhook_only(settings))
-        with state_store(settings, with_etcd=with_etcd):
+            CorefileWriter(settings)
+        with state_store(settings):
             pass
 
 
-def serve(
-    settings: Settings,
-    *,
-    with_etcd: bool,
-    stop: threading.Event | None = None,
-    changed: Callable[[], str] = str,
-) -> bool:
-    """Answer ExternalDNS and publish its names until ``stop`` is set, or SIGTERM or SIGINT comes.
-
-    Returns whether a signal came, if only while it stopped.
-    """
-    check(settings, with_etcd=with_etcd, serves=True)
-    stop = stop or threading.Event()
-    corefile = None
-    if settings.corefile.file is not None:
-        corefile = CorefileWriter(webhook_only(settings), changed, whole=False)
-    queue, metrics, status = EventQueue(), Metrics(), Status()
-    with watched(metrics, status), contextlib.ExitStack() as ending:
-        asked = ending.enter_context(signals(stop, queue))
-        store = ending.enter_context(state_store(settings, with_etcd=with_etcd))
-        webhook = Webhook(settings, store, metrics, queue if with_etcd else None, status, corefile)
-        if corefile is not None:
-            status.add(corefile.check)
-        probes = probe_server(settings.listen, status, metrics, KIND)
-        _warn_of_open_api(settings)
-        reconciler = None
-        if with_etcd:
-            connection, keys = open_store(settings.etcd)
-            ending.enter_context(impatient(stop, connection))
-            ending.callback(connection.close)
-            follower = EtcdFollower(keys, queue)
-            follower.start()
-            ending.callback(follower.stop)
-            zones = build.external_zones(settings, settings.domains, settings.webhook.cluster_ip)
-            reconciler = Reconciler(
-                Parts(
-                    publisher=Publisher(Store(), Layout(settings.etcd.prefix, owner(settings)), None, zones),
-                    etcd=keys,
-                    queue=queue,
-                    kinds=webhook.kinds,
-                    relist=webhook.relist,
-                    follow=follower.follow,
-                    metrics=metrics,
-                    status=status,
-                    resync_period=settings.resync_period,
-                    stop=stop,
-                )
-            )
-        if corefile is not None:
-            corefile.start()
-            ending.callback(corefile.stop)
-        probes.start()
-        ending.callback(probes.stop)
-        webhook.start(wait=stop.is_set)
-        ending.callback(webhook.stop)
-        if reconciler is not None:
-            reconciler.run()
-        stop.wait()
-        log.info("stopping")
-    return bool(asked)
-
-
-def cleanup(settings: Settings, *, with_etcd: bool) -> None:
+def cleanup(settings: Settings) -> None:
     """Delete the block, the keys and the state."""
+    with_etcd = bool(settings.etcd.servers)
     if not with_etcd and settings.webhook.hosts_file is None and settings.webhook.state_objects is None:
         raise SettingsError(
             "nothing is named to take names out of: write --etcd-server URL, --hosts-file PATH or"
             " --state-objects NAMESPACE, as the webhook was given them"
         )
-    check(settings, with_etcd=with_etcd)
-    with state_store(settings, with_etcd=with_etcd) as store:
+    check(settings, serves=False)
+    with state_store(settings) as store:
         hosts = hosts_file(settings)
         if hosts is not None:
             # Of a block whose end is torn off, only names of our domains are known to be ours.
@@ -279,8 +233,8 @@ def cleanup(settings: Settings, *, with_etcd: bool) -> None:
         if with_etcd:
             connection, keys = open_store(settings.etcd)
             with connection:
-                entries = keys.snapshot().entries.items()
-                ours = [Delete(key) for key, value in entries if owner_of(value) == owner(settings)]
+                entries, owner = keys.snapshot().entries.items(), build.layout(settings).owner
+                ours = [Delete(key) for key, value in entries if owner_of(value) == owner]
                 keys.apply([[tuple(ours[at : at + 100]) for at in range(0, len(ours), 100)]])
         store.clear()
 
@@ -291,15 +245,8 @@ def options(settings: Settings) -> Options:
     return Options(settings.domains, settings.webhook.cluster_ip, socket.gethostname(), unservable)
 
 
-def owner(settings: Settings) -> str:
-    """The owner id in the values of a webhook without a bridge."""
-    return f"{settings.owner_id}{OWNER}"
-
-
 @contextlib.contextmanager
-def state_store(
-    settings: Settings, *, with_etcd: bool, api: ApiConnection | None = None
-) -> Iterator[StateStore]:
+def state_store(settings: Settings, api: ApiConnection | None = None) -> Iterator[StateStore]:
     """The store of the state: objects of the API server if configured, else etcd or a file.
 
     ``api`` is used if given, and left open.
@@ -310,7 +257,7 @@ def state_store(
             if api is None:
                 api = ending.enter_context(contextlib.closing(ApiConnection(settings.cluster)))
             yield ObjectsState(api, webhook.state_objects)
-    elif with_etcd:
+    elif settings.etcd.servers:
         # Not the reconciler's connection, whose timeout is too long for calls.
         with EtcdConnection(settings.etcd, REQUEST_TIMEOUT) as connection:
             yield EtcdState(connection, webhook.state_prefix)
@@ -322,15 +269,3 @@ def hosts_file(settings: Settings) -> HostsFile | None:
     """The hosts file of the settings, if any."""
     path = settings.webhook.hosts_file
     return HostsFile(Path(path), settings.owner_id) if path is not None else None
-
-
-def _warn_of_open_api(settings: Settings) -> None:
-    webhook = settings.webhook
-    loopback = webhook.bind in ("localhost", "::1") or webhook.bind.startswith("127.")
-    if not loopback and not webhook.allow:
-        log.warning(
-            "any client that reaches %s may change names; limit it with --allow",
-            HostPort(webhook.bind, webhook.port),
-        )
-    if not settings.domains:
-        log.info("no --domains: only names in domains from POST /domains are accepted")

@@ -11,13 +11,14 @@ import pytest
 from kube2etcd.app import build
 from kube2etcd.app import corefile as module
 from kube2etcd.app.build import served
-from kube2etcd.app.corefile import CorefileWriter, text, webhook_only
+from kube2etcd.app.corefile import CorefileWriter, text
 from kube2etcd.atomic import version
 from kube2etcd.errors import SettingsError
 from kube2etcd.external import Domain
 from kube2etcd.kube.store import Store
 from kube2etcd.metrics import Status
 from kube2etcd.settings import Settings, load
+from kube2etcd.webhook.app import alone
 from skydns_compat.names import Name
 
 PARENT, CHILD = Domain.parse("example.com"), Domain.parse("dev.example.com")
@@ -138,7 +139,7 @@ def test_a_domain_that_is_a_zone_of_the_cluster_affects_no_other(
 
 
 def test_a_webhook_by_itself_serves_external_domains_alone(file: Path) -> None:
-    made = text(webhook_only(settings(file, domains=("example.com",), vm_domain="")))
+    made = text(alone(settings(file, domains=("example.com",), vm_domain=""), with_etcd=False))
     assert "example.com" in made
     assert not {"cluster.local", "arpa", "vm:53"} & set(made.replace(":53", " ").split())
 

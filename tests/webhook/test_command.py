@@ -11,29 +11,33 @@ from kube2etcd.external import Domain, Endpoint
 from kube2etcd.kube.objects import Changed, DnsEndpoint, Event, Listed, Metadata
 from kube2etcd.settings import Settings, load
 from kube2etcd.sync.events import EventQueue, Rezoned
-from kube2etcd.webhook.app import KIND, Feed, check, cleanup, serve
+from kube2etcd.webhook.app import KIND, Feed, alone, check, cleanup
 from kube2etcd.webhook.state import State
 from kube2etcd.webhook.state_file import FileState
 from tests.webhook.fakes import Client, a
 
 
+def given(*, with_etcd: bool = False, **options: str) -> Settings:
+    return alone(load(options, {}), with_etcd=with_etcd)
+
+
 def test_without_a_place_to_publish_it_does_not_start(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="nowhere to publish"):
-        check(load({}, {}), with_etcd=False)
-    check(load({}, {}), with_etcd=True)
-    check(load({"hosts_file": str(tmp_path / "hosts")}, {}), with_etcd=False)
+        check(given())
+    check(given(with_etcd=True))
+    check(given(hosts_file=str(tmp_path / "hosts"), state_file=str(tmp_path / "state")))
     # to the bridges that read the objects
-    check(load({"state_objects": "external-dns"}, {}), with_etcd=False)
+    check(given(state_objects="external-dns", kube_master_url="https://192.0.2.1"))
 
 
 def test_cleanup_needs_a_place() -> None:
     with pytest.raises(SettingsError, match="nothing is named to take names out of"):
-        cleanup(load({}, {}), with_etcd=False)
+        cleanup(given())
 
 
 def test_the_state_prefix_must_be_outside_the_served_keys() -> None:
     with pytest.raises(SettingsError, match="among the keys of /skydns"):
-        check(load({"state_prefix": "/skydns/state"}, {}), with_etcd=True)
+        check(given(state_prefix="/skydns/state", with_etcd=True))
 
 
 @pytest.mark.parametrize("spoil", [False, True])
@@ -43,30 +47,30 @@ def test_cleanup_removes_a_torn_block(tmp_path: Path, spoil: bool) -> None:
     FileState(kept).save(State(domains=(Domain.parse("late.io"),)), 0)
     if spoil:
         kept.write_text("{")
-    settings = load({"hosts_file": str(hosts), "state_file": str(kept), "domains": "dtk.io"}, {})
-    cleanup(settings, with_etcd=False)
+    cleanup(given(hosts_file=str(hosts), state_file=str(kept), domains="dtk.io"))
     left = b"10.0.0.2 b.late.io\n" if spoil else b""
     assert hosts.read_bytes() == b"one\n" + left + b"10.0.0.9 printer\n"
     assert not kept.exists()
 
 
-def said(*args: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Settings, bool]:
-    """What the command line comes to: settings, and whether there is an etcd."""
-    found: list[tuple[Settings, bool]] = []
+def said(*args: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """What the command line comes to."""
+    found: list[Settings] = []
 
-    def serve(settings: Settings, *, with_etcd: bool, **_: object) -> None:
-        found.append((settings, with_etcd))
+    def bridge(settings: Settings, *_: object) -> None:
+        found.append(settings)
         raise SystemExit(0)
 
-    monkeypatch.setattr("kube2etcd.webhook.app.serve", serve)
+    monkeypatch.setattr("kube2etcd.app.run.bridge", bridge)
     assert CliRunner().invoke(main, ["webhook", *args]).exit_code == 0
     return found[0]
 
 
-def test_the_command_line_of_desktop_kubernetes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line_of_desktop_kubernetes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dtk = ("--cluster-ip=192.168.122.167", "--port=5000", "--domains=dtk.io,mydomain.io")
-    settings, with_etcd = said(*dtk, "--hosts-file", "/etc/hosts", monkeypatch=monkeypatch)
-    assert not with_etcd
+    files = ("--hosts-file", "/etc/hosts", "--state-file", str(tmp_path / "state"))
+    settings = said(*dtk, *files, monkeypatch=monkeypatch)
+    assert settings.etcd.servers == ()
     assert list(map(str, settings.webhook.cluster_ip)) == ["192.168.122.167"]
     assert list(map(str, settings.domains)) == ["dtk.io", "mydomain.io"]
     assert (settings.webhook.bind, settings.webhook.port) == ("127.0.0.1", 5000)
@@ -74,14 +78,11 @@ def test_the_command_line_of_desktop_kubernetes(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_missing_folder_of_the_hosts_file_is_an_error(tmp_path: Path) -> None:
-    settings = load({"hosts_file": str(tmp_path / "none" / "hosts")}, {})
+    settings = given(hosts_file=str(tmp_path / "none" / "hosts"), state_file=str(tmp_path / "s"))
     with pytest.raises(SettingsError, match=r"there is no folder .*none; make it, or write another"):
-        serve(settings, with_etcd=False)
+        check(settings)
     # to take out what is not there is no fault
-    cleanup(
-        load({"hosts_file": str(tmp_path / "none" / "hosts"), "state_file": str(tmp_path / "s")}, {}),
-        with_etcd=False,
-    )
+    cleanup(settings)
 
 
 def test_names_that_come_from_the_api_server_are_not_sent() -> None:
