@@ -14,11 +14,13 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from kube2etcd.app import build
 from kube2etcd.app.corefile import CorefileWriter
 from kube2etcd.app.process import impatient, signals
+from kube2etcd.errors import SettingsError
 from kube2etcd.etcd import open_store
 from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.election import LEASE, Election
@@ -47,8 +49,22 @@ JITTER = 0.1
 
 def check(settings: Settings) -> None:
     """Raise `SettingsError` if these credentials, certificates or folders do not let a bridge start."""
-    ApiConnection(settings.cluster).close()
-    open_store(settings.etcd)[0].close()
+    webhook = settings.webhook
+    if webhook.inside:
+        # Imported only where it is wanted.
+        from kube2etcd.webhook import app
+        from kube2etcd.webhook.hosts import folder_fault
+
+        if webhook.alone:
+            app.check(settings)
+        if webhook.hosts_file is not None and (missing := folder_fault(Path(webhook.hosts_file))):
+            raise SettingsError(f"--hosts-file {webhook.hosts_file}: {missing}")
+        with app.state_store(settings):
+            pass
+    if not webhook.alone:
+        ApiConnection(settings.cluster).close()
+    if settings.etcd.servers:
+        open_store(settings.etcd)[0].close()
     if settings.leader_elect:
         build.election_key(settings)
     if settings.corefile.file is not None:
@@ -82,7 +98,6 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
             corefile = CorefileWriter(settings, changed, whole=not settings.webhook.inside)
             status.add(corefile.check)
         if settings.webhook.inside:
-            # Imported only where it is wanted.
             from kube2etcd.webhook.app import Webhook, state_store
 
             state = ending.enter_context(state_store(settings, api))
@@ -128,15 +143,12 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
                 ", ".join(settings.etcd.servers),
                 api.server if api is not None else "what ExternalDNS posts",
             )
-        for part in filter(None, [*parts, recorder]):
+        for part in filter(None, [*parts, recorder, webhook]):
             part.start()
             ending.callback(part.stop)
         ending.callback(stop_all, reflectors)
         for reflector in reflectors:
             reflector.start()
-        if webhook is not None:
-            webhook.start()
-            ending.callback(webhook.stop)
         gc.freeze()  # exempt everything imported and built so far from garbage collection
         if reconciler is not None:
             reconciler.run()

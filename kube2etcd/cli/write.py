@@ -65,10 +65,10 @@ def webhook(loaded: Loaded, cleanup: bool) -> None:
     if cleanup:
         app.cleanup(settings)
         return
-    app.check(settings)
-    from kube2etcd.app.run import bridge
+    from kube2etcd.app.run import bridge, check
 
-    reload = Reload(loaded, lambda changed: app.check(alone(changed)))
+    check(settings)
+    reload = Reload(loaded, lambda changed: check(alone(changed)))
     _end(reload, bridge(settings, reload.stop, reload.look))
 
 

@@ -28,7 +28,7 @@ from kube2etcd.metrics import Metrics, Status
 from kube2etcd.settings import HostPort, Settings
 from kube2etcd.sync.events import EventQueue, Rezoned
 from kube2etcd.webhook.api import Api, Listener
-from kube2etcd.webhook.hosts import HostsFile, folder_fault
+from kube2etcd.webhook.hosts import HostsFile
 from kube2etcd.webhook.provider import Conditions, Effective, Options, Provider, Publication
 from kube2etcd.webhook.state import REQUEST_TIMEOUT, NotStored, StateStore
 from kube2etcd.webhook.state_etcd import EtcdState
@@ -185,11 +185,8 @@ def alone(settings: Settings, *, with_etcd: bool) -> Settings:
     )
 
 
-def check(settings: Settings, *, serves: bool = True) -> None:
-    """Raise `SettingsError` with all settings that `kube2etcd webhook` cannot work with (see `alone`).
-
-    If it ``serves``, it needs the folders and credentials too.
-    """
+def check(settings: Settings) -> None:
+    """Raise `SettingsError` with all settings that `kube2etcd webhook` cannot work with (see `alone`)."""
     webhook, with_etcd = settings.webhook, bool(settings.etcd.servers)
     faults = []
     if not with_etcd and webhook.hosts_file is None and webhook.state_objects is None:
@@ -202,15 +199,8 @@ def check(settings: Settings, *, serves: bool = True) -> None:
     served, kept = f"{settings.etcd.prefix}/", f"{webhook.state_prefix}/"
     if with_etcd and (served.startswith(kept) or kept.startswith(served)):
         faults.append(f"--state-prefix {webhook.state_prefix}: it would lie among the keys of {served[:-1]}")
-    if serves and webhook.hosts_file is not None and (missing := folder_fault(Path(webhook.hosts_file))):
-        faults.append(f"--hosts-file {webhook.hosts_file}: {missing}")
     if faults:
         raise SettingsError(*faults)
-    if serves:
-        if settings.corefile.file is not None:
-            CorefileWriter(settings)
-        with state_store(settings):
-            pass
 
 
 def cleanup(settings: Settings) -> None:
@@ -221,7 +211,7 @@ def cleanup(settings: Settings) -> None:
             "nothing is named to take names out of: write --etcd-server URL, --hosts-file PATH or"
             " --state-objects NAMESPACE, as the webhook was given them"
         )
-    check(settings, serves=False)
+    check(settings)
     with state_store(settings) as store:
         hosts = hosts_file(settings)
         if hosts is not None:

@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from kube2etcd.app.run import check
 from kube2etcd.cli import main
 from kube2etcd.errors import SettingsError
 from kube2etcd.external import Domain, Endpoint
 from kube2etcd.kube.objects import Changed, DnsEndpoint, Event, Listed, Metadata
 from kube2etcd.settings import Settings, load
 from kube2etcd.sync.events import EventQueue, Rezoned
-from kube2etcd.webhook.app import KIND, Feed, alone, check, cleanup
+from kube2etcd.webhook.app import KIND, Feed, alone, cleanup
 from kube2etcd.webhook.state import State
 from kube2etcd.webhook.state_file import FileState
 from tests.webhook.fakes import Client, a
