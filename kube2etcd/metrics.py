@@ -212,7 +212,7 @@ class Metrics(Collector):
         self.delays.append((time.time(), seconds, kind))
 
 
-class Snapshot(msgspec.Struct, frozen=True):
+class StatusSnapshot(msgspec.Struct, frozen=True):
     """The status at one moment."""
 
     ready: bool
@@ -265,7 +265,7 @@ class Status:
             self._ready, self._reasons, self._stale = ready, tuple(reasons), dict(stale or {})
             self._beats["loop"] = self._clock()
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> StatusSnapshot:
         """The status now."""
         checks = [check() for check in self._checks]
         with self._lock:
@@ -274,7 +274,7 @@ class Status:
             faults = [f"thread {name} died: restart this process" for name in self._dead]
             faults += [fault for check in checks for fault in check[0]]
             worries = [worry for check in checks for worry in check[1]]
-            return Snapshot(
+            return StatusSnapshot(
                 self._ready and not faults,
                 tuple(dict.fromkeys((*faults, *self._reasons, *worries))),
                 now - min(self._beats.values()),

@@ -11,13 +11,13 @@ from kube2etcd.kube.objects import (
     ApiObject,
     Changed,
     DnsEndpoint,
-    Endpoint,
     EndpointSlice,
     Event,
     Interface,
     Metadata,
     Rejected,
     Service,
+    SliceEndpoint,
     VirtualMachineInstance,
 )
 from kube2etcd.kube.store import Store, Unit
@@ -42,7 +42,7 @@ def service(name: str, ip: str = "10.0.0.1", *, age: str = "", namespace: str = 
 
 def piece(of: str, *addresses: str, name: str = "s", age: str = "", **fields: object) -> EndpointSlice:
     """A slice with one endpoint that has these addresses."""
-    endpoint = Endpoint(addresses, **fields)  # type: ignore[arg-type]
+    endpoint = SliceEndpoint(addresses, **fields)  # type: ignore[arg-type]
     return EndpointSlice(Metadata("shop", name, age), of, "IPv4", (), (endpoint,) if addresses else ())
 
 

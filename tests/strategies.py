@@ -14,7 +14,6 @@ from kube2etcd.kube.objects import (
     TENANT_CLUSTER_IP,
     ApiObject,
     DnsEndpoint,
-    Endpoint,
     EndpointPort,
     EndpointSlice,
     Event,
@@ -23,9 +22,10 @@ from kube2etcd.kube.objects import (
     Metadata,
     Namespace,
     Pod,
-    Port,
     Rejected,
     Service,
+    ServicePort,
+    SliceEndpoint,
     VirtualMachineInstance,
 )
 
@@ -76,7 +76,7 @@ def metadata(namespace: str, name: str) -> st.SearchStrategy[Metadata]:
 def services(namespace: str, name: str) -> st.SearchStrategy[Service]:
     # The API server accepts no port twice, neither by its name nor by its number.
     ports = st.lists(
-        st.builds(Port, _port_name, _protocol, st.sampled_from([80, 443])),
+        st.builds(ServicePort, _port_name, _protocol, st.sampled_from([80, 443])),
         max_size=2,
         unique_by=(lambda port: (port.protocol, port.port), lambda port: port.name),
     )
@@ -96,7 +96,7 @@ def services(namespace: str, name: str) -> st.SearchStrategy[Service]:
 
 def slices(namespace: str, name: str) -> st.SearchStrategy[EndpointSlice]:
     endpoint = st.builds(
-        Endpoint,
+        SliceEndpoint,
         st.lists(_address, min_size=1, max_size=2).map(tuple),
         st.sampled_from([True, None, False]),
         hostname=st.sampled_from(["", "web", "any", "_x", "10-0-0-1"]),

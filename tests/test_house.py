@@ -96,3 +96,13 @@ def test_tests_do_not_look_inside() -> None:
                 if owner not in ("self", "cls", "os", "sys"):
                     seen.add(node.attr)
     assert seen <= set(INSIDE), f"private attributes in tests: {sorted(seen - set(INSIDE))}"
+
+
+def test_each_class_name_means_one_thing() -> None:
+    places: dict[str, list[str]] = {}
+    for package in (TOP / "kube2etcd", TOP / "skydns-compat"):
+        for file in package.rglob("*.py"):
+            for node in ast.parse(file.read_text()).body:
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    places.setdefault(node.name, []).append(file.name)
+    assert {name: files for name, files in places.items() if len(files) > 1} == {}

@@ -46,7 +46,7 @@ def silent(*_: object) -> None:
     """Shows no progress."""
 
 
-class _Cluster:
+class _ListedCluster:
     """The cluster's objects and their publisher."""
 
     def __init__(self, settings: Settings, progress: Progress) -> None:
@@ -64,7 +64,7 @@ class _Cluster:
         kinds += [kind for one in self._stored for kind in one.kinds]
         self.listings = Listings(self.publisher, kinds, Metrics(), gone_after=GONE_AFTER)
 
-    def __enter__(self) -> _Cluster:
+    def __enter__(self) -> _ListedCluster:
         for one in self._stored:
             one.relist("")
         for reflector in self._reflectors:
@@ -120,7 +120,7 @@ class _Cluster:
 
 def listed(settings: Settings, progress: Progress = silent) -> Publisher:
     """The publisher of the cluster as it is now."""
-    with quiet(*_QUIET), _Cluster(settings, progress) as cluster:
+    with quiet(*_QUIET), _ListedCluster(settings, progress) as cluster:
         return cluster.listed()
 
 
@@ -131,7 +131,7 @@ def followed(settings: Settings, stop: threading.Event) -> Iterator[tuple[Publis
 
     :raises ApiError: a kind cannot be listed at the start.  Later failures are logged and retried.
     """
-    with _Cluster(settings, silent) as cluster, signals(stop, cluster.queue):
+    with _ListedCluster(settings, silent) as cluster, signals(stop, cluster.queue):
         with quiet(*_QUIET):
             publisher = cluster.listed()
         keys: Set[bytes] = frozenset()
@@ -206,7 +206,7 @@ def resync(
     :raises PlanChanged: the difference is no longer that of the dry run.
     """
     connection, store = open_store(settings.etcd)
-    with quiet(*_QUIET), connection, _Cluster(settings, progress) as cluster:
+    with quiet(*_QUIET), connection, _ListedCluster(settings, progress) as cluster:
         publisher, listings = cluster.listed(), cluster.listings
         progress("reading etcd")
         planned = _outcome(settings, publisher, store.snapshot().entries, force, prune_foreign)

@@ -129,10 +129,10 @@ def _watch(
     with contextlib.suppress(OSError, ValueError):  # not a file, as in tests
         reader.register(sys.stdout.fileno(), 0)
     stop = threading.Event()
-    changes: listing.Changes | None = None
+    changes: listing.RowChanges | None = None
     for publisher, touched, keys in followed(settings, stop):
         if changes is None:
-            changes = listing.Changes(publisher)
+            changes = listing.RowChanges(publisher)
             continue
         for sign, row in changes.after(touched, keys) if touched else ():
             if chosen([row]):

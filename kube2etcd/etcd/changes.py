@@ -23,6 +23,8 @@ class Delete(msgspec.Struct, frozen=True, gc=False):
     """Delete this key; a missing key is no error."""
 
     key: bytes
+    before: bytes = b""
+    """Its value when this was planned, to be shown; not a condition."""
 
 
 Change: TypeAlias = Put | Delete

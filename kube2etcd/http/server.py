@@ -21,7 +21,7 @@ from waitress.channel import HTTPChannel
 
 from kube2etcd import __version__
 from kube2etcd.errors import SettingsError
-from kube2etcd.metrics import CONTENT_TYPE, Metrics, Snapshot, Status
+from kube2etcd.metrics import CONTENT_TYPE, Metrics, Status, StatusSnapshot
 from kube2etcd.settings import HostPort
 
 log = logging.getLogger(__name__)
@@ -184,18 +184,18 @@ def _application(status: Status, metrics: Metrics, title: str) -> Callable[..., 
                 scrape, made = metrics.page(), time.monotonic()
             return scrape
 
-    def live(now: Snapshot) -> tuple[int, str]:
+    def live(now: StatusSnapshot) -> tuple[int, str]:
         if now.dead:
             return 503, f"thread {', '.join(now.dead)} died of an unforeseen error"
         age = now.heartbeat_age
         return (200, "ok") if age < LIVE_WITHIN else (503, f"the loop has not turned for {age:.0f} s")
 
-    def ready(now: Snapshot) -> tuple[int, str]:
+    def ready(now: StatusSnapshot) -> tuple[int, str]:
         if now.ready:
             return 200, "\n".join(("ok", *_worries(now)))
         return 503, "\n".join(_worries(now) or ["not ready"])
 
-    def page(now: Snapshot) -> tuple[int, str]:
+    def page(now: StatusSnapshot) -> tuple[int, str]:
         lines = (
             f"kube2etcd {__version__}" + (f": {title}" if title else ""),
             f"ready: {'yes' if now.ready else 'no'}",
@@ -226,7 +226,7 @@ def _application(status: Status, metrics: Metrics, title: str) -> Callable[..., 
     return answer
 
 
-def _worries(now: Snapshot) -> list[str]:
+def _worries(now: StatusSnapshot) -> list[str]:
     """Warnings of a bridge that is serving."""
     stale = [f"{kind} stale for {age:.0f} s" for kind, age in sorted(now.stale.items())]
     return [*now.reasons, *stale]

@@ -31,7 +31,7 @@ from skydns_compat.names import InvalidName, Name, parse_address, reverse_name
 from skydns_compat.reader import Answer
 
 if TYPE_CHECKING:
-    from kube2etcd.inspect.wait import Reply
+    from kube2etcd.inspect.wait import ServerReply
 
 #: Record types, in the order in which a name's types are explained; A if it has none of them.
 TYPES = ("A", "AAAA", "SRV", "CNAME", "PTR", "TXT", "NS", "SOA", "MX")
@@ -110,7 +110,7 @@ class Explanation:
         same = bool(self.server.rcode) and not self.server.differences and self.rcode != "REFUSED"
         return f"{shown}\n{self.server}" + ("\n  matches etcd's keys" if same else "")
 
-    def with_server(self, server: HostPort, reply: Reply) -> Explanation:
+    def with_server(self, server: HostPort, reply: ServerReply) -> Explanation:
         """The same with ``server``'s reply to the question."""
         differences = (reply.trouble,) if reply.trouble else tuple(_differences(self, reply))
         resolves = None if reply.trouble else bool(reply.data)
@@ -315,7 +315,7 @@ def _types(name: Name, rows: list[Row]) -> list[str]:
     return [rtype for rtype in TYPES if rtype in have] or ["A"]
 
 
-def _differences(expected: Explanation, reply: Reply) -> list[str]:
+def _differences(expected: Explanation, reply: ServerReply) -> list[str]:
     """How a reply differs from the answer computed from etcd's keys, and likely causes."""
     if expected.rcode == "REFUSED":
         return []  # the upstream's answer

@@ -177,7 +177,7 @@ def zone_file(found: Iterable[Row], zone: Name | None = None, ttl: int = 30, ser
     return "\n".join(map(printable, lines))
 
 
-class Changes:
+class RowChanges:
     """The changes of a publisher's records; their cost depends on the change, not on the cluster."""
 
     def __init__(self, publisher: Publisher) -> None:

@@ -31,7 +31,7 @@ ABSENT: Final = "absent"
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ServerReply:
     """A response: its code, and the data of the queried type."""
 
     rcode: str
@@ -75,14 +75,14 @@ def _plain(text: str) -> str:
     return text.strip().lower().removesuffix(".")
 
 
-def ask(name: Name, rtype: str, server: HostPort) -> Reply:
+def ask(name: Name, rtype: str, server: HostPort) -> ServerReply:
     """Query ``server`` once: over UDP, and over TCP if the response is truncated."""
     query = dns.message.make_query(f"{name}.", rtype)
     question, wanted = query.question[0].name, query.question[0].rdtype
     try:
         response, _ = dns.query.udp_with_fallback(query, server.host, timeout=PATIENCE, port=server.port)
     except (OSError, dns.exception.DNSException) as error:
-        return Reply("", trouble=f"no answer from {server}: {error or type(error).__name__}")
+        return ServerReply("", trouble=f"no answer from {server}: {error or type(error).__name__}")
     assert isinstance(response, dns.message.QueryMessage)
     owners = {question}
     with suppress(dns.exception.DNSException):  # a CNAME loop, or an error without a question section
@@ -96,7 +96,7 @@ def ask(name: Name, rtype: str, server: HostPort) -> Reply:
         for item in rrset
     )
     records = tuple(line for rrset in response.answer for line in rrset.to_text().splitlines())
-    return Reply(dns.rcode.to_text(response.rcode()), data, records=records)
+    return ServerReply(dns.rcode.to_text(response.rcode()), data, records=records)
 
 
 def resolv_conf() -> HostPort:
@@ -114,13 +114,13 @@ def resolv_conf() -> HostPort:
 
 
 def wait(
-    asked: Callable[[], Reply],
+    asked: Callable[[], ServerReply],
     wanted: str,
     timeout: float,
     *,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-) -> tuple[bool, Reply]:
+) -> tuple[bool, ServerReply]:
     """Query every `PAUSE` seconds for ``timeout`` seconds; whether a reply satisfied, and the last reply."""
     deadline = clock() + timeout
     while True:

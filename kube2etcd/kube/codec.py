@@ -15,7 +15,7 @@ from msgspec import Struct, field
 from msgspec.json import Decoder
 
 from kube2etcd.errors import ApiError, ApiUnavailable
-from kube2etcd.kube.failures import Status, error_of
+from kube2etcd.kube.failures import ApiStatus, error_of
 from kube2etcd.kube.objects import ApiObject, Event, Kind, Rejected
 from kube2etcd.kube.wire import WIRES, Wire, WireObject
 
@@ -183,7 +183,7 @@ def _decode_line(kind: Kind, line: bytes) -> Event:
     try:
         event = _plain_line.decode(line)
         if event.type == "ERROR":
-            raise _error_of(kind, msgspec.convert(event.object, Status))
+            raise _error_of(kind, msgspec.convert(event.object, ApiStatus))
     except ValueError as error:
         raise ApiUnavailable(f"a line of the watch of {kind.resource} is no event: {error}") from error
     namespace, name, version = _identity(event.object)
@@ -195,7 +195,7 @@ def _decode_line(kind: Kind, line: bytes) -> Event:
     return Event(event.type, result, namespace, name, version)
 
 
-def _error_of(kind: Kind, status: Status) -> ApiError:
+def _error_of(kind: Kind, status: ApiStatus) -> ApiError:
     """The error for an ERROR event, whose codes are HTTP status codes."""
     # A proxy may send the reason without a code; client-go also relies on the reason.
     code = status.code or (410 if status.reason in ("Expired", "Gone") else 0)

@@ -55,7 +55,7 @@ class ApiSilent(ApiUnavailable):
     """A stream was silent for its read timeout; it may be idle or hang."""
 
 
-class Status(msgspec.Struct):
+class ApiStatus(msgspec.Struct):
     """The object with which the API server explains a failure; a proxy may send only a part of it."""
 
     code: int | None = None
@@ -107,7 +107,7 @@ def _said(response: urllib3.BaseHTTPResponse, secret: str) -> str:
     """The server's own message, shortened, with our token removed if it echoes it."""
     try:
         body = response.read1(4096)
-        text = msgspec.json.decode(body, type=Status).message or ""
+        text = msgspec.json.decode(body, type=ApiStatus).message or ""
     except msgspec.MsgspecError:
         text = body.decode("utf-8", "replace") if not body.lstrip().startswith(b"<") else ""
     except (HTTPError, OSError, ValueError):

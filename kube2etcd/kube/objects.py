@@ -38,7 +38,7 @@ class Metadata(Struct, frozen=True, gc=False):
     """Only :data:`TENANT_CLUSTER_IP`; decoding drops all others."""
 
 
-class Port(Struct, frozen=True, gc=False):
+class ServicePort(Struct, frozen=True, gc=False):
     """A port of a Service."""
 
     name: str
@@ -62,7 +62,7 @@ class Service(Struct, frozen=True, gc=False):
     cluster_ips: tuple[str, ...] = ()
     external_name: str = ""
     external_ips: tuple[str, ...] = ()
-    ports: tuple[Port, ...] = ()
+    ports: tuple[ServicePort, ...] = ()
     load_balancer: tuple[Ingress, ...] = ()
 
 
@@ -74,7 +74,7 @@ class EndpointPort(Struct, frozen=True, gc=False):
     port: PortNumber | None = None
 
 
-class Endpoint(Struct, frozen=True, gc=False):
+class SliceEndpoint(Struct, frozen=True, gc=False):
     """One backend; ``ready`` is ``None`` when not reported."""
 
     addresses: tuple[str, ...]
@@ -89,7 +89,7 @@ class EndpointSlice(Struct, frozen=True, gc=False):
     service_name: str = ""
     address_type: str = ""
     ports: tuple[EndpointPort, ...] = ()
-    endpoints: tuple[Endpoint, ...] = ()
+    endpoints: tuple[SliceEndpoint, ...] = ()
 
 
 class Namespace(Struct, frozen=True, gc=False):

@@ -21,7 +21,6 @@ from kube2etcd.kube.objects import (
     EMPTY,
     TENANT_CLUSTER_IP,
     DnsEndpoint,
-    Endpoint,
     EndpointPort,
     EndpointSlice,
     Ingress,
@@ -29,9 +28,10 @@ from kube2etcd.kube.objects import (
     Metadata,
     Namespace,
     Pod,
-    Port,
     PortNumber,
     Service,
+    ServicePort,
+    SliceEndpoint,
     VirtualMachineInstance,
 )
 
@@ -132,7 +132,7 @@ class _Service(Wire):
             spec.cluster_ips,
             spec.external_name,
             spec.external_ips,
-            tuple([Port(one.name, one.protocol or "TCP", one.port) for one in spec.ports]),
+            tuple([ServicePort(one.name, one.protocol or "TCP", one.port) for one in spec.ports]),
             self.status.load_balancer.ingress,
         )
 
@@ -168,7 +168,7 @@ class _EndpointSlice(Wire):
             self.metadata.labels.service_name,
             self.address_type,
             self.ports or (),
-            tuple([Endpoint(e.addresses, e.conditions.ready, e.hostname) for e in self.endpoints or ()]),
+            tuple([SliceEndpoint(e.addresses, e.conditions.ready, e.hostname) for e in self.endpoints or ()]),
         )
 
 

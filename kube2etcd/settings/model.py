@@ -221,7 +221,7 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True)
-class Webhook:
+class WebhookSettings:
     """The webhook provider for ExternalDNS, and where it publishes names."""
 
     cluster_ip: tuple[Address, ...] = setting(
@@ -314,7 +314,7 @@ class Settings:
     )
     # Off by default: ExternalDNS may read the objects for another DNS server.
     dns_endpoints: bool = flag(False, "Publish the names of DNSEndpoint objects in --domains.", commands=LIST)
-    webhook: Webhook = group(Webhook, "ExternalDNS", LISTEN, bare=True, common=False)
+    webhook: WebhookSettings = group(WebhookSettings, "ExternalDNS", LISTEN, bare=True, common=False)
     corefile: Serve = group(Serve, "Corefile", COREFILE, bare=True, common=False)
     skydns: Skydns = group(Skydns, "SkyDNS", WRITE)
     client: Client = group(Client, "Resolvers", ("docker-flags",), bare=True, common=False)

@@ -100,7 +100,7 @@ class Groups:
         return key, _NOTHING
 
 
-class Entries(Mapping[bytes, bytes]):
+class EntryMap(Mapping[bytes, bytes]):
     """A mapping of keys to values that iterates over pairs without looking up each key."""
 
     @abstractmethod
@@ -116,7 +116,7 @@ class Entries(Mapping[bytes, bytes]):
 
 
 class _Items(ItemsView[bytes, bytes]):
-    _mapping: Entries
+    _mapping: EntryMap
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         return self._mapping.pairs()
@@ -164,7 +164,7 @@ class _Shared(Struct, gc=True):
         return {key: self.claims[key][holder] for key, holder in self.holders.items()}
 
 
-class Claims(Entries):
+class Claims(EntryMap):
     """The winning value of each key."""
 
     def __init__(self, groups: Groups, rank: Callable[[Unit, bytes, bytes], Rank]) -> None:

@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from kube2etcd.etcd import changes
-from kube2etcd.sync.claims import Claims, Entries, Former, FormerGroups
+from kube2etcd.sync.claims import Claims, EntryMap, Former, FormerGroups
 
 
-class Mirror(Entries):
+class Mirror(EntryMap):
     """Keys and values of etcd at `revision`; stale while `lost`, until the next full read."""
 
     def __init__(self, desired: Claims) -> None:

@@ -20,6 +20,7 @@ from itertools import islice
 import msgspec
 
 from kube2etcd.etcd import changes
+from kube2etcd.etcd.changes import Delete as Delete
 from kube2etcd.sync.claims import Groups
 from skydns_compat.layout import OWN, Layout
 from skydns_compat.message import owner_of
@@ -39,12 +40,6 @@ class Create(changes.Put, frozen=True, gc=False):
 
 class Update(changes.Put, frozen=True, gc=False):
     """The key holds another value."""
-
-    before: bytes
-
-
-class Delete(changes.Delete, frozen=True, gc=False):
-    """The key is ours and stale."""
 
     before: bytes
 
@@ -224,10 +219,9 @@ def generations(
     removing: list[list[changes.Change]] = []
     deleting = bool(plan.deletes)
     for members in members_of.values():
-        deletes: list[changes.Change] = (
-            [one for one in members if isinstance(one, Delete)] if deleting else []
-        )
-        puts = [one for one in members if not isinstance(one, Delete)] if deletes else members
+        puts, deletes = members, list[changes.Change]()
+        if deleting and (deletes := [one for one in members if isinstance(one, Delete)]):
+            puts = [one for one in members if not isinstance(one, Delete)]
         if not puts:
             removing.append(deletes)
         elif len(members) <= max_ops:

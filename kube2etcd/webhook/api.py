@@ -348,7 +348,7 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
         return consumed
 
 
-class _Channel(EvictingChannel):
+class _WebhookChannel(EvictingChannel):
     error_task_class = _ErrorTask
 
     def __init__(self, server: Any, sock: Any, addr: Any, adj: Any, map: Any = None) -> None:
@@ -379,7 +379,7 @@ class Listener(Server):
             HostPort("", listen.port) if listen.host == "::" else listen,
             "--bind, --port",
             CONNECTIONS,
-            _Channel,
+            _WebhookChannel,
             threads=THREADS,
             # waitress refuses equal, too.
             max_request_body_size=MAX_BODY + 1,

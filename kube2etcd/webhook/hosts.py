@@ -67,7 +67,7 @@ class Rewritten:
     """The lines of our block now."""
 
 
-class Block:
+class HostsBlock:
     """The block of one owner."""
 
     def __init__(self, owner: str = DEFAULT_OWNER) -> None:
@@ -182,7 +182,7 @@ class HostsFile:
         self, path: Path, owner: str = DEFAULT_OWNER, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.path = path
-        self._block, self._owner, self._clock = Block(owner), owner, clock
+        self._block, self._owner, self._clock = HostsBlock(owner), owner, clock
         self._wanted: Sequence[tuple[str, str]] = ()
         """The lines wanted last."""
         self._last = Rewritten(b"")

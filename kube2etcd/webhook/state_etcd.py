@@ -43,7 +43,7 @@ MAX_OPS: Final = 100
 MAX_BYTES: Final = 1024 * 1024
 
 
-class _Overtaken(Exception):
+class _HeadChanged(Exception):
     """Another writer has changed the head, or is in the middle of a call."""
 
 
@@ -94,7 +94,7 @@ class EtcdState:
                 raise Overtaken(f"another webhook stores its state under {self._prefix}: try again")
             try:
                 return self._write(state, deadline)
-            except _Overtaken:
+            except _HeadChanged:
                 continue
         raise NotStored(f"another process writes under {self._prefix}: try again")
 
@@ -155,13 +155,13 @@ class EtcdState:
         )
 
     def _commit(self, batch: list[Change], deadline: float) -> int:
-        """Write in one transaction, and return its revision; `_Overtaken`."""
+        """Write in one transaction, and return its revision; `_HeadChanged`."""
         request = transaction(tuple(batch))
         for key, revision in ((self._head_key, self._revision), (self._pending_key, self._pending)):
             request.compare.add(result="EQUAL", target="MOD", key=key, mod_revision=revision)
         answer = self._ask("Txn", request, deadline)
         if not answer.succeeded:
-            raise _Overtaken
+            raise _HeadChanged
         made = int(answer.header.revision)
         for change in batch:
             for known in (self._foreign, self._stored, self._written):

@@ -62,7 +62,7 @@ class _List(Wire):
     items: list[WireDnsEndpoint] | None
 
 
-class _Changed(Exception):
+class _Conflict(Exception):
     """409: the object is not the known version, or exists already."""
 
 
@@ -201,7 +201,7 @@ class ObjectsState:
         method, path = ("PUT", f"/{name}") if known.version else ("POST", "")
         try:
             answer = self._ask(WireDnsEndpoint, method, deadline, path, self._body(name, text))
-        except _Changed:
+        except _Conflict:
             known.generation, known.text = before.generation, before.text
             raise Overtaken(f"another webhook has changed {self._namespace}/{name}: try again") from None
         except _Missing:
@@ -257,7 +257,7 @@ class ObjectsState:
             raise _Missing(f"{error}{hint}") from None
         except ApiError as error:
             if isinstance(error, ApiRefused) and error.status == 409:
-                raise _Changed from None
+                raise _Conflict from None
             raise NotStored(str(error)) from None
         except msgspec.DecodeError as error:
             raise NotStored(f"the API server's answer about the state is no such object: {error}") from None

@@ -7,7 +7,7 @@ import requests
 
 from kube2etcd.errors import SettingsError
 from kube2etcd.http.server import CONNECTIONS, LIVE_WITHIN, Server, probe_server
-from kube2etcd.metrics import Metrics, Snapshot, Status
+from kube2etcd.metrics import Metrics, Status, StatusSnapshot
 from kube2etcd.settings import HostPort
 
 
@@ -16,9 +16,9 @@ class FixedStatus(Status):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = Snapshot(True, (), 0.5)
+        self.now = StatusSnapshot(True, (), 0.5)
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> StatusSnapshot:
         return self.now
 
 
@@ -41,24 +41,24 @@ def ask(server: Server, path: str, method: str = "GET") -> tuple[int, str]:
         return answer.status_code, answer.text
 
 
-STALE = Snapshot(True, ("3 keys of others",), 1.0, {"services": 61.0})
-STARTING = Snapshot(False, ("services not listed yet", "etcd cannot be reached"), 1.0)
-DEAD = Snapshot(False, (), 1.0, dead=("etcd-watch",))
-STUCK = Snapshot(True, (), LIVE_WITHIN + 1)
+STALE = StatusSnapshot(True, ("3 keys of others",), 1.0, {"services": 61.0})
+STARTING = StatusSnapshot(False, ("services not listed yet", "etcd cannot be reached"), 1.0)
+DEAD = StatusSnapshot(False, (), 1.0, dead=("etcd-watch",))
+STUCK = StatusSnapshot(True, (), LIVE_WITHIN + 1)
 
 ANSWERS = [
-    ("/livez", Snapshot(True, (), 0.0), 200, "ok"),
-    ("/healthz", Snapshot(True, (), 0.0), 200, "ok"),
+    ("/livez", StatusSnapshot(True, (), 0.0), 200, "ok"),
+    ("/healthz", StatusSnapshot(True, (), 0.0), 200, "ok"),
     ("/livez", STARTING, 200, "ok"),
     ("/livez", STUCK, 503, "has not turned for 121 s"),
     ("/healthz", STUCK, 503, "has not turned"),
-    ("/readyz", Snapshot(True, (), 0.0), 200, "ok"),
-    ("/readiness", Snapshot(True, (), 0.0), 200, "ok"),
+    ("/readyz", StatusSnapshot(True, (), 0.0), 200, "ok"),
+    ("/readiness", StatusSnapshot(True, (), 0.0), 200, "ok"),
     ("/readyz", STALE, 200, "services stale for 61 s"),
     ("/livez", DEAD, 503, "thread etcd-watch died"),
     ("/readyz", DEAD, 503, "not ready"),
     ("/readyz", STARTING, 503, "services not listed yet\netcd cannot be reached"),
-    ("/readyz", Snapshot(False, (), 0.0), 503, "not ready"),
+    ("/readyz", StatusSnapshot(False, (), 0.0), 503, "not ready"),
     ("/", STALE, 200, "ready: yes\n  3 keys of others"),
     ("/", STARTING, 200, "cluster.local\nready: no"),
     ("/metrics", STALE, 200, "kube2etcd_writes_total"),
@@ -67,7 +67,9 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("path", "now", "code", "text"), ANSWERS)
-def test_answers(server: Server, status: FixedStatus, path: str, now: Snapshot, code: int, text: str) -> None:
+def test_answers(
+    server: Server, status: FixedStatus, path: str, now: StatusSnapshot, code: int, text: str
+) -> None:
     status.now = now
     got, body = ask(server, path)
     assert got == code

@@ -19,7 +19,7 @@ from kube2etcd.inspect.explain import (
     question_type,
 )
 from kube2etcd.inspect.readers import Reader
-from kube2etcd.inspect.wait import Reply
+from kube2etcd.inspect.wait import ServerReply
 from kube2etcd.inspect.why import nearest
 from kube2etcd.settings import HostPort, load
 from kube2etcd.sync.publisher import Publisher
@@ -344,14 +344,14 @@ def test_many_keys_of_other_writers_are_counted(shop: Shop) -> None:
 
 
 SERVER = HostPort("192.0.2.53", 53)
-NXDOMAIN = Reply("NXDOMAIN")
+NXDOMAIN = ServerReply("NXDOMAIN")
 SOA = "ns.dns.cluster.local. hostmaster.cluster.local. 9 7200 1800 86400 30"
 VERSION, PAYMENTS = "dns-version.cluster.local", "payments.shop.svc.cluster.local"
 FOLLOWED = (f"{PAYMENTS}. 30 IN CNAME api.payments.example.", "api.payments.example. 9 IN A 192.0.2.1")
 
 
-def reply(*data: str, rtype: str = "A", name: str = WEB, ttl: int = 30) -> Reply:
-    return Reply("NOERROR", data, records=tuple(f"{name}. {ttl} IN {rtype} {one}" for one in data))
+def reply(*data: str, rtype: str = "A", name: str = WEB, ttl: int = 30) -> ServerReply:
+    return ServerReply("NOERROR", data, records=tuple(f"{name}. {ttl} IN {rtype} {one}" for one in data))
 
 
 @pytest.mark.parametrize(
@@ -361,18 +361,18 @@ def reply(*data: str, rtype: str = "A", name: str = WEB, ttl: int = 30) -> Reply
         (WEB.upper(), "A", reply("10.96.20.10"), True, []),
         (WEB, "A", reply("10.96.20.9"), True, ["it lacks", "it has", "an answer cached for up to 30 s"]),
         (WEB, "A", NXDOMAIN, False, ["but etcd's keys give NOERROR", "it lacks", "a cached answer"]),
-        (WEB, "A", Reply("REFUSED"), False, ["no server block for it"]),
-        (WEB, "A", Reply("SERVFAIL"), False, ["it cannot read its etcd"]),
-        (WEB, "A", Reply("", trouble="no answer from 192.0.2.53:53"), None, ["no answer from"]),
-        (WEB, "TXT", Reply("NOERROR"), False, []),
+        (WEB, "A", ServerReply("REFUSED"), False, ["no server block for it"]),
+        (WEB, "A", ServerReply("SERVFAIL"), False, ["it cannot read its etcd"]),
+        (WEB, "A", ServerReply("", trouble="no answer from 192.0.2.53:53"), None, ["no answer from"]),
+        (WEB, "TXT", ServerReply("NOERROR"), False, []),
         ("cluster.local", "SOA", reply(SOA, rtype="SOA", name="cluster.local"), True, []),
         (VERSION, "TXT", reply('"1.1.0"', rtype="TXT", name=VERSION), True, []),
         ("www.example", "A", reply("192.0.2.1", name="www.example"), True, []),
-        (PAYMENTS, "A", Reply("NOERROR", ("192.0.2.1",), records=FOLLOWED), True, []),
+        (PAYMENTS, "A", ServerReply("NOERROR", ("192.0.2.1",), records=FOLLOWED), True, []),
     ],
 )
 def test_how_a_server_differs_from_the_keys(
-    shop: Shop, name: str, rtype: str, answered: Reply, resolves: bool | None, differences: list[str]
+    shop: Shop, name: str, rtype: str, answered: ServerReply, resolves: bool | None, differences: list[str]
 ) -> None:
     found = shop.explain(name, rtype).with_server(SERVER, answered)
     assert found.server is not None
@@ -388,7 +388,7 @@ def test_how_a_server_differs_from_the_keys(
 
 def test_control_characters_do_not_reach_the_terminal() -> None:
     found = Explanation("a.", "TXT", "NOERROR", ("a. 30 IN TXT \x1b[2J",), (), ("\x07",), ("\r",))
-    found = found.with_server(SERVER, Reply("NOERROR", ("\x1b",), records=("a. 30 IN TXT \x1b",)))
+    found = found.with_server(SERVER, ServerReply("NOERROR", ("\x1b",), records=("a. 30 IN TXT \x1b",)))
     assert all(line.isprintable() for line in str(found).splitlines())
 
 

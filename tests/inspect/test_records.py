@@ -7,14 +7,14 @@ import json
 import pytest
 from hypothesis import given
 
-from kube2etcd.inspect.records import Changes, Row, change_line, count, rows, zone_file
+from kube2etcd.inspect.records import Row, RowChanges, change_line, count, rows, zone_file
 from kube2etcd.kube.objects import (
-    Endpoint,
     EndpointPort,
     EndpointSlice,
     Event,
     Metadata,
     Service,
+    SliceEndpoint,
     VirtualMachineInstance,
 )
 from kube2etcd.kube.store import Store, Unit
@@ -38,7 +38,7 @@ def records(publisher: Publisher) -> set[str]:
 @given(histories())
 def test_changes_lead_from_the_records_before_to_those_after(history: list[tuple[str, Event]]) -> None:
     publisher = Publisher(Store(), Layout(), ZONE, (*OTHERS, *external_zones("dtk.io")))
-    changes, known = Changes(publisher), records(publisher)
+    changes, known = RowChanges(publisher), records(publisher)
     for step in history:
         touched = publisher.with_affected_services(publisher.store.apply(*step))
         found = changes.after(touched, flat(publisher.refresh(touched)))
@@ -51,10 +51,10 @@ def test_changes_lead_from_the_records_before_to_those_after(history: list[tuple
 
 def test_a_headless_service_with_ports_comes_and_goes() -> None:
     headless = Service(Metadata("shop", "db"), cluster_ip="None")
-    ready = Endpoint(("10.0.0.1",), hostname="a")
+    ready = SliceEndpoint(("10.0.0.1",), hostname="a")
     one = EndpointSlice(Metadata("shop", "s"), "db", "IPv4", (EndpointPort("sql", "TCP", 5432),), (ready,))
     publisher = published(headless)
-    changes, seen = Changes(publisher), []
+    changes, seen = RowChanges(publisher), []
     for step in ("ADDED", "DELETED"):
         touched = publisher.store.apply("endpointslices", Event(step, one, "shop", "s"))
         found = changes.after(touched, flat(publisher.refresh(touched)))
@@ -67,7 +67,7 @@ def test_a_headless_service_with_ports_comes_and_goes() -> None:
 
 def test_an_address_goes_to_the_next_object() -> None:
     publisher = published(service("a", age="1"), service("b", age="2"))
-    changes = Changes(publisher)
+    changes = RowChanges(publisher)
     gone = Event("DELETED", None, "shop", "a")
     touched = publisher.store.apply("services", gone)
     told = [

@@ -16,15 +16,15 @@ from click.testing import CliRunner
 from kube2etcd.cli import main
 from kube2etcd.errors import SettingsError
 from kube2etcd.inspect import wait as module
-from kube2etcd.inspect.wait import PAUSE, Reply, ask, canonical, resolv_conf, wait
+from kube2etcd.inspect.wait import PAUSE, ServerReply, ask, canonical, resolv_conf, wait
 from kube2etcd.settings import HostPort
 from skydns_compat.names import Name
 from tests.stack.process import free_port
 
-SRV = Reply("NOERROR", ("0 50 80 web.shop.svc.cluster.local.",))
-A = Reply("NOERROR", ("10.0.0.1", "10.0.0.2"))
-NODATA, NXDOMAIN, SERVFAIL = Reply("NOERROR"), Reply("NXDOMAIN"), Reply("SERVFAIL")
-NOTHING = Reply("", trouble="no answer")
+SRV = ServerReply("NOERROR", ("0 50 80 web.shop.svc.cluster.local.",))
+A = ServerReply("NOERROR", ("10.0.0.1", "10.0.0.2"))
+NODATA, NXDOMAIN, SERVFAIL = ServerReply("NOERROR"), ServerReply("NXDOMAIN"), ServerReply("SERVFAIL")
+NOTHING = ServerReply("", trouble="no answer")
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ NOTHING = Reply("", trouble="no answer")
     ],
 )
 def test_what_an_answer_satisfies(
-    answer: Reply, shown: str, satisfied: list[str], not_satisfied: list[str]
+    answer: ServerReply, shown: str, satisfied: list[str], not_satisfied: list[str]
 ) -> None:
     assert str(answer) == shown
     assert all(map(answer.satisfies, satisfied))
@@ -55,7 +55,7 @@ def test_what_an_answer_satisfies(
     ],
     ids=["until the answer comes", "a last question at the deadline", "one question without time"],
 )
-def test_how_long_it_asks(answers: list[Reply], timeout: float, came: bool, slept: list[float]) -> None:
+def test_how_long_it_asks(answers: list[ServerReply], timeout: float, came: bool, slept: list[float]) -> None:
     asked, pauses = iter(answers), list[float]()
     found = wait(lambda: next(asked), "present", timeout, clock=lambda: sum(pauses), sleep=pauses.append)
     assert (found, pauses) == ((came, answers[-1]), slept)
@@ -106,10 +106,10 @@ def test_an_error_without_the_question() -> None:
         response.set_rcode(dns.rcode.REFUSED)
         response.question = []
 
-    assert answered(refuse) == Reply("REFUSED")
+    assert answered(refuse) == ServerReply("REFUSED")
 
 
-def answered(answer: Callable[[dns.message.Message], object], rtype: str = "A") -> Reply:
+def answered(answer: Callable[[dns.message.Message], object], rtype: str = "A") -> ServerReply:
     """What `ask` makes of a response that ``answer`` fills in."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server, ThreadPoolExecutor(1) as thread:
         server.bind(("127.0.0.1", 0))
@@ -149,7 +149,7 @@ def test_the_server_of_resolv_conf(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_shows_the_reply_and_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, str]] = []
 
-    def answer(name: Name, rtype: str, server: HostPort) -> Reply:
+    def answer(name: Name, rtype: str, server: HostPort) -> ServerReply:
         asked.append((str(name), rtype))
         return A if rtype == "PTR" else NXDOMAIN
 

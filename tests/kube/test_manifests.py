@@ -8,7 +8,7 @@ import pytest
 
 from kube2etcd.errors import ObjectsError
 from kube2etcd.kube.manifests import decode_manifests
-from kube2etcd.kube.objects import DnsEndpoint, EndpointSlice, Metadata, Namespace, Port, Service
+from kube2etcd.kube.objects import DnsEndpoint, EndpointSlice, Metadata, Namespace, Service, ServicePort
 
 MANIFESTS = """
 # a comment
@@ -58,7 +58,7 @@ def test_manifests() -> None:
         Service(
             Metadata("shop", "web", "2026-01-02T03:04:05Z", {"release": "2026-01-01"}),
             cluster_ip="10.0.0.7",
-            ports=(Port("http", "TCP", 80),),
+            ports=(ServicePort("http", "TCP", 80),),
         ),
         EndpointSlice(Metadata("default", "web-1"), "web"),
     ]

@@ -17,7 +17,6 @@ from kube2etcd.kube.objects import (
     TENANT_CLUSTER_IP,
     ApiObject,
     DnsEndpoint,
-    Endpoint,
     EndpointPort,
     EndpointSlice,
     Ingress,
@@ -25,8 +24,9 @@ from kube2etcd.kube.objects import (
     Metadata,
     Namespace,
     Pod,
-    Port,
     Service,
+    ServicePort,
+    SliceEndpoint,
     VirtualMachineInstance,
 )
 from kube2etcd.kube.wire import SERVICE_NAME_LABEL
@@ -111,7 +111,7 @@ READ: dict[str, ApiObject] = {
         ("10.0.0.1", "fd00:10::1"),
         "",
         ("192.0.2.1",),
-        (Port("http", "TCP", 80),),
+        (ServicePort("http", "TCP", 80),),
         (Ingress("192.0.2.9", ""), Ingress("", "lb.example")),
     ),
     "endpointslices": EndpointSlice(
@@ -119,7 +119,7 @@ READ: dict[str, ApiObject] = {
         "web",
         "IPv4",
         (EndpointPort("http", "UDP", 8080), EndpointPort("", "TCP", None)),
-        (Endpoint(("10.1.0.1",), True, "web-0"), Endpoint(("10.1.0.2",))),
+        (SliceEndpoint(("10.1.0.1",), True, "web-0"), SliceEndpoint(("10.1.0.2",))),
     ),
     "namespaces": Namespace(Metadata("", "x", labels={"team": "a"})),
     "pods": Pod(X, "10.2.0.1", ("10.2.0.1", "fd::1"), "Running"),
@@ -181,7 +181,7 @@ A, B = Interface("a", ("10.0.0.1", "fd00::1")), Interface("b")
         (
             "services",
             "{metadata: {name: x}, spec: {type: '', ports: [{port: 53, protocol: ''}]}}",
-            Service(BARE, ports=(Port("", "TCP", 53),)),
+            Service(BARE, ports=(ServicePort("", "TCP", 53),)),
         ),
     ],
     ids=[

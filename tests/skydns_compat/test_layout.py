@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import convert
 
-from kube2etcd.kube.objects import Endpoint, EndpointPort, EndpointSlice, Metadata, Pod, Service
+from kube2etcd.kube.objects import EndpointPort, EndpointSlice, Metadata, Pod, Service, SliceEndpoint
 from kube2etcd.zones.cluster import ClusterZone
 from skydns_compat.corefile import CorefileSettings, blocks
 from skydns_compat.layout import PRIORITY_ZERO, Layout
@@ -272,7 +272,7 @@ def test_a_port_without_a_number_has_addresses_and_a_share_of_the_weights() -> N
             "web",
             "IPv4",
             (EndpointPort("x", "TCP", 80 if number == 1 else None),),
-            (Endpoint((f"10.1.0.{number}",)),),
+            (SliceEndpoint((f"10.1.0.{number}",)),),
         )
         for number in (1, 2)
     ]

@@ -6,8 +6,15 @@ import re
 
 import pytest
 
-from kube2etcd.kube.objects import Endpoint, EndpointPort, EndpointSlice, Metadata, Namespace, Service
-from kube2etcd.kube.objects import Port as ServicePort
+from kube2etcd.kube.objects import (
+    EndpointPort,
+    EndpointSlice,
+    Metadata,
+    Namespace,
+    Service,
+    ServicePort,
+    SliceEndpoint,
+)
 from kube2etcd.kube.store import Unit
 from kube2etcd.zones.cluster import ClusterZone
 from skydns_compat.names import Name
@@ -18,7 +25,7 @@ def odd_service(**fields: object) -> Service:
     return Service(Metadata("shop", "odd"), **fields)  # type: ignore[arg-type]
 
 
-def odd_slice(*endpoints: Endpoint) -> list[EndpointSlice]:
+def odd_slice(*endpoints: SliceEndpoint) -> list[EndpointSlice]:
     return [EndpointSlice(Metadata("shop", "s"), "odd", "IPv4", (), endpoints)]
 
 
@@ -44,17 +51,19 @@ ANY = "'any' is a wildcard"
             "'x' is not an IP address",
             id="half an address",
         ),
-        pytest.param(HEADLESS, odd_slice(Endpoint(("web",))), "not an IP", id="endpoint without address"),
-        pytest.param(HEADLESS, odd_slice(Endpoint(())), "no ready endpoint", id="endpoint of nothing"),
+        pytest.param(
+            HEADLESS, odd_slice(SliceEndpoint(("web",))), "not an IP", id="endpoint without address"
+        ),
+        pytest.param(HEADLESS, odd_slice(SliceEndpoint(())), "no ready endpoint", id="endpoint of nothing"),
         pytest.param(
             HEADLESS,
-            odd_slice(Endpoint(("10.1.0.1",), hostname=LONG)),
+            odd_slice(SliceEndpoint(("10.1.0.1",), hostname=LONG)),
             "hostname left out: label .* has 64 characters",
             id="64 letters for a host",
         ),
         pytest.param(
             HEADLESS,
-            [EndpointSlice(Metadata("shop", "s"), "odd", "FQDN", (), (Endpoint(("a.example",)),))],
+            [EndpointSlice(Metadata("shop", "s"), "odd", "FQDN", (), (SliceEndpoint(("a.example",)),))],
             "holds names, not addresses",
             id="endpoints by name",
         ),
@@ -128,7 +137,7 @@ def test_a_name_that_grows_too_long_hurts_nobody(kind: str) -> None:
         "s" * 63,
         "IPv4",
         (EndpointPort(label if kind == "port" else "", "TCP", 80),),
-        (Endpoint(("10.0.0.1",), hostname="h" * 63),),
+        (SliceEndpoint(("10.0.0.1",), hostname="h" * 63),),
     )
     publisher = published(one, service("web"), piece, cluster=ClusterZone(Name.parse(zone)))
     assert publisher.left_out_counts.total() > 0

@@ -11,7 +11,7 @@ import pytest
 from kube2etcd.errors import EtcdDeposed, EtcdError, EtcdNoSpace, EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd import changes
 from kube2etcd.etcd.changes import ApplyResult, WatchBatch
-from kube2etcd.kube.objects import Listed, Metadata, Port, Service
+from kube2etcd.kube.objects import Listed, Metadata, Service, ServicePort
 from kube2etcd.kube.store import Unit
 from kube2etcd.sync.claims import FormerGroups
 from kube2etcd.sync.events import EtcdChanged, EtcdLost, EventQueue, SyncEvent, Wake
@@ -194,7 +194,7 @@ def test_no_key_is_written_twice_or_taken_back(clock: Clock) -> None:
 
 def test_a_key_that_comes_back_while_etcd_is_filled(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """After an error in the batch, units come one by one by name: here each is older than the one before."""
-    port = Port("http", "TCP", 80)
+    port = ServicePort("http", "TCP", 80)
     rivals = [
         Service(
             Metadata(space, "web", f"2026-01-0{9 - at}T00:00:00Z"), cluster_ip=f"10.0.0.{at}", ports=ports

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kube2etcd.webhook.hosts import Block
+from kube2etcd.webhook.hosts import HostsBlock
 from tests.strategies import LAW
 
 BEGIN, END = b"# BEGIN kube2etcd", b"# END kube2etcd"
@@ -18,7 +18,7 @@ def ours(name: str) -> bool:
 
 
 def written(content: bytes, wanted: list[tuple[str, str]] = WANTED) -> bytes:
-    return Block().rewrite(content, wanted, ours).content
+    return HostsBlock().rewrite(content, wanted, ours).content
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_line_ends_are_those_of_the_file() -> None:
 
 def test_a_name_on_a_foreign_line_is_left_out() -> None:
     before = b"10.0.0.9 printer B.dtk.io. # mine\n# 10.0.0.9 a.dtk.io\n"
-    found = Block().rewrite(before, WANTED, ours)
+    found = HostsBlock().rewrite(before, WANTED, ours)
     assert found.left_to_others == ["b.dtk.io"]
     assert found.content == before + FIRST + b"10.0.0.1 a.dtk.io\n" + END + b"\n"
 
@@ -161,9 +161,9 @@ def test_a_block_in_the_middle_changes_nothing_around_it(before: bytes, after: b
 
 
 def test_every_owner_has_a_block_of_its_own() -> None:
-    one, two = Block("a"), Block("b c")
+    one, two = HostsBlock("a"), HostsBlock("b c")
     content = b"127.0.0.1 localhost\n"
-    for block, address in ((Block(), "10.0.0.1"), (one, "10.0.0.2"), (two, "10.0.0.3")):
+    for block, address in ((HostsBlock(), "10.0.0.1"), (one, "10.0.0.2"), (two, "10.0.0.3")):
         content = block.rewrite(content, [(f"{address[-1]}.dtk.io", address)], ours).content
     assert content.decode().splitlines()[1:] == [
         FIRST.decode().strip(),
@@ -176,7 +176,7 @@ def test_every_owner_has_a_block_of_its_own() -> None:
         "10.0.0.3 3.dtk.io",
         "# END kube2etcd owner=b%20c",
     ]
-    for block in (Block(), one, two):
+    for block in (HostsBlock(), one, two):
         assert block.rewrite(content, [], ours).content.count(b"BEGIN") == 2
     # The name is another's already.
     assert one.rewrite(content, [("1.dtk.io", "10.0.0.9")], ours).left_to_others == ["1.dtk.io"]
@@ -184,7 +184,7 @@ def test_every_owner_has_a_block_of_its_own() -> None:
     torn = content.replace(b"# END kube2etcd owner=a\n", b"")
     assert one.rewrite(torn, [("2.dtk.io", "10.0.0.2")], ours).content == content
     torn = content.replace(b"# END kube2etcd\n", b"")
-    assert Block().rewrite(torn, [("1.dtk.io", "10.0.0.1")], ours).content == content
+    assert HostsBlock().rewrite(torn, [("1.dtk.io", "10.0.0.1")], ours).content == content
 
 
 def test_a_marker_that_only_begins_like_ours_is_foreign() -> None:
@@ -198,4 +198,4 @@ def test_a_byte_order_mark_before_our_block_stays_and_the_block_is_ours(rest: by
     assert written(bom + BLOCK + rest) == bom + BLOCK + rest
     assert written(bom + BLOCK + rest, []) == bom + rest
     assert written(bom + rest) == bom + (rest or b"\n") + BLOCK
-    assert Block().rewrite(bom + b"10.0.0.9 a.dtk.io\n", WANTED, ours).left_to_others == ["a.dtk.io"]
+    assert HostsBlock().rewrite(bom + b"10.0.0.9 a.dtk.io\n", WANTED, ours).left_to_others == ["a.dtk.io"]

@@ -17,7 +17,7 @@ from kube2etcd.sync.events import EventQueue
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.reconciler import Parts, Reconciler
 from kube2etcd.webhook.app import KIND, Feed
-from kube2etcd.webhook.hosts import Block
+from kube2etcd.webhook.hosts import HostsBlock
 from skydns_compat.layout import Layout
 from skydns_compat.names import Address
 from tests.sync.loop import Entries
@@ -177,7 +177,7 @@ class Calls(RuleBasedStateMachine):
                 addresses = found or [one for one in self.cluster.split(",") if one]
                 expected += [(name, address) for address in addresses]
         assert self.client.hosts.lines == expected
-        content = Block().rewrite(b"127.0.0.1 localhost\n", expected, lambda _: True).content
+        content = HostsBlock().rewrite(b"127.0.0.1 localhost\n", expected, lambda _: True).content
         assert content.count(b"\n") == 1 + (len(expected) + 2 if expected else 0)
         self.settle()
         assert self.etcd.entries == self.reconciler.publisher.desired

@@ -11,14 +11,14 @@ from msgspec.structs import replace
 
 from kube2etcd.kube.objects import (
     TENANT_CLUSTER_IP,
-    Endpoint,
     EndpointPort,
     EndpointSlice,
     Metadata,
     Namespace,
     Pod,
-    Port,
     Service,
+    ServicePort,
+    SliceEndpoint,
 )
 from kube2etcd.zones.base import Published
 from kube2etcd.zones.cluster import ClusterZone, dashed, is_headless
@@ -34,7 +34,7 @@ def zone_with(**settings: Any) -> ClusterZone:
 
 
 ZONE, ALL = zone_with(pods="verified"), zone_with(endpoint_names="all")
-HTTP, DNS = Port("http", "TCP", 80), Port("dns", "UDP", 53)
+HTTP, DNS = ServicePort("http", "TCP", 80), ServicePort("dns", "UDP", 53)
 
 
 def found(published: Published) -> tuple[str, str, list[str]]:
@@ -43,7 +43,7 @@ def found(published: Published) -> tuple[str, str, list[str]]:
     return records, text(published.pointers, ".in-addr.arpa.", ".shop.svc.c.l."), published.left_out
 
 
-def piece(*endpoints: Endpoint, ports: tuple[EndpointPort, ...] = (), name: str = "s") -> EndpointSlice:
+def piece(*endpoints: SliceEndpoint, ports: tuple[EndpointPort, ...] = (), name: str = "s") -> EndpointSlice:
     return EndpointSlice(Metadata("shop", name), "web", "IPv4", ports, endpoints)
 
 
@@ -101,7 +101,7 @@ BOTH = service(cluster_ip="10.0.0.1", cluster_ips=("10.0.0.1", "fd00::1"), ports
             f"1.0.0.10 PTR web, 1.{'0.' * 27}0.0.d.f.ip6.arpa. PTR web",
         ),
         (
-            service(cluster_ips=("10.0.0.1",), ports=(Port("", "", 80), Port("x", "", 81))),
+            service(cluster_ips=("10.0.0.1",), ports=(ServicePort("", "", 80), ServicePort("x", "", 81))),
             "web A 10.0.0.1, web SRV 0 80 web, _._tcp.web SRV 0 80 web, "
             "web SRV 0 81 web, _x._tcp.web SRV 0 81 web",
             "1.0.0.10 PTR web",
@@ -119,7 +119,7 @@ def test_services(one: Service, records: str, pointers: str) -> None:
 
 
 HEADLESS = service(cluster_ip="None")
-ONE, HTTP80 = Endpoint(("10.1.0.1",)), (EndpointPort("http", "TCP", 80),)
+ONE, HTTP80 = SliceEndpoint(("10.1.0.1",)), (EndpointPort("http", "TCP", 80),)
 PORTS = (EndpointPort("", "TCP", 80), EndpointPort("x", "", None))
 READY, NOT_READY = True, False
 NO_ENDPOINT = "the Service is headless and has no ready endpoint"
@@ -127,15 +127,15 @@ PLAIN = "10-1-0-1.web A 10.1.0.1, 10-1-0-1.web NODATA -"
 
 
 def named(hostname: str) -> list[EndpointSlice]:
-    return [piece(Endpoint(("10.1.0.1",), hostname=hostname))]
+    return [piece(SliceEndpoint(("10.1.0.1",), hostname=hostname))]
 
 
 @pytest.mark.parametrize(
     ("pieces", "records", "left_out"),
     [
-        pytest.param([piece(Endpoint(("10.1.0.1",), READY))], PLAIN, [], id="no ports"),
+        pytest.param([piece(SliceEndpoint(("10.1.0.1",), READY))], PLAIN, [], id="no ports"),
         pytest.param(
-            [piece(Endpoint(("10.1.0.1",), hostname="E1"), ports=HTTP80)],
+            [piece(SliceEndpoint(("10.1.0.1",), hostname="E1"), ports=HTTP80)],
             "e1.web A 10.1.0.1, e1.web SRV 0 80 e1.web, _http._tcp.web SRV 0 80 e1.web",
             [],
             id="a hostname and a named port; readiness not reported is ready",
@@ -148,7 +148,7 @@ def named(hostname: str) -> list[EndpointSlice]:
             id="a port without a name, and every port",
         ),
         pytest.param(
-            [piece(Endpoint(("10.1.0.2",)), name="s2"), piece(ONE, name="s1")],
+            [piece(SliceEndpoint(("10.1.0.2",)), name="s2"), piece(ONE, name="s1")],
             f"{PLAIN}, 10-1-0-2.web A 10.1.0.2, 10-1-0-2.web NODATA -",
             [],
             id="slices by name",
@@ -161,7 +161,11 @@ def named(hostname: str) -> list[EndpointSlice]:
             "10-1-0-1.web A 10.1.0.1, 10-1-0-1.web SRV 0 80 10-1-0-1.web",
             ["port left out of SRV: 'a_' cannot be a DNS label"],
         ),
-        ([piece(Endpoint(("10.1.0.1",), NOT_READY))], "", ["endpoint 10.1.0.1 is not ready", NO_ENDPOINT]),
+        (
+            [piece(SliceEndpoint(("10.1.0.1",), NOT_READY))],
+            "",
+            ["endpoint 10.1.0.1 is not ready", NO_ENDPOINT],
+        ),
         ([], "", [NO_ENDPOINT]),
     ],
 )
@@ -192,8 +196,8 @@ def test_weights_of_slices(own: Service, zone: ClusterZone, shares: dict[str, in
     pieces = [
         piece(ONE, ports=HTTP80, name="s1"),
         piece(ONE, name="s2"),
-        piece(ONE, Endpoint(("10.1.0.2",), NOT_READY), name="s3"),
-        piece(Endpoint(("10.1.0.3",)), ports=HTTP80, name="s4"),
+        piece(ONE, SliceEndpoint(("10.1.0.2",), NOT_READY), name="s3"),
+        piece(SliceEndpoint(("10.1.0.3",)), ports=HTTP80, name="s4"),
     ]
     entries = Entries(Layout().entries(publish(zone, own, *pieces).records, zone.name))
     for name, share in shares.items():
@@ -203,8 +207,8 @@ def test_weights_of_slices(own: Service, zone: ClusterZone, shares: dict[str, in
 
 def test_one_pointer_for_an_address_with_two_hostnames() -> None:
     pieces = [
-        piece(Endpoint(("10.1.0.1",), hostname="b"), name="s1"),
-        piece(Endpoint(("10.1.0.1",), hostname="a"), name="s2"),
+        piece(SliceEndpoint(("10.1.0.1",), hostname="b"), name="s1"),
+        piece(SliceEndpoint(("10.1.0.1",), hostname="a"), name="s2"),
     ]
     assert found(publish(ZONE, HEADLESS, *pieces))[1] == "1.0.1.10 PTR b.web"
 

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube2etcd.kube.objects import (
-    Endpoint,
     EndpointPort,
     EndpointSlice,
     Ingress,
     Metadata,
     Namespace,
-    Port,
     Service,
+    ServicePort,
+    SliceEndpoint,
 )
 from kube2etcd.zones.base import Published
 from kube2etcd.zones.services import EXTERNAL, INTERNAL, ServicesZone, flatten
@@ -30,7 +30,7 @@ ZONE = ServicesZone(Name.parse("shop.example"), ttl=5)
 
 BOTH = service(
     cluster_ip="10.0.0.1",
-    ports=(Port("http", "TCP", 80),),
+    ports=(ServicePort("http", "TCP", 80),),
     load_balancer=(Ingress("192.0.2.1"), Ingress("", "lb.example")),
     external_ips=("192.0.2.2",),
 )
@@ -71,7 +71,7 @@ PIECE = EndpointSlice(
     "web",
     "IPv4",
     (EndpointPort("http", "TCP", 80),),
-    (Endpoint(("10.1.0.1",), hostname="a"),),
+    (SliceEndpoint(("10.1.0.1",), hostname="a"),),
 )
 
 
