@@ -85,7 +85,6 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
     stop = stop or threading.Event()
     objects, queue, metrics, status = Store(), EventQueue(), Metrics(), Status()
     with watched(metrics, status), contextlib.ExitStack() as ending:
-        asked = ending.enter_context(signals(stop, queue))
         api, reflectors, recorder = None, list[Reflector](), None
         if not settings.webhook.alone:
             api = ending.enter_context(contextlib.closing(ApiConnection(settings.cluster)))
@@ -102,6 +101,8 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
 
             state = ending.enter_context(state_store(settings, api))
             webhook = Webhook(settings, state, metrics, queue, status, corefile)
+        # Not before: reading credentials may run an exec plugin, which a signal ends only without a handler.
+        asked = ending.enter_context(signals(stop, queue))
         listers: list[Reflector | Webhook] = [*reflectors, *([webhook] if webhook else [])]
         title = "webhook" if settings.webhook.alone else str(settings.domain)
         parts: list[_Part | None] = [corefile, probe_server(settings.listen, status, metrics, title)]
