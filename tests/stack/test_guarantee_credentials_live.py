@@ -2,13 +2,15 @@
 
 import json
 import shutil
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.stack.faults import HERE, Run, comes
-from tests.stack.harness import ApiServer, Authority, Binaries, Etcd, EtcdTls, wait_for
+from tests.stack.faults import HERE, Run, args, comes
+from tests.stack.harness import SLOW, ApiServer, Authority, Binaries, Bridge, Etcd, EtcdTls, wait_for
 from tests.stack.objects import service
 
 PASSWORD = "correct-horse-battery"
@@ -49,6 +51,21 @@ def test_users_of_a_kubeconfig(
     user = {"exec": {"apiVersion": version, "command": str(plugin)}}
     run(kubeconfig=apiserver.kubeconfig(certificate=certificate, user=user, name="other-user"))
     comes(apiserver, etcd, "first")
+
+
+def test_a_signal_ends_a_start_that_waits_for_an_exec_plugin(
+    apiserver: ApiServer, etcd: Etcd, tmp_path: Path
+) -> None:
+    plugin, began = tmp_path / "plugin", tmp_path / "began"
+    plugin.write_text(f"#!/bin/sh\ntouch {began}\nexec sleep 20\n")
+    plugin.chmod(0o755)
+    user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(plugin)}}
+    bridge = Bridge(tmp_path / "bridge", args(apiserver.kubeconfig(user=user, name="hanging-user"), etcd))
+    bridge.launch()
+    wait_for(began.exists, "the plugin to run", 20, bridge)
+    stopped = time.monotonic()
+    assert bridge.stop() == -signal.SIGTERM
+    assert time.monotonic() - stopped < SLOW
 
 
 def revoke(apiserver: ApiServer, token: str) -> None:
