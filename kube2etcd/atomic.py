@@ -81,7 +81,8 @@ def _replace(target: Path, content: bytes, old: os.stat_result | None, mode: int
 def read(path: Path) -> tuple[bytes, os.stat_result]:
     """Content and status of a regular file; ``OSError`` for anything else at ``path``."""
     # O_NONBLOCK: opening a FIFO would block.  Checked after the open: /dev/zero has no end.
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+    # An opener rather than fdopen, which leaves the descriptor of a directory open.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kube2etcd.atomic import LEFT_OVER, put, rewrite, tidy, version
+from kube2etcd.atomic import LEFT_OVER, put, read, rewrite, tidy, version
 
 
 def upper(content: bytes) -> bytes:
@@ -139,6 +139,18 @@ def test_only_a_file_is_a_file(tmp_path: Path) -> None:
         with pytest.raises(OSError, match=message):
             rewrite(tmp_path / name, upper)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["loop", "pipe"]
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["folder", "pipe"])
+def test_a_failed_read_leaves_no_descriptor_open(make: Callable[[Path], None], tmp_path: Path) -> None:
+    """A container runtime makes a folder of a file that is mounted and missing; it is looked at for ever."""
+    path = tmp_path / "file"
+    make(path)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        with pytest.raises(OSError, match=r"directory|regular"):
+            read(path)
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_what_a_killed_one_leaves_is_recognized_and_goes(file: Path) -> None:
