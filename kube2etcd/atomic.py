@@ -89,6 +89,18 @@ def read(path: Path) -> tuple[bytes, os.stat_result]:
         return file.read(), status
 
 
+def missing_folder(path: Path) -> Path | None:
+    """The folder of ``path`` if there is none; None if there is, or if we may not look."""
+    folder = Path(os.path.realpath(path)).parent
+    try:
+        there = stat.S_ISDIR(folder.stat().st_mode)
+    except PermissionError:
+        there = True
+    except OSError:
+        there = False
+    return None if there else folder
+
+
 def version(path: Path) -> tuple[int, ...] | None:
     """Numbers that change with the file's content; None if it does not exist or is not visible."""
     try:

@@ -58,8 +58,7 @@ class CorefileWriter:
         self._remarks: list[str] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look, name="corefile", daemon=True)
-        folder = Path(os.path.realpath(self._path)).parent
-        if not folder.is_dir():
+        if (folder := atomic.missing_folder(self._path)) is not None:
             raise SettingsError(
                 f"--corefile {self._path}: there is no folder {folder}; make it, or write another path"
             )
@@ -93,7 +92,7 @@ class CorefileWriter:
 
     def write(self) -> None:
         """Write the text if the file differs; a failure is reported by `check` and retried."""
-        if not self._whole and self._path.exists():
+        if not self._whole and os.path.exists(self._path):
             return
         with self._lock:
             try:

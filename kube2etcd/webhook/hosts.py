@@ -19,7 +19,6 @@ import errno
 import logging
 import os
 import re
-import stat
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -165,14 +164,8 @@ class NotWritten(Kube2EtcdError):
 
 def folder_fault(path: Path) -> str:
     """The error if the hosts file's folder does not exist; empty if it does, or if we may not look."""
-    folder = Path(os.path.realpath(path)).parent
-    try:
-        there = stat.S_ISDIR(folder.stat().st_mode)
-    except PermissionError:
-        there = True
-    except OSError:
-        there = False
-    return "" if there else f"there is no folder {folder}; make it, or write another --hosts-file"
+    folder = atomic.missing_folder(path)
+    return f"there is no folder {folder}; make it, or write another --hosts-file" if folder else ""
 
 
 class HostsFile:

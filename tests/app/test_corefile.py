@@ -151,6 +151,30 @@ def test_what_cannot_be_written_is_refused(file: Path, tmp_path: Path) -> None:
         CorefileWriter(settings(file, etcd_api="v2"))
 
 
+@pytest.mark.parametrize("where", ["Corefile", "sub/Corefile"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_folder_that_is_shut_is_a_fault_and_not_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, whole: bool
+) -> None:
+    shut, stat = tmp_path / "shut", os.stat
+    shut.mkdir()
+
+    def refused(path: Any, **more: Any) -> os.stat_result:
+        if shut in Path(path).parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **more)
+
+    def refuse(path: Path, *_: object) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "stat", refused)
+    monkeypatch.setattr("kube2etcd.atomic.put", refuse)
+    writer = CorefileWriter(settings(shut / where), whole=whole)
+    writer.start()
+    assert ready(writer) == (False, (f"--corefile {shut / where} cannot be written: Permission denied",))
+    writer.stop()
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
