@@ -36,7 +36,11 @@ class _Loader(yaml.SafeLoader):
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
-            return super().construct_object(node, deep)
+            value = super().construct_object(node, deep)
+            # Python refuses to write longer numbers, and reads them only in hexadecimal and binary.
+            if isinstance(value, int):
+                str(value)
+            return value
         except (ValueError, LookupError, AttributeError) as error:
             # A value that does not match its tag, such as `!!int x` or a number of 5,000 digits.
             kind = node.tag.removeprefix(_PREFIX)
@@ -96,6 +100,9 @@ def read_documents(text: str | bytes) -> list[Any]:
         raise Unreadable(_one_line(error)) from None
     except RecursionError:
         raise Unreadable("it is nested too deeply") from None
+    except ValueError:
+        # PyYAML hands the number in an escape such as "\U00110000" to `chr`.
+        raise Unreadable("an escaped character is beyond U+10FFFF") from None
 
 
 def read_json(text: str) -> Any:

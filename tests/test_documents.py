@@ -63,6 +63,8 @@ def test_the_nearest_of_merged_keys_wins(key: str, merged: str, wins: str) -> No
         ("a: !!int x", "line 1, column 4: the value is not a valid int"),
         ("a: !!bool x", "line 1, column 4: the value is not a valid bool"),
         ("a: " + "9" * 5000, "line 1, column 4: the value is not a valid int"),
+        ("a: 0x" + "f" * 5000, "line 1, column 4: the value is not a valid int"),
+        ('a: "\\U00110000"', "an escaped character is beyond U+10FFFF"),
         ("a: {<<: b}", "line 1, column 9: expected a mapping for merging, but found scalar"),
         ("a: {<<: [{b: c}, d]}", "line 1, column 18: expected a mapping for merging, but found scalar"),
         ("{[a]: b}", "line 1, column 2: a key is a list or a mapping; use text"),

@@ -134,9 +134,14 @@ class Reload:
             settings = self._loaded.again()
             if changed := settings != self._loaded.settings:
                 self._check(settings)
-        except Kube2EtcdError as error:
+        except Exception as error:
+            why = str(error)
+            if not isinstance(error, Kube2EtcdError):
+                # No file may end the thread that looks at it.
+                log.exception("looking at %s failed", config)
+                why = f"internal error ({type(error).__name__}); see the log of kube2etcd"
             self._failed, self._retry_at = content, self._clock() + RETRY
-            return self._say(f"the changed {config} is not taken: {error}")
+            return self._say(f"the changed {config} is not taken: {why}")
         self._seen = content
         if changed:
             log.info("settings changed; restarting", extra={"fields": {"file": str(config)}})

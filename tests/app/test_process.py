@@ -97,6 +97,18 @@ def test_settings_that_could_not_start_wait_until_they_can(file: Path) -> None:
     assert one.wanted
 
 
+def test_an_unforeseen_error_ends_no_thread(file: Path) -> None:
+    def check(settings: Settings) -> None:
+        raise LookupError(settings.ttl)
+
+    one = reload(file, check)
+    file.write_text("ttl: 6")
+    assert one.look().endswith("is not taken: internal error (LookupError); see the log of kube2etcd")
+    assert not one.wanted
+    file.write_text("ttl: 5")
+    assert one.look() == ""
+
+
 def test_without_a_file_there_is_nothing_to_look_at() -> None:
     one = reload(None)
     assert (one.look(), one.wanted) == ("", False)
