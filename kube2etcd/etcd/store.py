@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
 import re
 import threading
 import time
@@ -39,9 +40,11 @@ log = logging.getLogger(__name__)
 IN_FLIGHT: Final = 32
 # Attempts at a snapshot whose revision is compacted in the meantime.
 _SNAPSHOT_TRIES = 3
-# After this many single refusals and no success, stop retrying one by one: then not the changes are at fault
-# but a missing permission.
+# After this many single refusals and no success, stop dividing batches: then not the changes are at fault but
+# a missing permission.
 _HOPELESS = 64
+# Parts in which a refused batch is sent again, to find the changes at fault.
+_PARTS = 16
 # Writes in one call after which etcd before 3.5 is nudged, and the seconds of quiet before that.
 _BULK = 2000
 _QUIET = 0.5
@@ -84,13 +87,14 @@ class EtcdStore(KeyStore):
     ) -> ApplyResult:
         """See `KeyStore`; one transaction per batch.
 
-        A batch that etcd refuses is halved until only the offending changes are refused.
+        A batch that etcd refuses is divided until only the offending changes are refused.
         """
         guard = None if self._election is None else self._election.guard()
         writer = _Writer(self._connection, self._max_txn_ops, self._in_flight, progress, self._seen, guard)
         try:
             for generation in generations:
                 writer.generation(generation)
+                writer.last_tries()
         except EtcdDeposed:
             if self._election is not None:
                 self._election.deposed()
@@ -191,6 +195,8 @@ class _Writer(msgspec.Struct):
     written: int = 0
     """Number of changes accepted."""
     refused: list[tuple[Change, str]] = []
+    given_up: list[tuple[Batch, EtcdRefused]] = []
+    """Refused batches that were not divided, as everything seemed to be refused."""
 
     def generation(self, batches: Iterable[Batch]) -> None:
         """Send independent batches, `in_flight` at once.
@@ -203,7 +209,7 @@ class _Writer(msgspec.Struct):
                 if not batch:
                     continue
                 if len(batch) > self.max_ops:
-                    self._send_in_parts(batch)
+                    self._send_in_parts(batch, self.max_ops)
                     continue
                 if len(window) >= self.in_flight:
                     self._settle(*window.popleft())
@@ -237,31 +243,50 @@ class _Writer(msgspec.Struct):
         if any(isinstance(change, Put) for change in batch) or any(deleted):
             self.own.add(revision)  # deleting only missing keys creates no revision
         self.written += len(batch)
+        self._tell()
+
+    def _tell(self) -> None:
         if self.progress is not None:
             self.progress(self.written)
 
     def _on_refused(self, batch: Batch, error: EtcdRefused) -> None:
         """Record a single refused change; send a larger batch again in parts."""
-        hopeless = self.written == 0 and len(self.refused) >= _HOPELESS
-        if len(batch) == 1 or hopeless:
-            self.refused.extend((change, str(error)) for change in batch)
-            return
-        if "too many operations" in str(error):
+        if len(batch) == 1:
+            self._refuse(batch, error)
+        elif self.written == 0 and len(self.refused) >= _HOPELESS:
+            self.given_up.append((batch, error))
+        elif "too many operations" in str(error):
             # The server's limit is lower than ours: split later batches in advance.
             self.max_ops = min(self.max_ops, max(1, len(batch) // 2))
-        self._send_in_parts(batch)
+            self._send_in_parts(batch, self.max_ops)
+        else:
+            self._send_in_parts(batch, max(1, len(batch) // _PARTS))
 
-    def _send_in_parts(self, batch: Batch) -> None:
-        """Send the halves of a batch one after the other, so that only one of them is refused.
+    def last_tries(self) -> None:
+        """Try what was given up one by one if something has been written since; else one batch at random.
+
+        A permission for a few of the keys may have been granted.
+        """
+        random.shuffle(self.given_up)
+        for number, (batch, error) in enumerate(self.given_up):
+            if number == 0 or self.written:
+                self._send_in_parts(batch, 1)
+            else:
+                self._refuse(batch, error)
+        self.given_up.clear()
+
+    def _refuse(self, batch: Batch, error: EtcdRefused) -> None:
+        self.refused.extend((change, str(error)) for change in batch)
+        self._tell()
+
+    def _send_in_parts(self, batch: Batch, size: int) -> None:
+        """Send a batch in parts of at most ``size`` changes, concurrently: many keys may be refused.
 
         A batch may replace one name by another, so its puts go before its deletes.
         """
-        rest = tuple(sorted(batch, key=lambda change: not isinstance(change, Put)))
-        size = min(self.max_ops, (len(rest) + 1) // 2)
-        while rest:
-            part, rest = rest[:size], rest[size:]
-            pending = self.connection.start("Txn", transaction(part, self.guard))
-            self._settle(part, pending, self.seen)
+        for kind in (Put, Delete):
+            some = [change for change in batch if isinstance(change, kind)]
+            self.generation(tuple(some[at : at + size]) for at in range(0, len(some), size))
 
 
 def transaction(batch: Batch, guard: Guard | None = None) -> Message:

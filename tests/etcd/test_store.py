@@ -236,6 +236,31 @@ def test_a_denied_user_does_not_retry_every_key(server: Server) -> None:
     assert server.sent < 500
 
 
+def test_a_few_keys_granted_among_many_are_found(server: Server) -> None:
+    batches = many(1280, 128)
+    server.bad = {change.key for batch in batches for change in batch} - {key(1000)}
+    attempts = 0
+    while not server.keys and attempts < 1000:
+        attempts += 1
+        run(server, batches)
+    assert server.keys.keys() == {key(1000)}
+
+
+def test_refusals_are_progress_too(server: Server) -> None:
+    """The loop is alive, and may be stopped."""
+    progress: list[int] = []
+    server.bad = {key(number) for number in range(1, 128)}
+    opened(server).apply([many(128, 128)], progress.append)
+    assert progress == [1] * 128
+
+
+def test_refused_changes_are_searched_for_concurrently(server: Server) -> None:
+    server.bad = {key(number) for number in range(10, 1280)}
+    assert run(server, many(1280, 128), in_flight=8).written == 10
+    assert server.most_under_way >= 8
+    assert server.sent < 1.2 * 1280
+
+
 def test_unavailable_is_raised_after_everything_is_answered(server: Server) -> None:
     server.down_after = 6
     with pytest.raises(EtcdUnavailable):
