@@ -14,13 +14,15 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 #: Seconds within which the same line is written only once.
 REPEAT_WINDOW = 30.0
 #: Number of different lines remembered; beyond it the oldest is forgotten.
 REPEAT_MEMORY = 1000
+#: Lines about like things, such as one for each refused key, that are written at once.
+MAX_LINES = 100
 #: Characters of a message that are written or remembered, since others choose keys and names.
 MAX_MESSAGE = 16_000
 
@@ -136,6 +138,12 @@ class RepeatFilter(logging.Filter):
             del self._seen[key]
             if count:
                 yield (*key, count)
+
+
+def several(lines: Sequence[str], rest: str) -> list[str]:
+    """At most `MAX_LINES` of the lines, plus one that gives the number of the others and ``rest``."""
+    more = len(lines) - MAX_LINES
+    return [*lines[:MAX_LINES], f"{more} more {rest}"] if more > 0 else list(lines)
 
 
 @contextlib.contextmanager

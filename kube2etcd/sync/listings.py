@@ -10,6 +10,7 @@ from typing import Final
 
 from kube2etcd.kube.objects import Changed, Failing, Healthy, Listed, Rejected
 from kube2etcd.kube.store import Unit
+from kube2etcd.log import several
 from kube2etcd.metrics import Metrics
 from kube2etcd.sync.claims import FormerGroups
 from kube2etcd.sync.events import Rezoned, Wake
@@ -23,9 +24,6 @@ it also does so while it starts, or while a CRD is replaced."""
 
 BATCH: Final = 64
 """Units published per batch: etcd must not run out of transactions while the next batch is derived."""
-
-MAX_REASONS_PER_TURN: Final = 100
-"""Reasons logged in one turn of the loop: the initial lists may bring thousands."""
 
 MAX_REASON_LENGTH: Final = 300
 """Characters logged of one reason; an annotation may hold 256 KiB."""
@@ -56,14 +54,12 @@ def fresh(logged: dict[Unit, tuple[int, ...]], unit: Unit, reason: str) -> str:
 
 
 def lines(reasons: Sequence[tuple[Unit, str]]) -> list[str]:
-    """Log lines for these, at most `MAX_REASONS_PER_TURN`, plus one that counts the rest."""
+    """Log lines for these, not too many: the initial lists may bring thousands of reasons."""
     found = [
         f"{unit}: {reason if len(reason) <= MAX_REASON_LENGTH else reason[:MAX_REASON_LENGTH] + '…'}"
-        for unit, reason in reasons[:MAX_REASONS_PER_TURN]
+        for unit, reason in reasons
     ]
-    if more := len(reasons[MAX_REASONS_PER_TURN:]):
-        found.append(f"{more} more records are left out; kube2etcd explain NAME says why")
-    return found
+    return several(found, "records are left out; kube2etcd explain NAME says why")
 
 
 class Listings:

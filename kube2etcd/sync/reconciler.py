@@ -131,8 +131,8 @@ class Reconciler:
             plan = self.held.hold(plan, target.mirror, self.listings.counts, empty, now)
             plan = target.stand_by(plan, now)
             if plan.changes or created:
-                repairs = target.repairs(plan, known, full)
-                if full and not target.equal:
+                repairs = target.repairs(plan, known)
+                if not target.equal:
                     self._report.publish()
                 target.write(plan, repairs, self._clock())
                 began = now if full else parts.queue.oldest

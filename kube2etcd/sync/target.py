@@ -11,6 +11,7 @@ from typing import Final
 
 from kube2etcd.errors import EtcdDeposed, EtcdError, EtcdNoSpace
 from kube2etcd.etcd import KeyStore, changes
+from kube2etcd.log import several
 from kube2etcd.metrics import Metrics, Status
 from kube2etcd.sync.claims import FormerGroups
 from kube2etcd.sync.events import EtcdChanged, EtcdLost
@@ -154,14 +155,18 @@ class Target:
 
     def note_foreign(self, plan: Plan, looked_at: Set[bytes] | None) -> None:
         """Record the foreign keys of a plan; ``looked_at``: the keys it covers, None: all."""
-        for key in plan.malformed - self.malformed:
-            log.warning(
-                "etcd: foreign key %s is malformed and breaks every name above it",
-                key.decode(errors="replace"),
-            )
-        for key in plan.contested - self.contested:
-            name = self._publisher.layout.name(key)
-            log.warning("%s is held by another writer, whose owner id sorts first", name)
+        malformed = [
+            f"etcd: foreign key {key.decode(errors='replace')} is malformed and breaks every name above it"
+            for key in sorted(plan.malformed - self.malformed)
+        ]
+        contested = [
+            f"{self._publisher.layout.name(key)} is held by another writer, whose owner id sorts first"
+            for key in sorted(plan.contested - self.contested)
+        ]
+        for line in several(malformed, "foreign keys are malformed; kube2etcd check lists them"):
+            log.warning("%s", line)
+        for line in several(contested, "names are held by such a writer"):
+            log.warning("%s", line)
         for known, found in (
             (self.foreign, plan.foreign),
             (self.malformed, plan.malformed),
@@ -184,17 +189,20 @@ class Target:
         """The plan if we lead; otherwise records its changes and returns none, since the leader writes."""
         if not self.other_leader:
             return plan
+        gone = sum(isinstance(change, Create) and change.key in self.damaged for change in plan.changes)
+        if gone > LARGE_SHARE * len(self._publisher.desired):
+            self.equal = False
         self.lacking = {change.key: self.lacking.get(change.key, now) for change in plan.changes}
         return Plan()
 
-    def repairs(self, plan: Plan, known: Set[bytes], full: bool) -> set[bytes]:
+    def repairs(self, plan: Plan, known: Set[bytes]) -> set[bytes]:
         """The keys of ``plan`` that other writers changed, without the ``known`` ones.
 
-        If a ``full`` read finds many, etcd has lost data and is not `equal`.
+        If they are many, etcd has lost data and is not `equal`.
         """
         damaged = self.damaged - known
         repairs = {change.key for change in plan.changes if change.key in damaged}
-        if full and len(repairs) > LARGE_SHARE * len(self._publisher.desired):
+        if len(repairs) > LARGE_SHARE * len(self._publisher.desired):
             self.equal = False
         return repairs
 
@@ -276,9 +284,13 @@ class Target:
 
     def _note(self, result: changes.ApplyResult, puts: int, deletes: int) -> None:
         """Log and count what was written; ``puts`` and ``deletes`` exclude refused changes."""
+        known, news = self.refused(), list[str]()
         for change, reason in result.refused:
-            self._refused[change.key] = reason
-            log.error("etcd refuses %s: %s", change.key.decode(errors="replace"), reason)
+            if known.get(change.key) != reason:  # else it has been said, however often it is tried again
+                news.append(f"etcd refuses {change.key.decode(errors='replace')}: {reason}")
+            known[change.key] = reason
+        for line in several(news, "keys are refused"):
+            log.error("%s", line)
         log.debug("etcd: %d keys written, %d deleted", puts, deletes)
         self._metrics.wrote(puts, deletes)
 

@@ -11,9 +11,9 @@ import time
 import pytest
 
 from tests.stack.etcd import EtcdctlError
-from tests.stack.faults import HERE, Run, appears, keys_of, same_keys
+from tests.stack.faults import HERE, Run, appears, comes, keys_of, same_keys
 from tests.stack.harness import ApiServer, Bridge, Etcd, wait_for
-from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint, endpoints, service, services
+from tests.stack.objects import bulk, dns_endpoint, dns_endpoint_crd, endpoint, endpoints, service, services
 
 # Read here, as no test sees the variables of ours.
 OUTAGE = float(os.environ.get("KUBE2ETCD_FAULT_OUTAGE") or "10")
@@ -123,6 +123,18 @@ def test_refused_keys(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     assert all("s050" in line and "permission denied" in line for line in refusals(bridge))
     apiserver.apply(service("later"))
     wait_for(lambda: keys_of(etcd, "later"), "the next change", 5)
+
+
+def test_many_refused_keys(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
+    password = etcd.restrict("/skydns/", access="read")
+    etcd.ctl("role", "grant-permission", "names", "--prefix=true", "readwrite", f"{HERE}/")
+    etcd.ctl("role", "grant-permission", "names", "readwrite", HERE)
+    user = ("--etcd-user", "bridge", "--etcd-password-file", str(password), "--resync-period", "1")
+    bridge = run(*user, objects=bulk(3))
+    assert bridge.metric("kube2etcd_refused_keys") >= 3000
+    bridge.full_passes(3)
+    assert 0 < len(refusals(bridge)) <= 110, "neither one line for each key nor for each attempt"
+    comes(apiserver, etcd, "later", 5)
 
 
 DOMAIN = ("--domains", "dtk.io", "--dns-endpoints")

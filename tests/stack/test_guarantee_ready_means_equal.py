@@ -57,3 +57,13 @@ def test_every_key_is_back_when_it_is_ready_again(etcd: Etcd, run: Run) -> None:
     assert not looking.is_alive()
     assert short == []
     assert (bridge.alive, bridge.pid) == (True, pid)
+
+
+def test_it_is_unready_while_deleted_keys_are_restored(etcd: Etcd, run: Run) -> None:
+    """The watch says that they are gone; every name is to be back before it is ready again."""
+    bridge = run(objects=bulk(10))
+    expected = etcd.dump("/skydns")
+    etcd.delete("/skydns")
+    wait_for(lambda: not bridge.ready(), "readiness to be withdrawn", 5)
+    bridge.wait_ready(20)
+    assert etcd.dump("/skydns") == expected

@@ -19,13 +19,13 @@ from kube2etcd.kube.objects import (
     Service,
 )
 from kube2etcd.kube.store import NAMES, Store, Unit
+from kube2etcd.log import MAX_LINES
 from kube2etcd.metrics import Metrics
 from kube2etcd.sync.events import EtcdLost
 from kube2etcd.sync.listings import (
     LAST_REASON,
     MAX_REASON_LENGTH,
     MAX_REASONS_PER_OBJECT,
-    MAX_REASONS_PER_TURN,
     ClusterEvent,
     Listings,
     fresh,
@@ -164,10 +164,10 @@ def test_the_reasons_of_a_name_that_is_gone_are_forgotten(clock: Clock) -> None:
 def test_many_odd_records_at_once_are_counted(clock: Clock, told: pytest.LogCaptureFixture) -> None:
     odd = [
         Service(Metadata("shop", f"s{at}"), type="ExternalName", external_name="192.0.2.1")
-        for at in range(MAX_REASONS_PER_TURN + 5)
+        for at in range(MAX_LINES + 5)
     ]
     World(clock).turn(Listed("namespaces", []), Listed("services", odd))
-    assert told.text.count("is an address") == MAX_REASONS_PER_TURN
+    assert told.text.count("is an address") == MAX_LINES
     assert any(one.getMessage().startswith("5 more records are left out") for one in told.records)
 
 

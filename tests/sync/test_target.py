@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
-from typing import cast
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 import pytest
 
@@ -13,6 +13,7 @@ from kube2etcd.etcd import changes
 from kube2etcd.etcd.changes import ApplyResult, WatchBatch
 from kube2etcd.kube.objects import Listed, Metadata, Service, ServicePort
 from kube2etcd.kube.store import Unit
+from kube2etcd.log import MAX_LINES
 from kube2etcd.sync.claims import FormerGroups
 from kube2etcd.sync.events import EtcdChanged, EtcdLost, EventQueue, SyncEvent, Wake
 from kube2etcd.sync.listings import BATCH
@@ -22,7 +23,7 @@ from kube2etcd.zones.services import ServicesZone
 from skydns_compat.message import decode
 from skydns_compat.names import Name
 from tests.objects import changed, piece, service
-from tests.sync.loop import KINDS, LISTED, OTHERS, Clock, Entries, World, added
+from tests.sync.loop import KINDS, LISTED, OTHERS, Clock, Entries, World, added, many
 
 FOREIGN = b"/skydns/local/cluster/foreign"
 WEB = b"/skydns/local/cluster/svc/shop/web/10-0-0-1-H"
@@ -119,6 +120,46 @@ def test_a_refused_key_is_named_and_others_are_written(clock: Clock, told: pytes
     assert world.publisher.desired.keys() - world.etcd.entries.keys() == {WEB}
     assert world.ready, "it spoils its own name only"
     assert "etcd refuses 1 keys: too large" in world.reasons, "but a ready bridge says so"
+
+
+def test_what_is_said_of_refused_keys_is_bounded(clock: Clock, told: pytest.LogCaptureFixture) -> None:
+    world = World(clock).listed()
+    world.etcd.refused = Everything()
+    world.listed(*many(50))
+    refused = world.publisher.desired.keys() - world.etcd.entries.keys()
+    assert told.text.count("etcd refuses /") == MAX_LINES
+    assert f"{len(refused) - MAX_LINES} more keys are refused" in told.text
+    told.clear()
+    clock.now += REFUSED_RETRY
+    world.turn(Wake())
+    assert not told.messages, "said once, however often they are tried again"
+
+
+def test_what_is_said_of_malformed_keys_is_bounded(clock: Clock, told: pytest.LogCaptureFixture) -> None:
+    World(clock, Entries({FOREIGN + b"/%d" % at: b"{" for at in range(MAX_LINES + 7)})).listed()
+    assert told.text.count("breaks every name above it") == MAX_LINES
+    assert "7 more foreign keys are malformed" in told.text
+
+
+class Asking(Entries):
+    """Looks at the bridge's readiness before each write."""
+
+    ask: Callable[[], bool]
+
+    def apply(self, *arguments: Any) -> ApplyResult:
+        self.ready = self.ask()
+        return super().apply(*arguments)
+
+
+@pytest.mark.parametrize(("share", "ready"), [(1, False), (10, True)], ids=["all", "a tenth"])
+def test_it_is_unready_while_it_restores_what_somebody_deleted(clock: Clock, share: int, ready: bool) -> None:
+    etcd = Asking()
+    world = World(clock, etcd)
+    etcd.ask = lambda: world.ready
+    world.listed(*many(20)).assert_equal()
+    world.turn(*(etcd.by_hand(key, None) for key in sorted(etcd.entries)[::share]))
+    assert etcd.ready is ready
+    world.assert_equal()
 
 
 def test_a_full_etcd_is_not_read_all_the_time(clock: Clock) -> None:
@@ -294,6 +335,14 @@ def test_a_standby_gives_the_leader_time(leader: World, standby: Standby, clock:
     standby.turn(told_by(leader))
     assert standby.ready
     assert standby.etcd.written == leader.etcd.written
+
+
+def test_a_standby_is_unready_while_etcd_is_empty(leader: World, standby: Standby) -> None:
+    deleted = [leader.etcd.by_hand(key, None) for key in list(leader.etcd.entries)]
+    assert not standby.turn(*deleted).ready
+    leader.turn(*deleted)
+    assert standby.turn(told_by(leader)).ready
+    standby.assert_equal()
 
 
 def test_a_lasting_difference_is_the_leaders(
