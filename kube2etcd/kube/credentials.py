@@ -187,6 +187,8 @@ def _read_kubeconfig(names: str, context: str | None, source: str) -> Access:
         raise SettingsError(
             f"the kubeconfig {names} names no server for this context; write server: URL under its cluster"
         )
+    if not isinstance(access.proxy, str | None):
+        raise SettingsError(f"proxy-url of the kubeconfig {names} is not text; write http://HOST:PORT")
     certificates = (access.ssl_ca_cert, access.cert_file, access.key_file)
     access.kubeconfig = names
     access.files = (*paths, *map(Path, filter(None, certificates)))
@@ -278,6 +280,9 @@ def _read_config(path: Path) -> _Config:
         why = f"is not YAML{where}; correct it, or name another file"
     except msgspec.ValidationError as error:
         why = f"is malformed: {error}"
+    except ValueError:
+        # An escape of YAML that is no character, alone or at all.
+        why = "holds text that is not Unicode; correct it, or name another file"
     except RecursionError:
         why = "is nested too deeply; is it the right file?"
     raise SettingsError(f"the kubeconfig {path} {why}") from None

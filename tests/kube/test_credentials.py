@@ -243,6 +243,8 @@ CHOICE = "name one with --context: main, other"
         (b"a: \xff", "is not UTF-8 (byte 3)"),
         ("[" * 1000, "is nested too deeply"),
         ("just words", "is malformed: Expected `object`, got `str`"),
+        ('"\\ud800": 1', "holds text that is not Unicode"),
+        ('current-context: "\\U00110000"', "holds text that is not Unicode"),
         ("a: 1\n---\nb: 2", "holds 2 documents"),
         ("current-context: x", "has no contexts"),
         ("current-context: x\ncontexts: []", "has no contexts"),
@@ -255,6 +257,7 @@ CHOICE = "name one with --context: main, other"
         (f"{CONFIG}current-context: mian", "current context 'mian' is not in it; " + CHOICE),
         (f"{CONFIG}current-context: other", "no cluster 'gone', which its context 'other' names"),
         (MAIN.replace("server", "other"), "names no server"),
+        (MAIN.replace("server:", "proxy-url: 3128, server:"), "is not text; write http://HOST:PORT"),
         (MAIN.replace("user: {}", f"token: {SECRET}"), "Expected key user"),  # one level too high
         (f"contexts: [{', '.join(f'{{name: n{n}}}' for n in range(9))}]", "n6, n7 and 1 more"),
     ],
