@@ -45,7 +45,7 @@ def machine() -> str:
     )
 
 
-def run(quick: bool, only: Sequence[str], rounds: int, say: Callable[[str], None]) -> list[Row]:
+def run(quick: bool, only: Sequence[str], rounds: int, log: Callable[[str], None]) -> list[Row]:
     programs = binaries() | binaries(names=["writer"])
     # As in the image, and as pip leaves what it installs: compiled.
     os.environ["MALLOC_ARENA_MAX"] = "1"
@@ -54,11 +54,11 @@ def run(quick: bool, only: Sequence[str], rounds: int, say: Callable[[str], None
         compileall.compile_dir(package.__path__[0], quiet=1)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="kube2etcd-bench-") as folder, PreparedApi() as api:
-        bench = Bench(programs, Path(folder), api, say, quick, rounds)
+        bench = Bench(programs, Path(folder), api, log, quick, rounds)
         for number, name in enumerate(only or ROWS, 1):
-            say(f"{name} ({number} of {len(only or ROWS)})")
+            log(f"{name} ({number} of {len(only or ROWS)})")
             for row in ROWS[name](bench):
-                say(table([asdict(row)]).splitlines()[-1])
+                log(table([asdict(row)]).splitlines()[-1])
                 rows.append(row)
     return rows
 
@@ -72,11 +72,11 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     began, where = time.monotonic(), machine()
 
-    def say(text: str) -> None:
+    def log(text: str) -> None:
         print(f"[{time.monotonic() - began:5.0f} s] {text}", file=sys.stderr, flush=True)
 
     try:
-        rows = run(given.quick, given.only, given.rounds or (1 if given.quick else 3), say)
+        rows = run(given.quick, given.only, given.rounds or (1 if given.quick else 3), log)
     except BuildError as error:
         print(error, file=sys.stderr)
         return 1

@@ -5,11 +5,20 @@ import time
 from collections.abc import Callable, Iterator
 from statistics import median
 
-from tests.bench.measure import Asker, Bench, Row, memory, p95, start_until_ready
-from tests.bench.prepared import CLUSTER, VERSIONS, Crowd, Object, endpoint_slice, machine, name_of, service
+from tests.bench.measure import Bench, DnsClient, Row, memory, p95, start_until_ready
+from tests.bench.prepared import (
+    CLUSTER,
+    VERSIONS,
+    ClusterSize,
+    Object,
+    endpoint_slice,
+    machine,
+    name_of,
+    service,
+)
 from tests.bench.scale import machine_change, served, slice_change
 from tests.stack import objects
-from tests.stack.coredns import plugin
+from tests.stack.coredns import plugin_corefile
 from tests.stack.harness import ApiServer, Bridge, CoreDns, Etcd
 
 _OF_THE_SERVER = ("uid", "resourceVersion", "creationTimestamp", "managedFields")
@@ -25,25 +34,26 @@ def beside(bench: Bench) -> Iterator[Row]:
     """2,000 Services with 20,000 endpoints and 5,000 VMIs; then 10,000 Services, 100,000 endpoints."""
     few = 4 if bench.quick else 1
     with bench.apiserver() as api:
-        crowd = Crowd(services=2_000 // few, machines=5_000 // few)
-        apply(bench, api, crowd, range(crowd.services), range(crowd.machines))
-        name = f"{crowd.services:,} Services, {crowd.services * 10:,} endpoints, {crowd.machines:,} VMIs"
+        cluster = ClusterSize(services=2_000 // few, machines=5_000 // few)
+        apply(bench, api, cluster, range(cluster.services), range(cluster.machines))
+        services, machines = cluster.services, cluster.machines
+        name = f"{services:,} Services, {services * 10:,} endpoints, {machines:,} VMIs"
         yield from _ready(bench, api, name)
         yield from _latency(bench, api)
         yield from _burst(bench, api)
-        larger = Crowd(services=10_000 // few)
-        apply(bench, api, larger, range(crowd.services, larger.services), range(0))
+        larger = ClusterSize(services=10_000 // few)
+        apply(bench, api, larger, range(cluster.services, larger.services), range(0))
         yield from _peak(bench, api, f"{larger.services:,} Services, {larger.services * 10:,} endpoints")
 
 
-def apply(bench: Bench, api: ApiServer, crowd: Crowd, services: range, machines: range) -> None:
+def apply(bench: Bench, api: ApiServer, cluster: ClusterSize, services: range, machines: range) -> None:
     began = time.monotonic()
-    lists = crowd.lists()
+    lists = cluster.lists()
     api.apply_all(wanted("Namespace", one) for one in lists["Namespace"])
     api.apply_all(wanted("Service", service(number)) for number in services)
-    api.apply_all(wanted("EndpointSlice", endpoint_slice(number, crowd.endpoints)) for number in services)
+    api.apply_all(wanted("EndpointSlice", endpoint_slice(number, cluster.endpoints)) for number in services)
     api.apply_all(wanted("VirtualMachineInstance", machine(number)) for number in machines)
-    bench.say(f"{2 * len(services) + len(machines):,} objects created in {time.monotonic() - began:.0f} s")
+    bench.log(f"{2 * len(services) + len(machines):,} objects created in {time.monotonic() - began:.0f} s")
 
 
 def _bridge(bench: Bench, api: ApiServer, etcd: Etcd, *options: str) -> Bridge:
@@ -52,15 +62,16 @@ def _bridge(bench: Bench, api: ApiServer, etcd: Etcd, *options: str) -> Bridge:
 
 
 def _plugin(bench: Bench, api: ApiServer) -> CoreDns:
-    return CoreDns(bench.folder(), bench.programs, plugin(f"kubeconfig {api.kubeconfig()}"), name="plugin")
+    text = plugin_corefile(f"kubeconfig {api.kubeconfig()}")
+    return CoreDns(bench.folder(), bench.programs, text, name="plugin")
 
 
 def _start_plugin(server: CoreDns) -> float:
     """Start it; seconds until it has the first Service (it answers SERVFAIL until all is listed)."""
     began = time.monotonic()
     server.start()
-    with contextlib.closing(Asker(server.port)) as asker:
-        asker.until(name_of(0), "172.0.0.2", 120)
+    with contextlib.closing(DnsClient(server.port)) as client:
+        client.until(name_of(0), "172.0.0.2", 120)
     return time.monotonic() - began
 
 
@@ -78,7 +89,7 @@ def _ready(bench: Bench, api: ApiServer, name: str) -> Iterator[Row]:
             finally:
                 bridge.kill()
                 server.kill()
-        bench.say(
+        bench.log(
             f"{name}: ready {ours[-1][0]:.2f} s (the plugin, without the VMIs, {theirs[-1][0]:.2f}), "
             f"{ours[-1][1]:.0f} MiB ({theirs[-1][1]:.0f})"
         )
@@ -92,7 +103,7 @@ def _ready(bench: Bench, api: ApiServer, name: str) -> Iterator[Row]:
 def _both(bench: Bench, api: ApiServer, *options: str) -> Iterator[tuple[Bridge, CoreDns, CoreDns]]:
     """The bridge and its CoreDNS, ready, and the plugin, which has listed everything."""
     with bench.etcd() as etcd:
-        bridge, ours, plugin = _bridge(bench, api, etcd, *options), served(bench, etcd), _plugin(bench, api)
+        bridge, ours, plugin = (_bridge(bench, api, etcd, *options), served(bench, etcd), _plugin(bench, api))
         try:
             start_until_ready(bridge)
             ours.start()
@@ -112,14 +123,14 @@ def _latency(bench: Bench, api: ApiServer) -> Iterator[Row]:
             for turn in range(2 * rounds):
                 who = "plugin" if turn % 2 and kind != "VirtualMachineInstance" else "ours"
                 act, name, address = _change(api, kind, turn)
-                with contextlib.closing(Asker((plugin if who == "plugin" else ours).port)) as asker:
-                    asker.ask(name)
+                with contextlib.closing(DnsClient((plugin if who == "plugin" else ours).port)) as client:
+                    client.ask(name)
                     began = time.monotonic()
                     act()
-                    asker.until(name, address)
+                    client.until(name, address)
                     times[who].append((time.monotonic() - began) * 1000)
             mine, its = times["ours"], times["plugin"]
-            bench.say(
+            bench.log(
                 f"{kind} changed: {median(mine):.1f} ms, p95 {p95(mine):.1f}"
                 + (f"; the plugin {median(its):.1f}, p95 {p95(its):.1f}" if its else "")
             )
@@ -140,12 +151,12 @@ def _burst(bench: Bench, api: ApiServer) -> Iterator[Row]:
             api.apply(objects.namespace(place))
             api.apply_all(objects.service(f"s{at}", place) for at in range(1000))
             created = time.monotonic()
-            with contextlib.closing(Asker(server.port)) as asker:
-                answered = asker.until_all([f"s{at}.{place}.{CLUSTER}" for at in range(1000)])
+            with contextlib.closing(DnsClient(server.port)) as client:
+                answered = client.until_all([f"s{at}.{place}.{CLUSTER}" for at in range(1000)])
             times[who].append(answered - created)
             api.delete_namespace(place)
     mine, its = (median(each) for each in times.values())
-    bench.say(f"1,000 Services at once: {mine:.2f} s after the last creation, the plugin {its:.2f} s")
+    bench.log(f"1,000 Services at once: {mine:.2f} s after the last creation, the plugin {its:.2f} s")
     yield Row("1,000 Services at once, from the last one to its answer", "", mine, 2.0, "s", details=times)
 
 
@@ -172,6 +183,6 @@ def _peak(bench: Bench, api: ApiServer, name: str) -> Iterator[Row]:
     with _both(bench, api, "--resync-period", "5") as (bridge, _, plugin):
         bridge.full_passes(2, 150)
         ours, theirs = memory(bridge.pid), memory(plugin.pid)
-    bench.say(f"{name}: {ours[1]:.0f} MiB at most, relists included; the plugin {theirs[1]:.0f}")
+    bench.log(f"{name}: {ours[1]:.0f} MiB at most, relists included; the plugin {theirs[1]:.0f}")
     what, details = f"memory at most: {name}, relists included", {"ours": ours, "plugin": theirs}
     yield Row(what, "the kubernetes plugin", ours[1] / theirs[1], 1.0, details=details)

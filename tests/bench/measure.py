@@ -16,7 +16,7 @@ from typing import Any
 
 import dns.message
 
-from tests.bench.prepared import Crowd, PreparedApi
+from tests.bench.prepared import ClusterSize, PreparedApi
 from tests.stack.harness import LOOPBACK, ApiServer, Bridge, Etcd
 from tests.stack.objects import dns_endpoint_crd, vmi_crd
 
@@ -46,7 +46,7 @@ class Bench:
     programs: dict[str, Path]
     directory: Path
     api: PreparedApi
-    say: Say
+    log: Say
     quick: bool
     rounds: int
     _folders: int = 0
@@ -114,7 +114,7 @@ def start_until_ready(bridge: Bridge, deadline_s: float = 600.0) -> float:
     return time.monotonic()
 
 
-class Asker:
+class DnsClient:
     """Asks one server again and again, with little cost of its own."""
 
     def __init__(self, port: int) -> None:
@@ -189,9 +189,11 @@ class Sync:
     peak_mib: float
 
 
-def first_sync(bench: Bench, crowd: Crowd, idle_cpu: float, etcd: Etcd, *options: str) -> tuple[Sync, Bridge]:
+def first_sync(
+    bench: Bench, cluster: ClusterSize, idle_cpu: float, etcd: Etcd, *options: str
+) -> tuple[Sync, Bridge]:
     """Let a new bridge fill an empty etcd; ``idle_cpu`` is what a start costs that finds nothing."""
-    bench.api.fill(crowd)
+    bench.api.fill(cluster)
     bridge = bench.bridge(etcd, *options)
     before = cpu(etcd.pid)
     ready = start_until_ready(bridge)

@@ -13,10 +13,10 @@ from statistics import median
 from typing import Any
 
 from kube2etcd.etcd import wire
-from tests.bench.measure import Asker, Bench, Row
-from tests.stack.coredns import on_keys
+from tests.bench.measure import Bench, DnsClient, Row
+from tests.stack.coredns import coredns_for
 from tests.stack.harness import LOOPBACK, ApiServer, Etcd, wait_for
-from tests.stack.webhook import JSON, KEYS, Webhook, a, block, ownership
+from tests.stack.webhook import JSON, KEYS, Webhook, a, hosts_block, ownership_txt
 
 DOMAIN = "dtk.io"
 COUNT = 5000
@@ -29,7 +29,7 @@ def names(bench: Bench) -> Iterator[Row]:
         for command, options in (("webhook", []), ("run", where)):
             rounds = [_round(bench, api, command, options) for _ in range(bench.rounds)]
             many, one, stock = (median(each) for each in zip(*rounds, strict=True))
-            bench.say(f"{COUNT:,} names, {command}: {many:.2f} s, one more {one:.2f}, stock {stock:.2f}")
+            bench.log(f"{COUNT:,} names, {command}: {many:.2f} s, one more {one:.2f}, stock {stock:.2f}")
             what, details = f"{COUNT:,} names in one call to `{command}`", {"rounds": rounds}
             yield Row(what, "", many, 10.0, "s", details=details)
             yield Row(f"{what}, one more", "", one, 1.0, "s")
@@ -42,23 +42,23 @@ def _round(bench: Bench, api: ApiServer, command: str, options: Sequence[str]) -
     hosts.write_text("127.0.0.1 localhost\n")
     for one in api.list("externaldns.k8s.io/v1alpha1", "DNSEndpoint"):
         api.delete(one)
-    with contextlib.ExitStack() as ending:
-        etcd = ending.enter_context(bench.etcd())
+    with contextlib.ExitStack() as exits:
+        etcd = exits.enter_context(bench.etcd())
         to_etcd = ["--domains", DOMAIN, "--etcd-server", etcd.url]
         own = [*to_etcd, "--hosts-file", str(hosts), *options]
-        webhook = ending.enter_context(Webhook(folder, own, command=command))
-        dns_server = ending.enter_context(on_keys(folder, bench.programs, *to_etcd))
+        webhook = exits.enter_context(Webhook(folder, own, command=command))
+        dns_server = exits.enter_context(coredns_for(folder, bench.programs, *to_etcd))
         webhook.wait_ready()
 
         def post(create: list[JSON], lines: int) -> float:
             asked = [f"{one['dnsName']}." for one in create]
             random.Random(1).shuffle(asked)
             began = time.monotonic()
-            assert webhook.apply(create=[each for one in create for each in (one, ownership(one))]) == 204
-            wait_for(lambda: len(block(hosts)) == lines, "the hosts file", 120, webhook)
+            assert webhook.apply(create=[each for one in create for each in (one, ownership_txt(one))]) == 204
+            wait_for(lambda: len(hosts_block(hosts)) == lines, "the hosts file", 120, webhook)
             written = time.monotonic()
-            with contextlib.closing(Asker(dns_server.port)) as asker:
-                return max(written, asker.until_all(asked)) - began
+            with contextlib.closing(DnsClient(dns_server.port)) as client:
+                return max(written, client.until_all(asked)) - began
 
         many = post([a(f"n{at}.{DOMAIN}", f"10.1.{at // 250}.{at % 250}") for at in range(COUNT)], COUNT)
         return many, post([a(f"more.{DOMAIN}", "10.2.0.1")], COUNT + 1), _stock(etcd)

@@ -39,7 +39,7 @@ CLUSTER = "svc.cluster.local."
 
 
 @dataclass(frozen=True)
-class Crowd:
+class ClusterSize:
     """How many objects of each kind; every Service has a slice of ten endpoints by default.
 
     Services are headless, but for the first ``cluster_ips``.
@@ -224,9 +224,9 @@ class _Player(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
         """Ignore readers that went away."""
 
-    def fill(self, crowd: Crowd) -> None:
+    def fill(self, cluster: ClusterSize) -> None:
         """Prepare the pages of a crowd; the watches of the one before end."""
-        for kind, objects in crowd.lists().items():
+        for kind, objects in cluster.lists().items():
             state = self.kinds[PATHS[kind]]
             state.pages = list(self._pages(kind, objects))
             with state.lock:
@@ -265,22 +265,22 @@ class _Player(ThreadingHTTPServer):
     def look(self) -> float:
         return self.first_request
 
-    def churn(self, crowd: Crowd, rate: float, seconds: float) -> None:
+    def churn(self, cluster: ClusterSize, rate: float, seconds: float) -> None:
         """Begin to change slices one after another, at this rate, but for the last one."""
-        self._churning = threading.Thread(target=self._churn, args=(crowd, rate, seconds), daemon=True)
+        self._churning = threading.Thread(target=self._churn, args=(cluster, rate, seconds), daemon=True)
         self._churning.start()
 
     def wait(self) -> None:
         """Until that has ended."""
         self._churning.join()
 
-    def _churn(self, crowd: Crowd, rate: float, seconds: float) -> None:
-        began, sent, services = time.monotonic(), 0, crowd.services - 1
+    def _churn(self, cluster: ClusterSize, rate: float, seconds: float) -> None:
+        began, sent, services = time.monotonic(), 0, cluster.services - 1
         while (elapsed := time.monotonic() - began) < seconds:
             for _ in range(int(elapsed * rate) - sent):
                 sent += 1
                 number, generation = sent % services, sent // services + 1
-                self.event("EndpointSlice", endpoint_slice(number, crowd.endpoints, generation))
+                self.event("EndpointSlice", endpoint_slice(number, cluster.endpoints, generation))
             time.sleep(0.005)
 
 
@@ -366,9 +366,9 @@ class PreparedApi:
         self._manager.start()
         player = self._manager.Player()  # type: ignore[attr-defined]
         self.url: str = player.start()
-        self.fill: Callable[[Crowd], None] = player.fill
+        self.fill: Callable[[ClusterSize], None] = player.fill
         self.event: Callable[[str, Object], None] = player.event
-        self.churn: Callable[[Crowd, float, float], None] = player.churn
+        self.churn: Callable[[ClusterSize, float, float], None] = player.churn
         self.wait: Callable[[], None] = player.wait
         self._look: Callable[[], float] = player.look
 

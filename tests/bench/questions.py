@@ -17,9 +17,9 @@ from statistics import median
 from typing import NamedTuple
 
 from tests.bench.measure import cpu, dnsperf
-from tests.bench.prepared import CLUSTER, EACH, ENDPOINTS, Crowd, PreparedApi, endpoint_slice, name_of
+from tests.bench.prepared import CLUSTER, EACH, ENDPOINTS, ClusterSize, PreparedApi, endpoint_slice, name_of
 from tests.stack.bridge import kube2etcd
-from tests.stack.coredns import corefile, plugin
+from tests.stack.coredns import corefile, plugin_corefile
 from tests.stack.harness import LOOPBACK, CoreDns, Etcd, binaries, free_port, http
 
 #: The first thousand have an address, the others are headless.
@@ -32,7 +32,7 @@ def endpoint(number: int) -> str:
     return f"{address.replace('.', '-')}.{name_of(number)}"
 
 
-def crowds() -> dict[str, list[str]]:
+def question_sets() -> dict[str, list[str]]:
     """What is asked, by what it shows."""
     with_address, headless = range(SERVICES - HEADLESS), range(SERVICES - HEADLESS, SERVICES)
     outside = [f"{name}.example.com" for name in ("www", "api", "cdn", "login", "mail", "static")]
@@ -84,7 +84,7 @@ class Servers:
 
     def plugin(self, cached: bool) -> CoreDns:
         beside = (f"prometheus {LOOPBACK}:{free_port()}", "loadbalance", *(["cache 30"] if cached else []))
-        text = plugin(f"endpoint {self.api_url}", *beside)
+        text = plugin_corefile(f"endpoint {self.api_url}", *beside)
         return CoreDns(self.folder, self.programs, text, name=f"plugin-{cached}")
 
     def ours(self, cached: bool, without: str = "") -> CoreDns:
@@ -98,7 +98,7 @@ class Servers:
     def rate(self, server: CoreDns, asked: str, seconds: float) -> Rate:
         """How fast the server answers these questions, and what they cost it and etcd."""
         file = self.folder / re.sub(r"\W+", "-", asked)
-        file.write_text("\n".join(crowds()[asked]) + "\n")
+        file.write_text("\n".join(question_sets()[asked]) + "\n")
         pids = (server.pid, self.etcd.pid)
         before = sum(map(cpu, pids))
         each_second, count = dnsperf(server.port, file, seconds)
@@ -120,9 +120,9 @@ def stripped(text: str, plugin: str) -> str:
 
 @contextlib.contextmanager
 def started(*servers: CoreDns) -> Iterator[None]:
-    with contextlib.ExitStack() as ending:
+    with contextlib.ExitStack() as exits:
         for server in servers:
-            ending.enter_context(server)
+            exits.enter_context(server)
             server.expect(name_of(0), "A", "10.0.0.1", deadline_s=60)
         yield
 
@@ -215,7 +215,7 @@ def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="kube2etcd-bench-") as folder, PreparedApi() as api:
         programs = binaries()
         with Etcd(Path(folder), programs) as etcd:
-            api.fill(Crowd(services=SERVICES, cluster_ips=SERVICES - HEADLESS))
+            api.fill(ClusterSize(services=SERVICES, cluster_ips=SERVICES - HEADLESS))
             kube2etcd("resync", "--kube-master-url", api.url, "--etcd-server", etcd.url)
             servers = Servers(Path(folder), programs, etcd, api.url)
             for title, lines in (

@@ -10,8 +10,8 @@ from statistics import median
 import yaml
 
 from tests.bench.measure import (
-    Asker,
     Bench,
+    DnsClient,
     Row,
     cpu,
     dnsperf,
@@ -20,9 +20,18 @@ from tests.bench.measure import (
     p95,
     start_until_ready,
 )
-from tests.bench.prepared import EACH, Crowd, Object, endpoint_slice, machine, name_of, namespace, service
+from tests.bench.prepared import (
+    EACH,
+    ClusterSize,
+    Object,
+    endpoint_slice,
+    machine,
+    name_of,
+    namespace,
+    service,
+)
 from tests.bench.sync import idle
-from tests.stack.coredns import on_keys
+from tests.stack.coredns import coredns_for
 from tests.stack.harness import CoreDns, Etcd
 
 #: A zone that makes Namespaces matter, with nothing in it.
@@ -33,7 +42,7 @@ LATE = 10.0
 
 def served(bench: Bench, etcd: Etcd, *options: str) -> CoreDns:
     """CoreDNS on the bridge's keys, without a cache."""
-    return on_keys(bench.folder(), bench.programs, "--etcd-server", etcd.url, "--vm-domain", "", *options)
+    return coredns_for(bench.folder(), bench.programs, "--etcd-server", etcd.url, "--vm-domain", "", *options)
 
 
 #: Objects that change, by kind, the name that shows it, and the address that it is to have.
@@ -70,15 +79,15 @@ def changes(endpoints: int) -> dict[str, Callable[[int], Change]]:
     }
 
 
-def latencies(bench: Bench, asker: Asker, kind: Callable[[int], Change], rounds: int) -> list[float]:
+def latencies(bench: Bench, client: DnsClient, kind: Callable[[int], Change], rounds: int) -> list[float]:
     """Milliseconds from each event to its answer."""
     found = []
     for turn in range(rounds):
         changed, name, address = kind(turn)
-        asker.ask(name)
+        client.ask(name)
         for each, one in changed.items():
             bench.api.event(each, one)
-        found.append(asker.until(name, address))
+        found.append(client.until(name, address))
     return found
 
 
@@ -90,22 +99,22 @@ def scale(bench: Bench) -> Iterator[Row]:
     found: dict[str, dict[int, float]] = {}
     for size in sizes:
         # Two thirds of a cluster's objects are Services with slices of two endpoints, the rest machines.
-        crowd = Crowd(services=size // 3, machines=size - size // 3 * 2, endpoints=2)
-        with contextlib.ExitStack() as ending:
-            etcd = ending.enter_context(bench.etcd())
+        cluster = ClusterSize(services=size // 3, machines=size - size // 3 * 2, endpoints=2)
+        with contextlib.ExitStack() as exits:
+            etcd = exits.enter_context(bench.etcd())
             config = bench.folder() / "settings.yaml"
             config.write_text(yaml.safe_dump(ZONES))
-            sync, bridge = first_sync(bench, crowd, idle_cpu, etcd, "--config", str(config))
-            ending.callback(bridge.kill)
-            dns_server = ending.enter_context(served(bench, etcd, "--config", str(config)))
-            asker = ending.enter_context(contextlib.closing(Asker(dns_server.port)))
+            sync, bridge = first_sync(bench, cluster, idle_cpu, etcd, "--config", str(config))
+            exits.callback(bridge.kill)
+            dns_server = exits.enter_context(served(bench, etcd, "--config", str(config)))
+            client = exits.enter_context(contextlib.closing(DnsClient(dns_server.port)))
             for name, value in asdict(sync).items():
                 found.setdefault(name, {})[size] = value
-            for name, kind in changes(crowd.endpoints).items():
-                times = latencies(bench, asker, kind, rounds)
+            for name, kind in changes(cluster.endpoints).items():
+                times = latencies(bench, client, kind, rounds)
                 found.setdefault(f"p95 {name}", {})[size] = p95(times)
-                bench.say(f"{size:,} objects, {name}: median {median(times):.1f} ms, p95 {p95(times):.1f}")
-        bench.say(
+                bench.log(f"{size:,} objects, {name}: median {median(times):.1f} ms, p95 {p95(times):.1f}")
+        bench.log(
             f"{size:,} objects: {sync.keys:,} keys in {sync.seconds:.2f} s, {sync.peak_mib:.0f} MiB at most"
         )
     for name in ("slice", "Service", "VMI", "Namespace"):
@@ -146,12 +155,12 @@ def fit(found: dict[str, dict[int, float]], sizes: Sequence[int]) -> Iterator[Ro
 def memory_of_machines(bench: Bench) -> Iterator[Row]:
     """A full sync of 100,000 machines, relist included."""
     count = 10_000 if bench.quick else 100_000
-    bench.api.fill(Crowd(machines=count))
+    bench.api.fill(ClusterSize(machines=count))
     with bench.etcd() as etcd, bench.bridge(etcd, "--resync-period", "5") as bridge:
         bridge.wait_ready(150)
         bridge.full_passes(2, 150)
         now, peak = memory(bridge.pid)
-    bench.say(f"{count:,} VMIs: {now:.0f} MiB, {peak:.0f} at most")
+    bench.log(f"{count:,} VMIs: {now:.0f} MiB, {peak:.0f} at most")
     yield Row(
         f"memory at most, {count:,} VMIs, relists included", "", peak, 160.0, "MiB", details={"now": now}
     )
@@ -159,20 +168,20 @@ def memory_of_machines(bench: Bench) -> Iterator[Row]:
 
 def questions(bench: Bench) -> Iterator[Row]:
     """Questions a second right after a full sync beside the same data in a restarted etcd."""
-    crowd = Crowd(services=2_000 if bench.quick else 5_000)
+    cluster = ClusterSize(services=2_000 if bench.quick else 5_000)
     for old in (False, True):
         version = "3.4" if old else "3.7"
-        bench.api.fill(crowd)
+        bench.api.fill(cluster)
         with bench.etcd(old) as etcd:
             bridge = bench.bridge(etcd)
             start_until_ready(bridge)
             names = bench.folder() / "names"
-            names.write_text("".join(f"{name_of(at)} A\n" for at in range(crowd.services)))
+            names.write_text("".join(f"{name_of(at)} A\n" for at in range(cluster.services)))
             fresh = [_rate(bench, etcd, names) for _ in range(bench.rounds)]
             bridge.kill()
             etcd.restart()
             restarted = [_rate(bench, etcd, names) for _ in range(bench.rounds)]
-        bench.say(f"etcd {version}: {median(fresh):,.0f} questions/s, restarted {median(restarted):,.0f}")
+        bench.log(f"etcd {version}: {median(fresh):,.0f} questions/s, restarted {median(restarted):,.0f}")
         yield Row(
             f"questions/s after a full sync, etcd {version}",
             "the same etcd restarted",
@@ -190,28 +199,28 @@ def _rate(bench: Bench, etcd: Etcd, names: Path) -> float:
 
 def churn(bench: Bench) -> Iterator[Row]:
     """1,000 endpoint changes a second: how late one more is, and what it costs."""
-    crowd = Crowd(services=2_000 if bench.quick else 10_000, endpoints=2)
+    cluster = ClusterSize(services=2_000 if bench.quick else 10_000, endpoints=2)
     seconds, rate = (30.0 if bench.quick else 600.0), 1000.0
     compacted = ["--auto-compaction-mode=revision", "--auto-compaction-retention=1000"]
-    with contextlib.ExitStack() as ending:
-        etcd = ending.enter_context(bench.etcd(extra=compacted))
-        bench.api.fill(crowd)
+    with contextlib.ExitStack() as exits:
+        etcd = exits.enter_context(bench.etcd(extra=compacted))
+        bench.api.fill(cluster)
         bridge = bench.bridge(etcd)
-        ending.callback(bridge.kill)
+        exits.callback(bridge.kill)
         start_until_ready(bridge)
-        dns_server = ending.enter_context(served(bench, etcd))
-        asker = ending.enter_context(contextlib.closing(Asker(dns_server.port)))
+        dns_server = exits.enter_context(served(bench, etcd))
+        client = exits.enter_context(contextlib.closing(DnsClient(dns_server.port)))
         before, (first, _) = cpu(bridge.pid), memory(bridge.pid)
-        bench.api.churn(crowd, rate, seconds)
+        bench.api.churn(cluster, rate, seconds)
         times: list[float] = []
         sizes: list[float] = []
-        last = crowd.services - 1
+        last = cluster.services - 1
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            changed, name, address = slice_change(last, crowd.endpoints, len(times) % 60 + 1)
+            changed, name, address = slice_change(last, cluster.endpoints, len(times) % 60 + 1)
             bench.api.event("EndpointSlice", changed["EndpointSlice"])
             # A bridge that falls behind is not asked for longer than this.
-            times.append(asker.until(name, address, LATE, or_else=LATE * 1000))
+            times.append(client.until(name, address, LATE, or_else=LATE * 1000))
             sizes.append(memory(bridge.pid)[0])
             time.sleep(0.25)
         bench.api.wait()
@@ -219,10 +228,10 @@ def churn(bench: Bench) -> Iterator[Row]:
         store = sum(file.stat().st_size for file in etcd.data.rglob("db")) / 2**20
     middle = sizes[len(sizes) // 2 :]
     details = {"cpu": used, "mib": [first, sizes[-1]], "etcd_mib": store, "most_ms": max(times)}
-    bench.say(
+    bench.log(
         f"churn: median {median(times):.0f} ms, p95 {p95(times):.0f}, {used:.0%} of a core, "
         f"{first:.0f} to {sizes[-1]:.0f} MiB, etcd's file {store:.0f} MiB"
     )
-    name = f"{rate:,.0f} endpoint changes/s for {seconds:.0f} s, {crowd.services:,} Services"
+    name = f"{rate:,.0f} endpoint changes/s for {seconds:.0f} s, {cluster.services:,} Services"
     yield Row(f"{name}: p95 of one more", "", p95(times) / 1000, 1.0, "s", details=details)
     yield Row(f"{name}: memory at the end", "half-way", sizes[-1] / middle[0], 1.1)

@@ -8,12 +8,12 @@ from dataclasses import asdict
 from statistics import median
 
 from tests.bench.measure import Bench, Row, Sync, cpu, first_sync, start_until_ready
-from tests.bench.prepared import Crowd
+from tests.bench.prepared import ClusterSize
 from tests.stack.bridge import clean_environment, kube2etcd
 
 #: Transactions of the bare client: operations in each (etcd's limit), and how many on their way.
 GO = ("128", "8")
-SMALL = Crowd(services=20, machines=10)
+SMALL = ClusterSize(services=20, machines=10)
 
 
 def idle(bench: Bench) -> tuple[list[float], float]:
@@ -50,23 +50,23 @@ def first(bench: Bench) -> Iterator[Row]:
     """First syncs of machines, and of Services with their endpoints."""
     _, idle_cpu = idle(bench)
     few = 4 if bench.quick else 1
-    crowds = {
-        "20,000 VMIs": Crowd(machines=20_000 // few),
-        "5,000 Services + 50,000 endpoints": Crowd(services=5_000 // few),
+    question_sets = {
+        "20,000 VMIs": ClusterSize(machines=20_000 // few),
+        "5,000 Services + 50,000 endpoints": ClusterSize(services=5_000 // few),
     }
-    for name, crowd in crowds.items():
+    for name, cluster in question_sets.items():
         name = f"{name} / {few}" if few > 1 else name
-        yield from _beside_go(bench, name, crowd, idle_cpu)
+        yield from _beside_go(bench, name, cluster, idle_cpu)
 
 
-def _beside_go(bench: Bench, name: str, crowd: Crowd, idle_cpu: float) -> Iterator[Row]:
+def _beside_go(bench: Bench, name: str, cluster: ClusterSize, idle_cpu: float) -> Iterator[Row]:
     ours: list[Sync] = []
     theirs: list[dict[str, float]] = []
     resyncs: list[float] = []
     reads: list[float] = []
     for number in range(bench.rounds):
         with bench.etcd() as etcd:
-            sync, bridge = first_sync(bench, crowd, idle_cpu, etcd)
+            sync, bridge = first_sync(bench, cluster, idle_cpu, etcd)
             bridge.kill()
             file = str(bench.folder() / "entries")
             bench.go("dump", etcd.url, "/skydns", file)
@@ -78,7 +78,7 @@ def _beside_go(bench: Bench, name: str, crowd: Crowd, idle_cpu: float) -> Iterat
             bare["etcd_cpu"] = cpu(etcd.pid) - before
         ours.append(sync)
         theirs.append(bare)
-        bench.say(
+        bench.log(
             f"{name}, round {number + 1}: {sync.keys} keys in {sync.seconds:.2f} s"
             f" (Go {bare['seconds']:.2f}),"
             f" CPU a key {sync.cpu / sync.keys * 1e6:.1f} us, etcd's {sync.etcd_cpu / sync.keys * 1e6:.1f}"

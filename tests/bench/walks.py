@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kube2etcd.etcd.store import EtcdStore
-from tests.bench.prepared import Crowd, PreparedApi, service
+from tests.bench.prepared import ClusterSize, PreparedApi, service
 from tests.bench.tracer import TTL
 from tests.stack.harness import LOOPBACK, BuildError, Etcd, Process, binaries, free_port, http, wait_for
 
@@ -94,13 +94,13 @@ class Traced:
 
 def walks(tree: Path) -> Iterator[Walk]:
     programs = binaries(names=["etcd", "writer"])
-    with contextlib.ExitStack() as ending:
-        directory = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="kube2etcd-walks-")))
-        api = ending.enter_context(PreparedApi())
-        etcd = ending.enter_context(Etcd(directory, programs))
-        api.fill(Crowd(services=3))
+    with contextlib.ExitStack() as exits:
+        directory = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="kube2etcd-walks-")))
+        api = exits.enter_context(PreparedApi())
+        etcd = exits.enter_context(Etcd(directory, programs))
+        api.fill(ClusterSize(services=3))
         # Read within a millisecond or two: the walk is to end with its transaction.
-        store = EtcdStore(ending.enter_context(etcd.connection()), KEY.encode())
+        store = EtcdStore(exits.enter_context(etcd.connection()), KEY.encode())
         to_etcd = ["--etcd-server", etcd.url]
         folders = [directory / name for name in ("run", "webhook")]
         for folder in folders:

@@ -10,10 +10,10 @@ from pathlib import Path
 from tests.addons.manifests import VALUES, filled, pods
 from tests.stack import coredns
 from tests.stack.container import Image, images
-from tests.stack.coredns import said
+from tests.stack.coredns import rdata_or_rcode
 from tests.stack.harness import ApiServer, Binaries, CoreDns, Etcd, Object, wait_for
 from tests.stack.node import IPV4, IPV6, Family, Node
-from tests.stack.objects import an_object
+from tests.stack.objects import api_object
 from tests.stack.pod import Pod
 
 #: The addon that serves the cluster's names.
@@ -51,15 +51,15 @@ class Cluster:
             hosts=[node.family.api],
             extra_args=API_OPTIONS[node.family],
         )
-        corefile = coredns.outside(at=node.family.resolver, port="53")
+        corefile = coredns.upstream_corefile(at=node.family.resolver, port="53")
         self.resolver = CoreDns(directory / "resolver", binaries, corefile)
         self.pods: list[tuple[str, Pod]] = []
         self.count = 0
 
-    def dns_pod(self, values: Mapping[str, str] = VALUES, hurry: float = 1.0, *, manifest: str = RC) -> Pod:
+    def dns_pod(self, values: Mapping[str, str] = VALUES, speedup: float = 1.0, *, manifest: str = RC) -> Pod:
         """One more pod of addons/dns, or of another manifest, behind the DNS Service."""
         [template] = pods(filled(manifest, values))
-        return self.pod(template, "kube-system", values["DNS_SERVER_IP"], hurry)
+        return self.pod(template, "kube-system", values["DNS_SERVER_IP"], speedup)
 
     def start(self) -> None:
         self.etcd.start()
@@ -85,7 +85,7 @@ class Cluster:
         template: Object,
         namespace: str,
         address: str,
-        hurry: float = 1.0,
+        speedup: float = 1.0,
         *,
         name: str = "",
         always: bool = False,
@@ -93,7 +93,7 @@ class Cluster:
         """Start another pod, behind the Service's ``address`` while it is ready, or ``always``."""
         # Controllers create it in each namespace.
         data = {"ca.crt": self.api.ca_file.read_text()}
-        self.api.apply(an_object("v1", "ConfigMap", "kube-root-ca.crt", namespace, data=data))
+        self.api.apply(api_object("v1", "ConfigMap", "kube-root-ca.crt", namespace, data=data))
         self.count += 1
 
         def changed() -> None:
@@ -108,10 +108,10 @@ class Cluster:
             self.api,
             self.api.port,
             self.images,
-            hurry=hurry,
+            speedup=speedup,
             changed=changed,
         )
-        made.network.answer_for(address)
+        made.network.add_service_address(address)
         self.pods.append((address, made))
         if always:
             self.node.route(address, [made.network])
@@ -122,7 +122,7 @@ class Cluster:
         """Route the Service's address to its ready pods."""
         self.node.route(address, [pod.network for at, pod in self.pods if at == address and pod.ready])
 
-    def end(self, pod: Pod, *, gently: bool = False) -> None:
+    def remove_pod(self, pod: Pod, *, gently: bool = False) -> None:
         """The pod leaves its Service, then stops."""
         [place] = [place for place in self.pods if place[1] is pod]
         self.pods.remove(place)
@@ -137,16 +137,16 @@ class Cluster:
 def running(directory: Path, binaries: Binaries, family: Family = IPV4) -> Iterator[Cluster]:
     """A cluster; within the block the calling thread is on its node."""
     node = Node(directory, family)
-    with contextlib.ExitStack() as ending:
-        ending.callback(node.kill)
-        ending.enter_context(node.entered())
+    with contextlib.ExitStack() as exits:
+        exits.callback(node.kill)
+        exits.enter_context(node.entered())
         made = Cluster(directory, binaries, node)
-        ending.callback(made.stop)
+        exits.callback(made.stop)
         made.start()
         yield made
 
 
-def short_lived(found: list[Object]) -> list[Object]:
+def with_short_ttl(found: list[Object]) -> list[Object]:
     """The objects with a TTL of 5 s, so that tests do not wait for CoreDNS's cache."""
     for one in found:
         if "settings.yaml" in one.get("data", {}):
@@ -156,10 +156,10 @@ def short_lived(found: list[Object]) -> list[Object]:
 
 def ask(name: str, rtype: str = "A", *, at: str, port: int = 53, tcp: bool = False) -> list[str]:
     """The answer's data, sorted; NODATA or the response code if there is none."""
-    return sorted(said(coredns.ask(name, rtype, port, at=at, tcp=tcp, timeout=3)))
+    return sorted(rdata_or_rcode(coredns.ask(name, rtype, port, at=at, tcp=tcp, timeout=3)))
 
 
-def answers(questions: Iterable[tuple[str, str, list[str]]], *places: str, port: int = 53) -> None:
+def assert_answers(questions: Iterable[tuple[str, str, list[str]]], *places: str, port: int = 53) -> None:
     """Assert that each server gives all these answers, over UDP and TCP."""
     for at in places:
         for name, rtype, wanted in questions:
@@ -167,7 +167,7 @@ def answers(questions: Iterable[tuple[str, str, list[str]]], *places: str, port:
                 assert ask(name, rtype, at=at, port=port, tcp=tcp) == wanted, (name, at, tcp)
 
 
-def expect(name: str, *wanted: str, at: str, port: int = 53, rtype: str = "A") -> None:
+def wait_for_answer(name: str, *wanted: str, at: str, port: int = 53, rtype: str = "A") -> None:
     """Wait for this answer; CoreDNS's cache may hold another one for half a minute."""
 
     def answered() -> bool:

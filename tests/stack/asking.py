@@ -10,7 +10,7 @@ from functools import partial
 import dns.exception
 import dns.rcode
 
-from tests.stack.coredns import said
+from tests.stack.coredns import rdata_or_rcode
 from tests.stack.harness import CoreDns, wait_for
 
 #: Asks one question; returns what came instead of an answer, or nothing.
@@ -27,7 +27,7 @@ def _instead(server: CoreDns, name: str, rdtype: str) -> str:
         message = server.ask(name, rdtype)
     except dns.exception.DNSException as error:
         return type(error).__name__
-    return "" if message.rcode() == dns.rcode.NOERROR and message.answer else said(message)[0]
+    return "" if message.rcode() == dns.rcode.NOERROR and message.answer else rdata_or_rcode(message)[0]
 
 
 def _count(ask: Ask, ended: threading.Event) -> Counter[str]:

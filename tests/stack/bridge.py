@@ -10,7 +10,7 @@ from typing import Any
 import requests
 import yaml
 
-from tests.stack.process import LOOPBACK, Server, finished, free_port, http, wait_for
+from tests.stack.process import LOOPBACK, Server, free_port, http, run_command, wait_for
 
 
 class Bridge(Server):
@@ -56,7 +56,7 @@ class Bridge(Server):
         """The text of its readiness probe."""
         return self.get("/readyz").text
 
-    def wait_reason(self, text: str, deadline_s: float) -> None:
+    def wait_readyz(self, text: str, deadline_s: float) -> None:
         """Wait until the text of its readiness probe contains this."""
         wait_for(lambda: text in self.readyz(), f"{text!r} in /readyz", deadline_s, self)
 
@@ -87,7 +87,7 @@ class Bridge(Server):
 
 def call(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command of kube2etcd to its end."""
-    return finished(sys.executable, "-m", "kube2etcd", *arguments, env=clean_environment())
+    return run_command(sys.executable, "-m", "kube2etcd", *arguments, env=clean_environment())
 
 
 def kube2etcd(*arguments: str) -> str:
@@ -97,7 +97,7 @@ def kube2etcd(*arguments: str) -> str:
     return done.stdout
 
 
-def settings_file(directory: Path, config: Mapping[str, Any] | None) -> list[str]:
+def config_option(directory: Path, config: Mapping[str, Any] | None) -> list[str]:
     """Write a settings file, if there are settings; returns the options for it."""
     if config is None:
         return []

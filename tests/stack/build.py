@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.stack.process import made_aside
+from tests.stack.process import atomic_directory
 from tests.stack.toolchain import BuildError, find_go, go_environment, machine
 
 HERE = Path(__file__).resolve().parent / "servers"
@@ -120,7 +120,7 @@ def binaries(progress: Progress = console, names: Sequence[str] = ()) -> dict[st
         raise BuildError(f"no such server: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     wanted = [server for server in known.values() if server.name in names] if names else list(SERVERS)
     if any(server.built() is None for server in wanted):
-        with _only_one_builder():
+        with _build_lock():
             missing = [server for server in wanted if server.built() is None]
             if missing:
                 build_all(missing, progress)
@@ -131,7 +131,7 @@ def binaries(progress: Progress = console, names: Sequence[str] = ()) -> dict[st
 
 
 @contextlib.contextmanager
-def _only_one_builder() -> Iterator[None]:
+def _build_lock() -> Iterator[None]:
     """Two runs at once would only halve each other's speed; the second waits, then finds everything there."""
     (cache_dir() / "servers").mkdir(parents=True, exist_ok=True)
     with (cache_dir() / "servers" / ".lock").open("w") as lock:
@@ -154,7 +154,7 @@ def build_all(servers: Sequence[Server], report: Progress) -> None:
 
 def _build(server: Server, go: Path) -> Iterator[str]:
     """Build its programs aside, and move them in; yields each package, once it is fetched or compiled."""
-    with made_aside(server.home()) as aside:
+    with atomic_directory(server.home()) as aside:
         for program, package in server.programs.items():
             tail: deque[str] = deque(maxlen=30)
             with subprocess.Popen(
@@ -175,11 +175,11 @@ def _build(server: Server, go: Path) -> Iterator[str]:
                     process.kill()
                     raise
             if process.returncode:
-                raise BuildError(_why(server, tail))
+                raise BuildError(_build_failure(server, tail))
 
 
-def _why(server: Server, said: Iterable[str]) -> str:
-    last = "\n".join(f"    {line}" for line in said) or "    (no output)"
+def _build_failure(server: Server, output: Iterable[str]) -> str:
+    last = "\n".join(f"    {line}" for line in output) or "    (no output)"
     return (
         f"building {server.name} failed; its last lines:\n{last}\n"
         "What to try: is the Go module proxy reachable (environment GOPROXY, HTTPS_PROXY)? "

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from tests.stack.build import binaries as build_binaries
-from tests.stack.coredns import on_keys
+from tests.stack.coredns import coredns_for
+from tests.stack.dns_stack import BridgeStack, StartStack
 from tests.stack.etcd_v2 import EtcdV2
 from tests.stack.faults import Proxy, Run, args
 from tests.stack.harness import ApiServer, Binaries, Bridge, CoreDns, Etcd, Object
 from tests.stack.pair import StartPair, running_pair
-from tests.stack.zoned import Start, Zoned
 
 HERE = Path(__file__).parent
 
@@ -96,7 +96,7 @@ def server(request: pytest.FixtureRequest, binaries: Binaries, tmp_path: Path) -
 @pytest.fixture
 def dns(binaries: Binaries, tmp_path: Path, etcd: Etcd) -> Iterator[CoreDns]:
     """CoreDNS on the keys in etcd."""
-    with on_keys(tmp_path, binaries, *etcd.options) as server:
+    with coredns_for(tmp_path, binaries, *etcd.options) as server:
         yield server
 
 
@@ -113,7 +113,7 @@ def run(tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[Run]:
     It ends with the test, and must have logged no traceback.
     """
     started: list[Bridge] = []
-    with contextlib.ExitStack() as ending:
+    with contextlib.ExitStack() as exits:
 
         def one(
             *options: str,
@@ -125,7 +125,7 @@ def run(tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[Run]:
         ) -> Bridge:
             apiserver.apply_all(objects)
             where = args(kubeconfig or apiserver.kubeconfig(), etcd, *options)
-            bridge = ending.enter_context(Bridge(tmp_path, where, name=name))
+            bridge = exits.enter_context(Bridge(tmp_path, where, name=name))
             started.append(bridge)
             if ready:
                 bridge.wait_ready()
@@ -137,12 +137,12 @@ def run(tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[Run]:
 
 
 @pytest.fixture
-def start(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[Start]:
+def start_stack(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[StartStack]:
     """Creates objects, starts a bridge and its CoreDNS with these options; both end with the test.
 
     ``zones`` are those of Services, by name.
     """
-    with contextlib.ExitStack() as ending:
+    with contextlib.ExitStack() as exits:
 
         def one(
             *options: str,
@@ -150,12 +150,14 @@ def start(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) 
             zones: Mapping[str, Mapping[str, Any]] | None = None,
             config: Mapping[str, Any] | None = None,
             dns_options: Sequence[str] = (),
-        ) -> Zoned:
+        ) -> BridgeStack:
             apiserver.apply_all(objects)
             if zones is not None:
                 config = {"zones": [{"zone": zone, **more} for zone, more in zones.items()]}
             place = tmp_path / f"zoned{next(number)}"
-            return ending.enter_context(Zoned(place, binaries, apiserver, etcd, options, config, dns_options))
+            return exits.enter_context(
+                BridgeStack(place, binaries, apiserver, etcd, options, config, dns_options)
+            )
 
         number = itertools.count()
         yield one
@@ -164,7 +166,7 @@ def start(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) 
 @pytest.fixture
 def start_pair(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[StartPair]:
     """Starts the kubernetes plugin and ours with these options; both end with the test."""
-    with contextlib.ExitStack() as ending:
-        yield lambda **options: ending.enter_context(
+    with contextlib.ExitStack() as exits:
+        yield lambda **options: exits.enter_context(
             running_pair(binaries, tmp_path, apiserver, etcd, **options)
         )

@@ -33,7 +33,7 @@ class Image:
     programs: Mapping[str, Path]
     directories: tuple[str, ...] = ()
     """Mounted at the same path as here."""
-    elsewhere: Mapping[str, Path] = field(default_factory=dict)
+    mounts: Mapping[str, Path] = field(default_factory=dict)
     """Mounted elsewhere, by the path in the image."""
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -46,16 +46,16 @@ def images(binaries: Mapping[str, Path], directory: Path) -> dict[str, Image]:
     packages = {
         f"{_PACKAGES}/{module.__name__}": Path(module.__path__[0]) for module in (kube2etcd, skydns_compat)
     }
-    start = directory / "kube2etcd"
-    start.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m kube2etcd "$@"\n')
-    start.chmod(0o755)
+    wrapper = directory / "kube2etcd"
+    wrapper.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m kube2etcd "$@"\n')
+    wrapper.chmod(0o755)
     return {
         "etcd": Image((), {"etcd": binaries["etcd"]}),
         "coredns": Image(("coredns",), {"coredns": binaries["coredns"]}),
         "external-dns": Image(("external-dns",), {"external-dns": binaries["external-dns"]}),
         "kube2etcd": Image(
             ("kube2etcd",),
-            {"kube2etcd": start},
+            {"kube2etcd": wrapper},
             tuple(sorted({sys.prefix, sys.base_prefix})),
             packages,
             {"PYTHONPATH": _PACKAGES, "PYTHONDONTWRITEBYTECODE": "1"},
@@ -100,7 +100,7 @@ def command(
             script.append(f"[ -e $root{path} ] || ln -s {shlex.quote(os.readlink(path))} $root{path}")
         elif Path(path).exists():
             script += _bind(Mount(Path(path), path, read_only=True))
-    for target, source in image.elsewhere.items():
+    for target, source in image.mounts.items():
         script += _bind(Mount(source, target, read_only=True))
     for name, program in image.programs.items():
         script += _bind(Mount(program, f"/image/{name}", read_only=True))
@@ -109,15 +109,15 @@ def command(
     security = {**pod.get("securityContext", {}), **container.get("securityContext", {})}
     if security.get("readOnlyRootFilesystem"):
         script.append("mount -o remount,ro $root")
-    words = [*(container.get("command") or image.entrypoint), *container.get("args", ())]
+    argv = [*(container.get("command") or image.entrypoint), *container.get("args", ())]
     given = {"PATH": _PATH, "HOME": "/", **image.environment, **environment}
     inside = [
         "/usr/bin/env",
         "-i",
         *(f"{name}={value}" for name, value in given.items()),
         "setpriv",
-        *_rights(security),
-        *(_VARIABLE.sub(lambda each: environment.get(each[1], each[0]), word) for word in words),
+        *_setpriv_options(security),
+        *(_VARIABLE.sub(lambda each: environment.get(each[1], each[0]), word) for word in argv),
     ]
     script.append(f"exec chroot $root {shlex.join(inside)}")
     return [
@@ -139,7 +139,7 @@ def _bind(mount: Mount) -> list[str]:
     return bound
 
 
-def _rights(security: Mapping[str, Any]) -> Sequence[str]:
+def _setpriv_options(security: Mapping[str, Any]) -> Sequence[str]:
     """The options of setpriv for a security context; by default everything that root may do."""
     options = ["--pdeathsig=KILL"]
     if security.get("runAsNonRoot") and not security.get("runAsUser"):
@@ -157,7 +157,7 @@ def _rights(security: Mapping[str, Any]) -> Sequence[str]:
     return options
 
 
-def share(directory: Path, group: int) -> None:
+def chown_to_group(directory: Path, group: int) -> None:
     """Give a volume to a pod's group, as the kubelet does for ``fsGroup``."""
     os.chown(directory, -1, group)
     directory.chmod(stat.S_ISGID | 0o775)

@@ -18,7 +18,7 @@ from tests.stack.process import LOOPBACK, Process, Server, free_port, wait_for
 NO_LISTENERS = ("--health-listen", "", "--ready-listen", "", "--metrics-listen", "")
 
 
-OUTSIDE = """
+UPSTREAM = """
 .:PORT {
     bind ADDRESS
     template IN A NAME {
@@ -39,12 +39,14 @@ OUTSIDE = """
 """
 
 
-def outside(name: str = "example.com", *, at: str = LOOPBACK, port: str = "{port}") -> str:
+def upstream_corefile(name: str = "example.com", *, at: str = LOOPBACK, port: str = "{port}") -> str:
     """A Corefile that stands in for the rest of the world: it has this name and those below it only."""
-    return OUTSIDE.replace("NAME", name).replace("ADDRESS", at).replace("PORT", port)
+    return UPSTREAM.replace("NAME", name).replace("ADDRESS", at).replace("PORT", port)
 
 
-def plugin(access: str, *beside: str, zones: str = "", pods: str = "insecure", within: str = "") -> str:
+def plugin_corefile(
+    access: str, *beside: str, zones: str = "", pods: str = "insecure", within: str = ""
+) -> str:
     """A Corefile of CoreDNS's own kubernetes plugin, as most clusters run it.
 
     ``access`` is its line about the API server, ``within`` one more, ``beside`` lines outside of it.
@@ -54,7 +56,7 @@ def plugin(access: str, *beside: str, zones: str = "", pods: str = "insecure", w
     return "\n".join([".:{port} {", f"bind {LOOPBACK}", "errors", *beside, *block, "}", ""])
 
 
-def said(message: dns.message.Message) -> list[str]:
+def rdata_or_rcode(message: dns.message.Message) -> list[str]:
     """The answer's data in order, NODATA, or the response code."""
     if message.rcode() != dns.rcode.NOERROR:
         return [dns.rcode.to_text(message.rcode())]
@@ -77,7 +79,9 @@ def corefile(port: int, *options: str) -> str:
     return kube2etcd("corefile", *listen, *NO_LISTENERS, *options)
 
 
-def on_keys(directory: Path, binaries: Mapping[str, Path], *options: str, name: str = "coredns") -> CoreDns:
+def coredns_for(
+    directory: Path, binaries: Mapping[str, Path], *options: str, name: str = "coredns"
+) -> CoreDns:
     """CoreDNS with the Corefile of these options."""
     port = free_port()
     return CoreDns(directory, binaries, corefile(port, *options), port=port, name=name)
@@ -126,7 +130,7 @@ class CoreDns(Server):
         """Wait for this answer, in any order; ``writer`` is the process that writes the keys."""
 
         def right() -> bool:
-            seen = said(self.ask(name, rtype))
+            seen = rdata_or_rcode(self.ask(name, rtype))
             assert sorted(seen) == sorted(answer), f"{name} {rtype}: {seen}, not {list(answer)}"
             return True
 

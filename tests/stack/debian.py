@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.stack.build import cache_dir
-from tests.stack.process import finished, made_aside
+from tests.stack.process import atomic_directory, run_command
 
 
 class UnavailableError(RuntimeError):
@@ -21,7 +21,7 @@ def unpacked(packages: Sequence[str]) -> Path:
     missing = [tool for tool in ("apt-get", "dpkg") if not shutil.which(tool)]
     if missing:
         raise UnavailableError(f"no {' and no '.join(missing)} here")
-    with made_aside(home) as root:
+    with atomic_directory(home) as root:
         cache = root.parent
         (cache / "archives" / "partial").mkdir(parents=True)
         options = ["--download-only", "--no-install-recommends", "--yes", "-o", f"Dir::Cache={cache}"]
@@ -38,6 +38,6 @@ def environment(home: Path) -> dict[str, str]:
 
 
 def _run(*command: str) -> None:
-    done = finished(*command, timeout=300)
+    done = run_command(*command, timeout=300)
     if done.returncode:
         raise UnavailableError(f"{command[0]}: {done.stderr.strip()[-300:]}")

@@ -26,16 +26,16 @@ import dns.rdatatype
 import yaml
 
 from tests.stack.build import BRIDGE, console
-from tests.stack.coredns import corefile, outside, said
+from tests.stack.coredns import corefile, rdata_or_rcode, upstream_corefile
 from tests.stack.harness import (
     LOOPBACK,
     ApiServer,
     Bridge,
     BuildError,
     CoreDns,
+    DeadlineError,
     Etcd,
     KubeError,
-    NotInTimeError,
     Server,
     binaries,
     free_port,
@@ -120,7 +120,7 @@ class Stack:
         self.directory, self.programs, self.port = directory, programs, port
         api_etcd, self.etcd = (Etcd(directory, programs, name=name) for name in ("api-etcd", "pod-etcd"))
         self.api = ApiServer(directory / "apiserver", programs, api_etcd.url)
-        world = CoreDns(directory, programs, outside("payments.example"), name="outside")
+        world = CoreDns(directory, programs, upstream_corefile("payments.example"), name="outside")
         self.options = ["--domain", DOMAIN, *self.etcd.options, "--pods", "verified", "--vm-domain", ""]
         cluster = ["--kubeconfig", str(self.api.kubeconfig()), "--dns-server-ip", DNS_SERVICE]
         self.bridge = Bridge(directory, [*self.options, *cluster])
@@ -131,10 +131,10 @@ class Stack:
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """Start all, each when the one that it needs is up."""
-        with contextlib.ExitStack() as ending:
+        with contextlib.ExitStack() as exits:
             for server in self.servers:
                 console(f"starting {server.name}…")
-                ending.enter_context(server)
+                exits.enter_context(server)
                 if server is self.api:
                     self.api.apply(vmi_crd())
                 if server is self.bridge:
@@ -151,7 +151,7 @@ class Stack:
 def answered(dns_server: CoreDns, question: Expected) -> Sequence[str]:
     """What the server says, in its order and in the words of `Expected`."""
     try:
-        return said(dns_server.ask(question.name, question.rtype))
+        return rdata_or_rcode(dns_server.ask(question.name, question.rtype))
     except dns.exception.Timeout:
         return ["no answer"]
 
@@ -164,7 +164,7 @@ def ask_all(dns_server: CoreDns, deadline_s: float = 15.0) -> list[Sequence[str]
         answers[:] = [answered(dns_server, question) for question in QUESTIONS]
         return all(question.met(seen) for seen, question in zip(answers, QUESTIONS, strict=True))
 
-    with contextlib.suppress(NotInTimeError):
+    with contextlib.suppress(DeadlineError):
         wait_for(all_right, "the right answers", deadline_s, dns_server)
     return answers
 

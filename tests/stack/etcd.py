@@ -15,7 +15,7 @@ from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.servers import TIMEOUT
 from kube2etcd.settings import Etcd as EtcdSettings
 from tests.stack.certificates import Authority, KeyPair
-from tests.stack.process import LOOPBACK, Context, Server, finished, free_port, http, wait_for
+from tests.stack.process import LOOPBACK, Context, Server, free_port, http, run_command, wait_for
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Etcd(Server):
             command += [f"--cert={self.tls.client.cert_file}", f"--key={self.tls.client.key_file}"]
         if self.user is not None:
             command += [f"--user={':'.join(self.user)}"]
-        done = finished(*command, *arguments, input=stdin, timeout=20, env={"ETCDCTL_API": "3"})
+        done = run_command(*command, *arguments, input=stdin, timeout=20, env={"ETCDCTL_API": "3"})
         if done.returncode:
             what = f"etcdctl {' '.join(arguments)} exited {done.returncode}"
             raise EtcdctlError(f"{what}: {done.stderr.strip()}")

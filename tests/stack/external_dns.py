@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.stack.harness import LOOPBACK, ApiServer, Object, free_port
-from tests.stack.objects import an_object
+from tests.stack.objects import api_object
 from tests.stack.process import Process
 
 
@@ -20,7 +20,7 @@ def ingress(name: str, *hosts: str, to: Sequence[str], **annotations: str) -> Ob
     marks = {prefix + key.replace("_", "-"): value for key, value in annotations.items()}
     balancer = [{"hostname" if re.search("[a-z]", one) and ":" not in one else "ip": one} for one in to]
     spec = {"rules": [{"host": host, "http": {"paths": [path]}} for host in hosts]}
-    made = an_object("networking.k8s.io/v1", "Ingress", name, "default", annotations=marks, spec=spec)
+    made = api_object("networking.k8s.io/v1", "Ingress", name, "default", annotations=marks, spec=spec)
     return {**made, "status": {"loadBalancer": {"ingress": balancer}}}
 
 
@@ -48,7 +48,7 @@ class ExternalDns:
         command = [self.binary, *self.options, metrics, *options]
         return Process(f"external-dns-{self.runs}", command, self.directory, env=env)
 
-    def once(self, *options: str, env: Mapping[str, str] | None = None) -> str:
+    def run_once(self, *options: str, env: Mapping[str, str] | None = None) -> str:
         """One pass; its log.  Fails the test where the program fails."""
         process = self._process(["--once", *options], env)
         process.start()

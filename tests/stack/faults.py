@@ -34,28 +34,28 @@ class Fault:
     resource: str
     status: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
-    cut: bool = False
-    lose: bool = False
+    truncate: bool = False
+    drop_event: bool = False
     empty: bool = False
-    continued: bool = False
+    later_pages: bool = False
     """Only the second page and those after it."""
     watch: bool = False
     times: int | None = None
     done: int = 0
-    taken: int = 0
+    matched: int = 0
     """Requests that were tampered with, or are being."""
 
     @property
-    def over(self) -> bool:
+    def exhausted(self) -> bool:
         """Whether it has happened ``times``."""
         return self.done == self.times
 
-    def takes(self, resource: str, params: Mapping[str, Sequence[str]]) -> bool:
+    def matches(self, resource: str, params: Mapping[str, Sequence[str]]) -> bool:
         return (
             self.resource in ("*", resource)
             and self.watch == (params.get("watch") == ["true"])
-            and (self.times is None or self.taken < self.times)
-            and (not self.continued or "continue" in params)
+            and (self.times is None or self.matched < self.times)
+            and (not self.later_pages or "continue" in params)
         )
 
 
@@ -100,7 +100,7 @@ class Proxy:
         with self.lock:
             self.faults.clear()
 
-    def expire(self) -> int:
+    def expire_watches(self) -> int:
         """End all open watches with 410 Gone, which forces relists; returns how many there were."""
         wait_for(lambda: len(self.watches) >= 3, "watches to be open", 10)
         with self.lock:
@@ -115,11 +115,11 @@ class Proxy:
                 sock.shutdown(socket.SHUT_RDWR)
         return len(watched)
 
-    def find(self, resource: str, params: Mapping[str, Sequence[str]]) -> Fault | None:
+    def match(self, resource: str, params: Mapping[str, Sequence[str]]) -> Fault | None:
         with self.lock:
             for fault in self.faults:
-                if fault.takes(resource, params):
-                    fault.taken += 1
+                if fault.matches(resource, params):
+                    fault.matched += 1
                     return fault
         return None
 
@@ -133,7 +133,7 @@ class Proxy:
         """It could not be sent: the next request gets it."""
         if fault is not None:
             with self.lock:
-                fault.taken -= 1
+                fault.matched -= 1
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -151,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
         params = parse_qs(url.query)
         resource = url.path.rpartition("/")[2]
         watch = params.get("watch") == ["true"]
-        fault = self.proxy.find(resource, params)
+        fault = self.proxy.match(resource, params)
         if fault is not None and fault.status:
             body = json.dumps({**GONE, "code": fault.status, "message": "made by the test"}).encode()
             self._reply(fault.status, body, fault.headers)
@@ -186,17 +186,17 @@ class _Handler(BaseHTTPRequestHandler):
             listed["metadata"].pop("continue", None)
             listed["metadata"].pop("remainingItemCount", None)
             body = json.dumps(listed).encode()
-        self._reply(answer.status, body, {}, cut=fault is not None and fault.cut)
+        self._reply(answer.status, body, {}, truncate=fault is not None and fault.truncate)
         self.proxy.used(fault)
 
-    def _reply(self, status: int, body: bytes, headers: Mapping[str, str], *, cut: bool = False) -> None:
+    def _reply(self, status: int, body: bytes, headers: Mapping[str, str], *, truncate: bool = False) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if cut else body)
+        self.wfile.write(body[: len(body) // 2] if truncate else body)
 
     def _watch(
         self, sock: socket.socket, answer: http.client.HTTPResponse, resource: str, fault: Fault | None
@@ -210,11 +210,11 @@ class _Handler(BaseHTTPRequestHandler):
             with contextlib.suppress(OSError, http.client.HTTPException):
                 while line := answer.readline():
                     self.proxy.gone[resource] += b'"code":410' in line
-                    if fault is not None and fault.lose and b'"type":"BOOKMARK"' not in line:
+                    if fault is not None and fault.drop_event and b'"type":"BOOKMARK"' not in line:
                         self.proxy.used(fault)
                         fault = None
                         continue
-                    if fault is not None and not fault.lose:
+                    if fault is not None and not fault.drop_event:
                         self.wfile.write(line[: len(line) // 2])
                         self.proxy.used(fault)
                         fault = None
@@ -239,9 +239,9 @@ class Tunnel:
     """
 
     def __init__(self, port: int) -> None:
-        self.behind = port
-        self.swallowing = False
-        self.carried = 0
+        self.upstream_port = port
+        self.blackholing = False
+        self.connections = 0
         self._sockets: list[socket.socket] = []
         self._dead: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -250,15 +250,15 @@ class Tunnel:
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
-    def swallow(self) -> None:
+    def blackhole(self) -> None:
         """From now on no byte gets through in either direction, and no connection is closed."""
         with self._lock:
-            self.swallowing = True
+            self.blackholing = True
             self._dead |= set(self._sockets)
 
     def mend(self) -> None:
         with self._lock:
-            self.swallowing = False
+            self.blackholing = False
 
     def close(self) -> None:
         with self._lock:
@@ -274,18 +274,18 @@ class Tunnel:
                 client, _ = self._listener.accept()
                 with self._lock:
                     self._sockets.append(client)
-                    if self.swallowing:
+                    if self.blackholing:
                         self._dead.add(client)
                         continue
                 try:
-                    server = socket.create_connection((LOOPBACK, self.behind), 5)
+                    server = socket.create_connection((LOOPBACK, self.upstream_port), 5)
                 except OSError:
                     client.close()
                     continue
                 server.settimeout(None)
                 with self._lock:
                     self._sockets.append(server)
-                self.carried += 1
+                self.connections += 1
                 for ends in ((client, server), (server, client)):
                     threading.Thread(target=self._carry, args=ends, daemon=True).start()
 
@@ -313,14 +313,14 @@ def keys_of(etcd: Etcd, name: str) -> list[str]:
     return [key for key in etcd.dump(HERE) if f"/default/{name}" in key]
 
 
-def appears(etcd: Etcd, name: str, deadline_s: float = 10.0) -> None:
+def wait_for_keys(etcd: Etcd, name: str, deadline_s: float = 10.0) -> None:
     wait_for(lambda: keys_of(etcd, name), f"keys of {name}", deadline_s)
 
 
-def comes(apiserver: ApiServer, etcd: Etcd, name: str, deadline_s: float = 15.0) -> None:
+def create_and_wait(apiserver: ApiServer, etcd: Etcd, name: str, deadline_s: float = 15.0) -> None:
     """Create a Service and wait until it has keys."""
     apiserver.apply(service(name))
-    appears(etcd, name, deadline_s)
+    wait_for_keys(etcd, name, deadline_s)
 
 
 def args(kubeconfig: Path, etcd: Etcd, *extra: str) -> list[str]:
@@ -334,7 +334,7 @@ both_apis = pytest.mark.parametrize("etcd", [(), "v2"], indirect=True, ids=["v3"
 Run = Callable[..., Bridge]
 
 
-def fresh_keys(
+def keys_of_fresh_bridge(
     directory: Path, binaries: Mapping[str, Path], kubeconfig: Path, *extra: str
 ) -> dict[str, str]:
     """The keys that a bridge writes to an empty etcd."""

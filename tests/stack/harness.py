@@ -9,5 +9,5 @@ from tests.stack.certificates import Authority, KeyPair
 from tests.stack.coredns import CoreDns
 from tests.stack.etcd import Etcd, EtcdCluster, EtcdTls
 from tests.stack.kubeclient import KubeClient, KubeError, Object
-from tests.stack.process import LOOPBACK, SLOW, NotInTimeError, Process, Server, free_port, http, wait_for
+from tests.stack.process import LOOPBACK, SLOW, DeadlineError, Process, Server, free_port, http, wait_for
 from tests.stack.toolchain import BuildError

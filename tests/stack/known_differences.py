@@ -17,8 +17,8 @@ from tests.stack.questions import TYPES
 class KnownDifference:
     """Differences of these types whose kind of name, effect and name match the regular expressions.
 
-    ``records``, if given, must match a record of the plugin's answer.  ``chosen``: intentional, since the RFC
-    says so, or no specification has the name.
+    ``records``, if given, must match a record of the plugin's answer. ``intentional``: an RFC says
+    so, or no specification has the name.
     """
 
     name: str
@@ -27,7 +27,7 @@ class KnownDifference:
     what: str = ".*"
     names: str = ".*"
     records: str = ""
-    chosen: bool = False
+    intentional: bool = False
 
     def covers(self, difference: Difference) -> bool:
         """Whether the difference is in this class."""
@@ -44,10 +44,10 @@ class KnownDifference:
 
 
 REVERSE = ("PTR",)
-SERVICES = "(ClusterIP|headless|ExternalName) service( in capitals)?"
-PODS = "pod( in capitals| elsewhere| in another spelling)?|below a pod|any address"
+SERVICE_KINDS = "(ClusterIP|headless|ExternalName) service( in capitals)?"
+POD_KINDS = "pod( in capitals| elsewhere| in another spelling)?|below a pod|any address"
 #: Services that the tests name for a property that does not show in a name, with a number.
-SUCH = r"([^.]+\.)*{}-\d+\.crowd\..*"
+NUMBERED_SERVICE = r"([^.]+\.)*{}-\d+\.crowd\..*"
 
 KNOWN: tuple[KnownDifference, ...] = (
     KnownDifference(
@@ -55,46 +55,42 @@ KNOWN: tuple[KnownDifference, ...] = (
         kinds="apex|top|(pod )?namespace( in capitals)?|dns-version|ns.dns|no such name above services",
         what="NXDOMAIN became NOERROR",
         names=r"(dns-version|(ns\.)?dns|svc|pod|[^.]+\.(svc|pod))\.[^.]+\.[^.]+\.|[^.]+\.[^.]+\.",
-        chosen=True,
+        intentional=True,
     ),
     KnownDifference(
         name="a protocol without a port",
         kinds=".* (half a port|too many labels)",
         what="NXDOMAIN became NOERROR",
         names=r"_(tcp|udp|sctp)\.[^.]+\.[^.]+\.svc\..*",
-        chosen=True,
+        intentional=True,
     ),
     KnownDifference(
         name="other types in the reverse zones",
         kinds="(no such )?reverse.*",
         what="NOERROR became NXDOMAIN|NXDOMAIN became NOERROR|lacks (SOA|NS), and has no records",
-        chosen=True,
+        intentional=True,
     ),
     KnownDifference(
         name="ports without underscores",
         kinds="(ClusterIP|headless) (port without underscores|too many labels)",
         what="NOERROR became NXDOMAIN",
         names=r"_?[^_.]+\._?(tcp|udp|sctp)\..*",
-        chosen=True,
+        intentional=True,
     ),
-    KnownDifference(
-        name="the label any",
-        names=r"([^.]+\.)*any\..*",
-        chosen=True,
-    ),
+    KnownDifference(name="the label any", names=r"([^.]+\.)*any\..*", intentional=True),
     KnownDifference(
         name="endpoints whose hostname is any",
         kinds="(ClusterIP|headless) (service|endpoint|port)( in capitals)?|reverse of an endpoint.*",
         what="(lacks|other|more) .*",
         records=r"(^|[ .])any\.",
-        chosen=True,
+        intentional=True,
     ),
     KnownDifference(
         name="addresses of endpoints whose hostname is any",
         kinds="(ClusterIP|headless) endpoint( in capitals)?",
         what="NXDOMAIN became NOERROR( with records)?",
         names=r"[0-9a-f]+(-[0-9a-f]*)+\..*",
-        chosen=True,
+        intentional=True,
     ),
     KnownDifference(
         name="several names for one address",
@@ -122,25 +118,22 @@ KNOWN: tuple[KnownDifference, ...] = (
     ),
     KnownDifference(
         name="other types at an ExternalName Service",
-        kinds=SERVICES,
+        kinds=SERVICE_KINDS,
         types=("TXT", "PTR"),
         what="adds (CNAME|PTR), instead of no records",
     ),
     KnownDifference(
         name="pods whose address ends in ::",
-        kinds=PODS,
+        kinds=POD_KINDS,
         what="NOERROR became NXDOMAIN",
         names=r"([^.]+\.)?[^.]*--\..*",
     ),
     KnownDifference(
-        name="SRV below a pod",
-        kinds="below a pod",
-        types=("SRV",),
-        what="lacks SRV, adds SRV.*",
+        name="SRV below a pod", kinds="below a pod", types=("SRV",), what="lacks SRV, adds SRV.*"
     ),
     KnownDifference(
         name="SRV at a pod's name that is computed",
-        kinds=PODS,
+        kinds=POD_KINDS,
         types=("SRV",),
         what="lacks SRV, and has no records.*",
     ),
@@ -158,28 +151,25 @@ KNOWN: tuple[KnownDifference, ...] = (
         name="endpoints whose address begins with ::",
         kinds="headless (service|endpoint|port)( without underscores| in capitals)?",
         what="NOERROR became NXDOMAIN|lacks SRV, adds SRV.*",
-        names=rf"--.*|{SUCH.format('colons')}",
+        names=rf"--.*|{NUMBERED_SERVICE.format('colons')}",
     ),
     KnownDifference(
         name="slices of names",
         kinds="headless (service|endpoint|port)( without underscores| in capitals)?",
         what="NOERROR became NXDOMAIN",
-        names=SUCH.format("names"),
+        names=NUMBERED_SERVICE.format("names"),
     ),
     KnownDifference(
-        name="weights of pods that share an address",
-        kinds=PODS,
-        types=("SRV",),
-        what="other weights",
+        name="weights of pods that share an address", kinds=POD_KINDS, types=("SRV",), what="other weights"
     ),
 )
 
 
 #: Names of the intentional differences.
-CHOSEN = frozenset(one.name for one in KNOWN if one.chosen)
+INTENTIONAL = frozenset(one.name for one in KNOWN if one.intentional)
 
 
-def explained(
+def classified(
     report: Report, title: str, capsys: pytest.CaptureFixture[str], classes: Sequence[KnownDifference] = KNOWN
 ) -> list[str]:
     """The class of each difference; prints a table of them, and fails if one is in no class."""

@@ -20,7 +20,7 @@ Objects = list[Object]
 R = TypeVar("R")
 
 #: Kinds that others need: applied first, deleted last.
-_FIRST = {"CustomResourceDefinition": 0, "Namespace": 1}
+_RANK = {"CustomResourceDefinition": 0, "Namespace": 1}
 
 
 #: How many requests are in flight at once.
@@ -180,7 +180,7 @@ class KubeClient:
 
     def apply_all(self, objects: Iterable[Object]) -> Objects:
         """Apply CRDs, then Namespaces, then the others, each group concurrently."""
-        return _side_by_side(self.apply, tuple(objects), lambda rank: rank)
+        return _concurrently(self.apply, tuple(objects), lambda rank: rank)
 
     def patch(self, path: str, body: Object) -> requests.Response:
         """Merge-patch the object at this path."""
@@ -207,7 +207,7 @@ class KubeClient:
 
     def delete_all(self, objects: Iterable[Object]) -> None:
         """Delete objects concurrently, Namespaces and CRDs last."""
-        _side_by_side(self.delete, tuple(objects), lambda rank: -rank)
+        _concurrently(self.delete, tuple(objects), lambda rank: -rank)
 
     def delete_namespace(self, name: str) -> None:
         """Delete a namespace as its controller would: its contents, its finalizers, then itself."""
@@ -253,11 +253,11 @@ class Operation:
             api.delete(self.obj, wait=wait)
 
 
-def _side_by_side(
+def _concurrently(
     act: Callable[[Object], R], objects: Sequence[Object], order: Callable[[int], int]
 ) -> list[R]:
     """Act on the objects of each rank concurrently; raises the first error when its rank is done."""
-    ranks = [order(_FIRST.get(obj["kind"], len(_FIRST))) for obj in objects]
+    ranks = [order(_RANK.get(obj["kind"], len(_RANK))) for obj in objects]
     results: dict[int, R] = {}
     with ThreadPoolExecutor(WORKERS) as pool:
         for rank in sorted(set(ranks)):

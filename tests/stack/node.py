@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.stack.process import Process, finished, wait_for
+from tests.stack.process import Process, run_command, wait_for
 
 
 @dataclass(frozen=True)
@@ -26,21 +26,21 @@ class Family:
     """Cluster IP of the API server's Service."""
     resolver: str
     """Address of the node's resolver, which pods with dnsPolicy Default use."""
-    option: str
+    ip_flag: str
     """The option of ``ip`` for the family."""
-    bits: int
+    prefix_length: int
     """Length of an address."""
-    forwarding: str
+    forwarding_sysctl: str
     """The sysctl that enables forwarding between pods."""
-    line: str
+    pod_subnet: str
     """Address format of a pod's link to the node, which has a subnet of four addresses."""
-    new: tuple[str, ...] = ()
+    address_flags: tuple[str, ...] = ()
     """Options with which a new address is usable at once."""
 
-    def ends(self, number: int) -> tuple[str, str]:
+    def link_addresses(self, number: int) -> tuple[str, str]:
         """The node's and the pod's address on the link of pod ``number``."""
         first = number % 64 * 4
-        gateway, address = (self.line.format(number // 64, first + last) for last in (1, 2))
+        gateway, address = (self.pod_subnet.format(number // 64, first + last) for last in (1, 2))
         return gateway, address
 
 
@@ -60,13 +60,13 @@ class NodeError(RuntimeError):
     """Pods cannot be run here; the text says why."""
 
 
-def _need_rights() -> None:
+def _check_prerequisites() -> None:
     missing = [tool for tool in ("ip", "nsenter", "unshare", "setpriv", "chroot") if not shutil.which(tool)]
     if missing:
         raise NodeError(
             f"a pod is run in namespaces, with {', '.join(missing)}: install iproute2 and util-linux"
         )
-    tried = finished("unshare", "--net", "--mount", "true")
+    tried = run_command("unshare", "--net", "--mount", "true")
     if tried.returncode:
         raise NodeError(
             "a pod is run in network and mount namespaces, which this user may not make "
@@ -94,10 +94,14 @@ class Namespace(Process):
 
     def run(self, *command: str, check: bool = True) -> str:
         """Run the command in this network; returns what it prints."""
-        done = finished(*self.inside(*command), timeout=20)
+        done = run_command(*self.inside(*command), timeout=20)
         if check and done.returncode:
             raise NodeError(f"{' '.join(command)}: {done.stderr.strip()}")
         return done.stdout
+
+    def add_address(self, address: str, device: str, family: Family) -> None:
+        """Add an address with its prefix length to a device of this network."""
+        self.run("ip", "address", "add", address, "dev", device, *family.address_flags)
 
     def set(self, sysctl: str, value: str) -> None:
         """Set a sysctl of this network."""
@@ -108,14 +112,14 @@ class Node(Namespace):
     """The node; within `entered` the calling thread, and what it starts, is in its network."""
 
     def __init__(self, directory: Path, family: Family = IPV4) -> None:
-        _need_rights()
+        _check_prerequisites()
         super().__init__("node", directory)
         self.family = family
         self._lock = threading.Lock()
         self._pods = 0
         for address in (family.api, family.resolver):
-            self.run("ip", "address", "add", f"{address}/{family.bits}", "dev", "lo", *family.new)
-        self.set(family.forwarding, "1")
+            self.add_address(f"{address}/{family.prefix_length}", "lo", family)
+        self.set(family.forwarding_sysctl, "1")
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
@@ -137,7 +141,7 @@ class Node(Namespace):
     def route(self, address: str, pods: Sequence[PodNetwork]) -> None:
         """Route a Service's address to these pods in turn, as kube-proxy does; to none: unreachable."""
         hops = [word for pod in pods for word in ("nexthop", "via", pod.address)]
-        to, routes = f"{address}/{self.family.bits}", ["ip", self.family.option, "route"]
+        to, routes = f"{address}/{self.family.prefix_length}", ["ip", self.family.ip_flag, "route"]
         with self._lock:
             self.run(*routes, "flush", "exact", to, check=False)
             self.run(*routes, "replace", *([] if hops else ["unreachable"]), to, *hops)
@@ -149,22 +153,22 @@ class PodNetwork(Namespace):
     def __init__(self, node: Node, name: str, number: int) -> None:
         super().__init__(name, node.directory)
         self.family = node.family
-        gateway, self.address = self.family.ends(number)
-        subnet = self.family.bits - 2
+        gateway, self.address = self.family.link_addresses(number)
+        subnet = self.family.prefix_length - 2
         line = f"pod{number}"
         node.run("ip", "link", "add", line, "type", "veth", "peer", "eth0", "netns", str(self.pid))
-        node.run("ip", "address", "add", f"{gateway}/{subnet}", "dev", line, *self.family.new)
+        node.add_address(f"{gateway}/{subnet}", line, self.family)
         node.run("ip", "link", "set", line, "up")
-        self.run("ip", "address", "add", f"{self.address}/{subnet}", "dev", "eth0", *self.family.new)
+        self.add_address(f"{self.address}/{subnet}", "eth0", self.family)
         self.run("ip", "link", "set", "eth0", "up")
-        self.run("ip", self.family.option, "route", "add", "default", "via", gateway)
+        self.run("ip", self.family.ip_flag, "route", "add", "default", "via", gateway)
 
-    def answer_for(self, address: str) -> None:
+    def add_service_address(self, address: str) -> None:
         """Accept packets to a Service's address, which the node routes here without NAT."""
-        self.run("ip", "address", "add", f"{address}/{self.family.bits}", "dev", "lo", *self.family.new)
+        self.add_address(f"{address}/{self.family.prefix_length}", "lo", self.family)
 
 
-def seeing(files: Mapping[str, Path], command: Sequence[str]) -> list[str]:
+def with_bind_mounts(files: Mapping[str, Path], command: Sequence[str]) -> list[str]:
     """The command, wrapped to see these files at these paths, such as ``/etc/resolv.conf``."""
     mounts = [f"mount --bind {shlex.quote(str(file))} {place} &&" for place, file in files.items()]
     return ["unshare", "--mount", "--", "sh", "-c", " ".join([*mounts, 'exec "$@"']), "sh", *command]

@@ -32,7 +32,7 @@ def _crd(name: str) -> Object:
     return crd
 
 
-def an_object(api_version: str, kind: str, name: str, namespace: str = "", **more: Any) -> Object:
+def api_object(api_version: str, kind: str, name: str, namespace: str = "", **more: Any) -> Object:
     """An object with these fields; ``labels``, ``annotations`` and ``finalizers`` go into its metadata."""
     metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
     for part in ("labels", "annotations", "finalizers"):
@@ -49,7 +49,7 @@ HTTP = port("http", 80)
 
 
 def namespace(name: str, **labels: str) -> Object:
-    return an_object("v1", "Namespace", name, labels=labels)
+    return api_object("v1", "Namespace", name, labels=labels)
 
 
 def service(
@@ -66,7 +66,7 @@ def service(
     if not spec["ports"]:
         del spec["ports"]
     marks = {"labels": dict(labels or {}), "annotations": dict(annotations or {})}
-    one = an_object("v1", "Service", name, namespace, **marks, spec=spec)
+    one = api_object("v1", "Service", name, namespace, **marks, spec=spec)
     if status:
         ingress = [{"hostname" if re.search("[g-z]", part) else "ip": part} for part in status]
         one["status"] = {"loadBalancer": {"ingress": ingress}}
@@ -91,7 +91,7 @@ def endpoint_slice(
     ports: Sequence[Object] = (HTTP,),
 ) -> Object:
     """An EndpointSlice of the Service ``of``; of none if that is empty."""
-    made = an_object("discovery.k8s.io/v1", "EndpointSlice", name, namespace)
+    made = api_object("discovery.k8s.io/v1", "EndpointSlice", name, namespace)
     made["metadata"]["labels"] = {SERVICE_NAME: of} if of else {}
     return {**made, "addressType": family, "endpoints": list(endpoints), "ports": list(ports)}
 
@@ -103,7 +103,7 @@ def endpoints(name: str, *addresses: str, namespace: str = "default", number: in
     return endpoint_slice(f"{name}-{number}", name, ready, namespace=namespace, family=family)
 
 
-def bulk(slices: int) -> list[Object]:
+def large_headless_services(slices: int) -> list[Object]:
     """Headless Services with 1,000 endpoints each: many keys from few objects."""
     objects = []
     for number in range(slices):
@@ -120,7 +120,7 @@ def pod(
     if addresses:
         status |= {"podIP": addresses[0], "podIPs": [{"ip": address} for address in addresses]}
     spec = {"automountServiceAccountToken": False, "containers": [{"name": "c", "image": "example.com/none"}]}
-    return an_object("v1", "Pod", name, namespace, **metadata, spec=spec, status=status)
+    return api_object("v1", "Pod", name, namespace, **metadata, spec=spec, status=status)
 
 
 def vmi(namespace: str, name: str, *interfaces: Object, **more: Any) -> Object:
@@ -129,7 +129,7 @@ def vmi(namespace: str, name: str, *interfaces: Object, **more: Any) -> Object:
     first = nic("default", "10.244.1.20", "fd10:244::20")
     spec = {"domain": {}, "networks": [{"name": "default", "pod": {}}, *own]}
     status = {"phase": "Running", "interfaces": [first, *interfaces], **more}
-    return an_object("kubevirt.io/v1", "VirtualMachineInstance", name, namespace, spec=spec, status=status)
+    return api_object("kubevirt.io/v1", "VirtualMachineInstance", name, namespace, spec=spec, status=status)
 
 
 def nic(name: str, *addresses: str) -> Object:
@@ -145,4 +145,4 @@ def endpoint(name: str, rtype: str, *targets: str, **more: Any) -> Object:
 
 def dns_endpoint(name: str, *endpoints: Object) -> Object:
     spec = {"endpoints": list(endpoints)}
-    return an_object("externaldns.k8s.io/v1alpha1", "DNSEndpoint", name, "default", spec=spec)
+    return api_object("externaldns.k8s.io/v1alpha1", "DNSEndpoint", name, "default", spec=spec)

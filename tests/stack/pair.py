@@ -14,9 +14,9 @@ from typing import Any
 import dns.exception
 import dns.rcode
 
-from tests.stack.bridge import settings_file
+from tests.stack.bridge import config_option
 from tests.stack.compare import Answer, Report, normalise
-from tests.stack.coredns import on_keys, outside, plugin
+from tests.stack.coredns import coredns_for, plugin_corefile, upstream_corefile
 from tests.stack.harness import LOOPBACK, ApiServer, Bridge, CoreDns, Etcd, wait_for
 from tests.stack.kubeclient import Object
 from tests.stack.objects import endpoint_slice, namespace, pod, service
@@ -132,14 +132,14 @@ def running_pair(
     ``config`` is our settings file; ``oracle_zones`` the kubernetes plugin serves beside the cluster's.
     """
     options = ["--domain", ZONE, *etcd.options, "--pods", pods, "--ttl", "30"]
-    options += settings_file(directory, config)
+    options += config_option(directory, config)
     kubeconfig = str(apiserver.kubeconfig())
     with contextlib.ExitStack() as stack:
         behind = "none"
         if with_upstream:
-            upstream = stack.enter_context(CoreDns(directory, binaries, outside(), name="upstream"))
+            upstream = stack.enter_context(CoreDns(directory, binaries, upstream_corefile(), name="upstream"))
             behind = f"{LOOPBACK}:{upstream.port}"
-        text = plugin(
+        text = plugin_corefile(
             f"kubeconfig {kubeconfig}",
             f"forward . {behind}" if with_upstream else "",
             zones=oracle_zones,
@@ -147,7 +147,9 @@ def running_pair(
             within="fallthrough in-addr.arpa ip6.arpa" if with_upstream else "",
         )
         oracle = stack.enter_context(CoreDns(directory, binaries, text, name="oracle"))
-        ours = stack.enter_context(on_keys(directory, binaries, *options, "--upstream", behind, name="ours"))
+        ours = stack.enter_context(
+            coredns_for(directory, binaries, *options, "--upstream", behind, name="ours")
+        )
         if bridge is None:
             promised = ["--kubeconfig", kubeconfig, "--endpoint-names", "all", *options]
             bridge = stack.enter_context(Bridge(directory, promised))

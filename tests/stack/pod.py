@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.stack.container import Image, Mount, command, share
+from tests.stack.container import Image, Mount, chown_to_group, command
 from tests.stack.kubeclient import KubeClient, KubeError, Object
 from tests.stack.node import Node
 from tests.stack.process import Process, http, wait_for
@@ -23,7 +23,7 @@ from tests.stack.process import Process, http, wait_for
 TICK = 0.05
 
 
-def bracketed(address: str) -> str:
+def url_host(address: str) -> str:
     """The address as URLs have it."""
     return f"[{address}]" if ":" in address else address
 
@@ -33,22 +33,22 @@ class Probe:
     """A probe of a container, and its results."""
 
     spec: Object
-    ask: Callable[[Object], bool]
-    hurry: float
-    due: float = 0.0
+    check: Callable[[Object], bool]
+    speedup: float
+    next_at: float = 0.0
     failures: int = 0
-    asked: int = 0
+    attempts: int = 0
 
-    def begin(self, now: float) -> None:
-        self.due, self.failures = now + self.spec.get("initialDelaySeconds", 0) / self.hurry, 0
+    def reset(self, now: float) -> None:
+        self.next_at, self.failures = now + self.spec.get("initialDelaySeconds", 0) / self.speedup, 0
 
-    def says(self, now: float) -> bool | None:
+    def result(self, now: float) -> bool | None:
         """True for success, False once its failures reach the threshold, None while undecided."""
-        if now < self.due:
+        if now < self.next_at:
             return None
-        self.due = now + self.spec.get("periodSeconds", 10) / self.hurry
-        well = self.ask(self.spec)
-        self.asked += 1
+        self.next_at = now + self.spec.get("periodSeconds", 10) / self.speedup
+        well = self.check(self.spec)
+        self.attempts += 1
         self.failures = 0 if well else self.failures + 1
         if well:
             return True
@@ -85,7 +85,7 @@ class Pod:
         api_port: int,
         images: Mapping[str, Image],
         *,
-        hurry: float = 1.0,
+        speedup: float = 1.0,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.name, self.namespace, self.spec = name, namespace, template["spec"]
@@ -103,7 +103,7 @@ class Pod:
             "KUBERNETES_SERVICE_HOST": api_address,
             "KUBERNETES_SERVICE_PORT": str(api_port),
             "KUBERNETES_SERVICE_PORT_HTTPS": str(api_port),
-            "KUBERNETES_PORT": f"tcp://{bracketed(api_address)}:{api_port}",
+            "KUBERNETES_PORT": f"tcp://{url_host(api_address)}:{api_port}",
         }
         self._etc = list(self._etc_files())
         self._lock, self._changing = threading.Lock(), threading.Lock()
@@ -112,14 +112,14 @@ class Pod:
         self._gone = threading.Event()
         self._threads: list[threading.Thread] = []
         self.containers = {
-            one["name"]: self._container(one, init, hurry)
+            one["name"]: self._container(one, init, speedup)
             for init, group in ((True, "initContainers"), (False, "containers"))
             for one in self.spec.get(group, ())
         }
 
     # What a container gets
 
-    def _container(self, spec: Object, init: bool, hurry: float) -> Container:
+    def _container(self, spec: Object, init: bool, speedup: float) -> Container:
         image = self._images[spec["image"].rpartition("/")[2].partition(":")[0]]
         line = command(
             spec,
@@ -134,7 +134,7 @@ class Pod:
         ports = {port["name"]: port["containerPort"] for port in spec.get("ports", ()) if "name" in port}
         ask = functools.partial(self._http, ports)
         kinds = ("startupProbe", "readinessProbe", "livenessProbe")
-        probes = {kind: Probe(spec[kind], ask, hurry) for kind in kinds if kind in spec}
+        probes = {kind: Probe(spec[kind], ask, speedup) for kind in kinds if kind in spec}
         return Container(spec["name"], process, probes, spec.get("restartPolicy") == "Always", init)
 
     def _environment(self, spec: Object) -> Iterator[tuple[str, str]]:
@@ -157,7 +157,7 @@ class Pod:
         """Fill a volume: an empty directory, a ConfigMap, a Secret, or a projected token."""
         group = self.spec["securityContext"]["fsGroup"]
         if "emptyDir" in volume:
-            share(directory, group)
+            chown_to_group(directory, group)
         elif "configMap" in volume:
             self._write(directory, self._config_map(**volume["configMap"]))
         elif "secret" in volume:
@@ -224,7 +224,7 @@ class Pod:
 
     def _http(self, ports: Mapping[str, int], probe: Object) -> bool:
         """Probe as the kubelet does: from the node, at the pod's address."""
-        get, address = probe["httpGet"], bracketed(self.network.address)
+        get, address = probe["httpGet"], url_host(self.network.address)
         url = f"http://{address}:{ports.get(get['port'], get['port'])}{get['path']}"
         try:
             answer = http("GET", url, timeout=probe.get("timeoutSeconds", 1), allow_redirects=False)
@@ -241,11 +241,11 @@ class Pod:
     def start(self) -> None:
         """Start the containers in order."""
         for one in self.containers.values():
-            thread = threading.Thread(target=self._keep, args=(one,), name=one.process.name, daemon=True)
+            thread = threading.Thread(target=self._supervise, args=(one,), name=one.process.name, daemon=True)
             self._threads.append(thread)
             thread.start()
 
-    def _announce(self) -> None:
+    def _readiness_changed(self) -> None:
         """Update the Service's routes before `wait_ready` returns."""
         with self._changing:
             self._changed()
@@ -294,7 +294,7 @@ class Pod:
             thread.join()
         self.network.kill()
 
-    def _before(self, one: Container) -> bool:
+    def _may_start(self, one: Container) -> bool:
         """Whether it may start: sidecars before it have started, init containers have finished."""
         for other in self.containers.values():
             if other is one:
@@ -303,17 +303,17 @@ class Pod:
                 return False
         return True
 
-    def _keep(self, one: Container) -> None:
+    def _supervise(self, one: Container) -> None:
         """Run one container until the pod ends.  The process dies with this thread, which must stay."""
-        while not self._before(one):
+        while not self._may_start(one):
             if self._stop.wait(TICK):
                 return
         while not one.finished and self._started(one):
-            self._watch(one)
+            self._run_probes(one)
             one.ready = one.started = False
             one.finished = one.init and not one.sidecar and one.process.exit_code == 0
             if not self._stop.is_set():
-                self._announce()
+                self._readiness_changed()
         self._gone.wait()
 
     def _started(self, one: Container) -> bool:
@@ -325,32 +325,32 @@ class Pod:
             self.events.append(f"{one.name} started")
             return True
 
-    def _watch(self, one: Container) -> None:
+    def _run_probes(self, one: Container) -> None:
         """Run the probes until the process exits, or one of them ends it."""
         for probe in one.probes.values():
-            probe.begin(time.monotonic())
+            probe.reset(time.monotonic())
         while not self._stop.wait(TICK) and one.process.alive:
             now = time.monotonic()
             if not one.started:
                 startup = one.probes.get("startupProbe")
-                verdict = startup.says(now) if startup else True
+                verdict = startup.result(now) if startup else True
                 if verdict:
                     one.started = True
                     one.ready = "readinessProbe" not in one.probes
                     self.events.append(f"{one.name} has come up")
-                    self._announce()
+                    self._readiness_changed()
                 elif verdict is False:
-                    self._end(one, "startup")
+                    self._stop_container(one, "startup")
                 continue
             readiness = one.probes.get("readinessProbe")
-            verdict = readiness.says(now) if readiness else None
+            verdict = readiness.result(now) if readiness else None
             if verdict is not None and verdict != one.ready:
                 one.ready = verdict
-                self._announce()
+                self._readiness_changed()
             liveness = one.probes.get("livenessProbe")
-            if liveness and liveness.says(now) is False:
-                self._end(one, "liveness")
+            if liveness and liveness.result(now) is False:
+                self._stop_container(one, "liveness")
 
-    def _end(self, one: Container, probe: str) -> None:
+    def _stop_container(self, one: Container, probe: str) -> None:
         self.events.append(f"{one.name} ended by its {probe} probe")
         one.process.stop(self.spec.get("terminationGracePeriodSeconds", 30))

@@ -34,14 +34,14 @@ NOT_YET = (OSError, AssertionError, dns.exception.DNSException)
 SLOW = 4.0
 
 #: Asks the kernel for SIGKILL when the parent dies (PR_SET_PDEATHSIG), then becomes the command.
-_DIE_WITH_PARENT = """
+_EXEC_WITH_PDEATHSIG = """
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, 9)
 if os.getppid() != int(sys.argv[1]):
     sys.exit("the parent is gone")
 os.execvp(sys.argv[2], sys.argv[2:])
 """
-_GIVEN_PORTS: set[int] = set()
+_USED_PORTS: set[int] = set()
 
 
 def free_port() -> int:
@@ -51,8 +51,8 @@ def free_port() -> int:
     """
     for _ in range(1000):
         port = random.randint(20000, 31999)
-        if port not in _GIVEN_PORTS and is_free(port):
-            _GIVEN_PORTS.add(port)
+        if port not in _USED_PORTS and is_free(port):
+            _USED_PORTS.add(port)
             return port
     raise RuntimeError("no free loopback port between 20000 and 31999")
 
@@ -75,7 +75,7 @@ def http(method: str, url: str, *, timeout: float = 5, **more: Any) -> requests.
         return session.request(method, url, timeout=timeout, **more)
 
 
-def finished(*command: str, timeout: float = 60, **more: Any) -> subprocess.CompletedProcess[str]:
+def run_command(*command: str, timeout: float = 60, **more: Any) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; returns what it printed."""
     if "input" not in more:
         more["stdin"] = subprocess.DEVNULL
@@ -83,7 +83,7 @@ def finished(*command: str, timeout: float = 60, **more: Any) -> subprocess.Comp
 
 
 @contextlib.contextmanager
-def made_aside(home: Path) -> Iterator[Path]:
+def atomic_directory(home: Path) -> Iterator[Path]:
     """A path for what becomes ``home`` in one step if the block succeeds; beside it is room for more."""
     home.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{home.name}-", dir=home.parent) as folder:
@@ -93,7 +93,7 @@ def made_aside(home: Path) -> Iterator[Path]:
         aside.rename(home)
 
 
-class NotInTimeError(AssertionError):
+class DeadlineError(AssertionError):
     """Something did not happen in time; the text says what, with the last lines of the processes' logs."""
 
 
@@ -127,7 +127,7 @@ def wait_for(
         if gone or waited >= deadline_s * SLOW:
             why = f"{gone[0].name} exited with {gone[0].exit_code}" if gone else f"not within {waited:.1f} s"
             logs = "".join(f"\nlast lines of {process.name}:\n{process.log_tail()}" for process in processes)
-            raise NotInTimeError(f"waited for {what}: {why}; last seen: {seen!r}{logs}")
+            raise DeadlineError(f"waited for {what}: {why}; last seen: {seen!r}{logs}")
         time.sleep(pause)
         pause = min(pause * 1.5, 0.2)
 
@@ -180,7 +180,7 @@ class Process(Context):
             raise RuntimeError(f"{self.name} runs already")
         self.directory.mkdir(parents=True, exist_ok=True)
         # not by preexec_fn: Python code between fork and exec may hang where there are threads
-        wrapper = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())]
+        wrapper = [sys.executable, "-I", "-S", "-c", _EXEC_WITH_PDEATHSIG, str(os.getpid())]
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(
                 [*wrapper, *self.command],

@@ -29,11 +29,11 @@ def questions(objects: Iterable[Object], zone: str = "cluster.local") -> list[Qu
     return [
         Question(name, rdtype, kind)
         for number, (name, kind) in enumerate(names.items())
-        for rdtype in (few_types(number) if asked_less(kind) else TYPES)
+        for rdtype in (few_types(number) if has_few_types(kind) else TYPES)
     ]
 
 
-def asked_less(kind: str) -> bool:
+def has_few_types(kind: str) -> bool:
     """Whether names of this kind get three types only: there are many, most do not exist or are variants."""
     return kind.startswith(("no ", "search list", "reverse of a pod", "below a pod", "pod in no")) or any(
         word in kind
@@ -56,7 +56,7 @@ def _names(objects: list[Object], zone: str) -> Iterator[tuple[str, str]]:
     }
     slices = [obj for obj in objects if obj["kind"] == "EndpointSlice"]
     namespaces = sorted(obj["metadata"]["name"] for obj in objects if obj["kind"] == "Namespace")
-    yield from _above(zone)
+    yield from _above_services(zone)
     for namespace in namespaces:
         yield from _namespace(namespace, zone)
     for (namespace, name), service in sorted(services.items()):
@@ -69,7 +69,7 @@ def _names(objects: list[Object], zone: str) -> Iterator[tuple[str, str]]:
         yield from _service(service, own, zone)
     for pod in (obj for obj in objects if obj["kind"] == "Pod"):
         yield from _pod(pod, zone)
-    yield from _odd_pods(namespaces, zone)
+    yield from _unusual_pods(namespaces, zone)
     yield from _reverse(objects)
 
 
@@ -79,7 +79,7 @@ def _below(parent: str, kind: str, names: str) -> Iterator[tuple[str, str]]:
         yield f"{name}.{parent}", kind
 
 
-def _above(zone: str) -> Iterator[tuple[str, str]]:
+def _above_services(zone: str) -> Iterator[tuple[str, str]]:
     yield zone, "apex"
     yield zone.title(), "apex"
     yield from _below(zone, "top", "svc pod SVC")
@@ -178,7 +178,7 @@ def _pod(pod: Object, zone: str) -> Iterator[tuple[str, str]]:
         yield f"x.{dashed(pod['status']['podIP'])}.{namespace}.pod.{zone}", "below a pod"
 
 
-def _odd_pods(namespaces: list[str], zone: str) -> Iterator[tuple[str, str]]:
+def _unusual_pods(namespaces: list[str], zone: str) -> Iterator[tuple[str, str]]:
     any_address = "1-2-3-4 0-0-0-0 255-255-255-255 --1 1-- fd00--1 1-2-3-4-5-6-7-8 --"
     no_address = "1-2-3 1-2-3-400 01-2-3-4 1-2-3-4-5 abc 1--2--3 fd00-20--g fd00--12345 any *"
     no_address += " 1-2-3-4-5-6-7-8-9 - 1-2-3-4- 256-1-1-1 1---2"

@@ -26,112 +26,112 @@ LONG_LABEL = "l" + "o" * 61 + "g"
 PORT_NAMES = ("http", "https", "dns", "metrics", "grpc-web", "p2p", "any", "tcp", "udp", "x")
 PROTOCOLS = ("TCP", "TCP", "TCP", "UDP", "SCTP")
 HOSTNAMES = ("web-0", "web-1", "db", "any", "a", "tcp", "host-9", "7", LONG_LABEL)
-OUTSIDE = ("www.example.com", "db.example.com", "missing.example.net", "a-b.c-d.example.com", "one")
+EXTERNAL_NAMES = ("www.example.com", "db.example.com", "missing.example.net", "a-b.c-d.example.com", "one")
 
 #: The namespace of a crowd, and the few words that all of its slices have. An address without a host name is
 #: called as one of the host names here.
-CROWD = "crowd"
-CROWD_ADDRESSES = {
+OVERLAP_NAMESPACE = "crowd"
+OVERLAP_ADDRESSES = {
     4: ("172.16.0.1", "172.16.0.2", "172.16.0.3"),
     6: ("fd00:20::1", "fd00:20:5::", "2001:db8::7:1"),
 }
-CROWD_HOSTNAMES = ("web-0", "a", "172-16-0-1", "fd00-20--1")
-CROWD_PORTS = ("", "http", "x")
+OVERLAP_HOSTNAMES = ("web-0", "a", "172-16-0-1", "fd00-20--1")
+OVERLAP_PORTS = ("", "http", "x")
 
 
-def random_cluster(seed: int, size: int = 40, *, crowded: bool = False) -> list[Object]:
+def random_cluster(seed: int, size: int = 40, *, overlapping: bool = False) -> list[Object]:
     """Namespaces, ``size`` Services, their slices, and Pods, in an order in which they can be created.
 
-    ``crowded``: most Services are headless, and most slices share addresses with others of the same Service:
-    with other ports, with none, not ready in one of them, under another host name.
+    ``overlapping``: most Services are headless, and most slices share addresses with others of the same
+    Service: with other ports, with none, not ready in one of them, under another host name.
     """
-    return _Maker(random.Random(seed), crowded).cluster(size)
+    return _ClusterGenerator(random.Random(seed), overlapping).cluster(size)
 
 
 def mutate(
-    seed: int, present: Iterable[Object], count: int = 300, *, crowded: bool = False
+    seed: int, present: Iterable[Object], count: int = 300, *, overlapping: bool = False
 ) -> list[Operation]:
     """``count`` changes, or a few more, of every kind; each is allowed after those before it."""
-    return _Changer(random.Random(seed), present, crowded).changes(count)
+    return _Mutator(random.Random(seed), present, overlapping).changes(count)
 
 
 @dataclass
-class _Addresses:
+class _AddressPool:
     """Addresses that nobody has yet, in many shapes, and now and then one that somebody has."""
 
-    random: random.Random
-    given: dict[int, list[str]] = field(default_factory=lambda: {4: [], 6: []})
+    rng: random.Random
+    used: dict[int, list[str]] = field(default_factory=lambda: {4: [], 6: []})
 
     def take(self, version: int, reuse: float = 0.02) -> str:
-        given = self.given[version]
-        if given and self.random.random() < reuse:
-            return self.random.choice(given)
-        while (address := self._new(version)) in given:
+        used = self.used[version]
+        if used and self.rng.random() < reuse:
+            return self.rng.choice(used)
+        while (address := self._new(version)) in used:
             pass
-        given.append(address)
+        used.append(address)
         return address
 
     def _new(self, version: int) -> str:
-        pick = self.random
+        rng = self.rng
         if version == 4:
-            return f"172.{pick.randint(16, 31)}.{pick.randint(0, 255)}.{pick.randint(0, 255)}"
-        shape = pick.random()
+            return f"172.{rng.randint(16, 31)}.{rng.randint(0, 255)}.{rng.randint(0, 255)}"
+        shape = rng.random()
         if shape < 0.5:
-            text = f"fd00:20::{pick.randint(1, 0xFFFF):x}"
+            text = f"fd00:20::{rng.randint(1, 0xFFFF):x}"
         elif shape < 0.54:
-            text = f"fd00:20:{pick.randint(1, 0xFFFF):x}::"  # its dashed form would end in dashes
+            text = f"fd00:20:{rng.randint(1, 0xFFFF):x}::"  # its dashed form would end in dashes
         elif shape < 0.8:
-            text = f"2001:db8:0:{pick.randint(1, 0xFFFF):x}:0:0:{pick.randint(1, 0xFFFF):x}:1"
+            text = f"2001:db8:0:{rng.randint(1, 0xFFFF):x}:0:0:{rng.randint(1, 0xFFFF):x}:1"
         else:
-            text = ":".join(["2001", "db8", *(f"{pick.randint(1, 0xFFFF):x}" for _ in range(6))])
+            text = ":".join(["2001", "db8", *(f"{rng.randint(1, 0xFFFF):x}" for _ in range(6))])
         return str(ipaddress.IPv6Address(text))
 
 
-class _Maker:
-    def __init__(self, pick: random.Random, crowded: bool) -> None:
-        self.pick, self.crowded = pick, crowded
-        self.addresses = _Addresses(pick)
-        self.hostnames = CROWD_HOSTNAMES if crowded else HOSTNAMES
+class _ClusterGenerator:
+    def __init__(self, rng: random.Random, overlapping: bool) -> None:
+        self.rng, self.overlapping = rng, overlapping
+        self.addresses = _AddressPool(rng)
+        self.hostnames = OVERLAP_HOSTNAMES if overlapping else HOSTNAMES
         self.names = 0
 
     def cluster(self, size: int) -> list[Object]:
-        pick = self.pick
-        names = ["app", "empty", *pick.sample(ODD_NAMES, 4), f"team-{pick.randint(1, 99)}"]
-        if self.crowded:
-            names = [CROWD]
+        rng = self.rng
+        names = ["app", "empty", *rng.sample(ODD_NAMES, 4), f"team-{rng.randint(1, 99)}"]
+        if self.overlapping:
+            names = [OVERLAP_NAMESPACE]
         namespaces = [objects.namespace(name) for name in names]
         used = [name for name in names if name != "empty"]
         services: dict[tuple[str, str], Object] = {}
         slices: list[Object] = []
         for kind in self._kinds(size):
-            namespace = pick.choice(used)
+            namespace = rng.choice(used)
             name = self._service_name(namespace, services)
             service = self.service(kind, namespace, name, list(services.values()))
             services[namespace, name] = service
             slices += self.slices(service)
-        slices += self._orphans(pick.choice(used))
+        slices += self._orphans(rng.choice(used))
         pods = [pod for name in used for pod in self.pods(name, slices)]
         return [*namespaces, *services.values(), *slices, *pods]
 
     def _kinds(self, size: int) -> list[str]:
         """Every kind at least once where there is room, the common ones more often."""
-        if self.crowded:
-            return self.pick.choices(["headless", "headless", "headless", "cluster"], k=size)
+        if self.overlapping:
+            return self.rng.choices(["headless", "headless", "headless", "cluster"], k=size)
         each = [
             "headless", "cluster", "dual", "v6", "nodeport", "headless-no-ports", "headless-no-selector",
             "headless-not-ready", "loadbalancer", "external", "chain", "dangling", "literal",
             "headless", "cluster", "no-endpoints",
         ]  # fmt: skip
         kinds = each + [
-            self.pick.choice([*["cluster", "headless"] * 4, *each]) for _ in range(max(0, size - len(each)))
+            self.rng.choice([*["cluster", "headless"] * 4, *each]) for _ in range(max(0, size - len(each)))
         ]
         tail = kinds[2:size]
-        self.pick.shuffle(tail)
+        self.rng.shuffle(tail)
         return kinds[:2] + tail
 
     def _service_name(self, namespace: str, taken: dict[tuple[str, str], Object]) -> str:
-        if not self.crowded and self.pick.random() < 0.2:
-            name = self.pick.choice([*ODD_NAMES, LONG_LABEL])
+        if not self.overlapping and self.rng.random() < 0.2:
+            name = self.rng.choice([*ODD_NAMES, LONG_LABEL])
             if (namespace, name) not in taken:
                 return name
         self.names += 1
@@ -139,7 +139,7 @@ class _Maker:
 
     def service(self, kind: str, namespace: str, name: str, others: Sequence[Object] = ()) -> Object:
         """A Service of one of the kinds; one that is a ``chain`` leads to one of the others."""
-        pick = self.pick
+        rng = self.rng
         make = functools.partial(objects.service, name, namespace, labels={"kind": kind})
         if kind in ("chain", "dangling"):
             target = self._target(kind, namespace, name, others)
@@ -147,7 +147,7 @@ class _Maker:
         spec: Object = {"ports": self.ports(), "selector": {"app": name}}
         if kind == "dual":
             spec["ipFamilyPolicy"] = "RequireDualStack"
-            spec["ipFamilies"] = pick.choice([["IPv4", "IPv6"], ["IPv6", "IPv4"]])
+            spec["ipFamilies"] = rng.choice([["IPv4", "IPv6"], ["IPv6", "IPv4"]])
         elif kind in ("v6", "nodeport"):
             spec |= {"ipFamilies": ["IPv6"]} if kind == "v6" else {"type": "NodePort"}
         elif kind == "loadbalancer":
@@ -159,79 +159,81 @@ class _Maker:
                 spec["ports"] = None
             if kind == "headless-no-selector":
                 del spec["selector"]
-            if kind == "headless-not-ready" or pick.random() < 0.2:
+            if kind == "headless-not-ready" or rng.random() < 0.2:
                 spec["publishNotReadyAddresses"] = True
         elif kind in ("external", "literal"):
-            target = pick.choice(OUTSIDE) if kind == "external" else pick.choice(["192.0.2.7", "10.0.0.1"])
-            ports = self.ports() if pick.random() < 0.3 else None
+            target = (
+                rng.choice(EXTERNAL_NAMES) if kind == "external" else rng.choice(["192.0.2.7", "10.0.0.1"])
+            )
+            ports = self.ports() if rng.random() < 0.3 else None
             spec = {"type": "ExternalName", "externalName": target, "ports": ports}
         return make(**spec)
 
     def _target(self, kind: str, namespace: str, name: str, others: Sequence[Object]) -> str:
         if kind == "chain" and others:
-            metadata = self.pick.choice(others)["metadata"]
+            metadata = self.rng.choice(others)["metadata"]
             return f"{metadata['name']}.{metadata['namespace']}.svc.cluster.local"
-        return f"{name if self.pick.random() < 0.3 else 'gone'}.{namespace}.svc.cluster.local"
+        return f"{name if self.rng.random() < 0.3 else 'gone'}.{namespace}.svc.cluster.local"
 
     def ports(self, protocols: Sequence[str] = PROTOCOLS) -> list[Object]:
         """One to four ports; a single one may go without a name."""
-        pick = self.pick
-        if pick.random() < 0.2:
-            return [{"port": pick.randint(1, 65535), "protocol": pick.choice(protocols)}]
+        rng = self.rng
+        if rng.random() < 0.2:
+            return [{"port": rng.randint(1, 65535), "protocol": rng.choice(protocols)}]
         ports: list[Object] = []
-        for name in pick.sample(PORT_NAMES, pick.choice([1, 1, 2, 2, 3, 4])):
-            number = ports[-1]["port"] if ports and pick.random() < 0.2 else pick.randint(1, 65535)
-            protocol = pick.choice(protocols)
+        for name in rng.sample(PORT_NAMES, rng.choice([1, 1, 2, 2, 3, 4])):
+            number = ports[-1]["port"] if ports and rng.random() < 0.2 else rng.randint(1, 65535)
+            protocol = rng.choice(protocols)
             if all((port["port"], port["protocol"]) != (number, protocol) for port in ports):
                 ports.append({"name": name, "port": number, "protocol": protocol})
         return ports
 
     def slices(self, service: Object) -> list[Object]:
         """None to four slices for a Service, sometimes also for one that has no use for them."""
-        pick = self.pick
+        rng = self.rng
         spec, kind = service["spec"], service["metadata"]["labels"]["kind"]
         headless = spec.get("clusterIP") == "None"
-        useless = kind == "no-endpoints" or (spec.get("type") == "ExternalName" and pick.random() < 0.7)
-        if useless or (not headless and pick.random() < 0.4):
+        useless = kind == "no-endpoints" or (spec.get("type") == "ExternalName" and rng.random() < 0.7)
+        if useless or (not headless and rng.random() < 0.4):
             return []
-        count = pick.choice([0, 1, 1, 2, 2, 3]) if headless else pick.choice([1, 1, 2])
-        count += self.crowded
+        count = rng.choice([0, 1, 1, 2, 2, 3]) if headless else rng.choice([1, 1, 2])
+        count += self.overlapping
         return [
-            self.slice(service, number, 6 if kind == "v6" or pick.random() < 0.3 else 4)
+            self.slice(service, number, 6 if kind == "v6" or rng.random() < 0.3 else 4)
             for number in range(count)
         ]
 
     def slice(self, service: Object, number: int, version: int) -> Object:
         """One slice; its ports are those of the Service, or none, or others."""
-        pick = self.pick
+        rng = self.rng
         metadata = service["metadata"]
         same = [dict(port) for port in service["spec"].get("ports", [])]
-        chance = pick.random()
+        chance = rng.random()
         ports = same if chance < 0.8 else [] if chance < 0.9 else self.ports()
-        if self.crowded:
-            names = pick.sample(CROWD_PORTS, pick.choice([0, 0, 1, 1, 2, 3]))
-            ports = [objects.port(name, pick.choice([80, 80, 81]), pick.choice(PROTOCOLS)) for name in names]
-        if ports and (self.crowded or len(ports) == 1) and pick.random() < 0.1:
+        if self.overlapping:
+            names = rng.sample(OVERLAP_PORTS, rng.choice([0, 0, 1, 1, 2, 3]))
+            ports = [objects.port(name, rng.choice([80, 80, 81]), rng.choice(PROTOCOLS)) for name in names]
+        if ports and (self.overlapping or len(ports) == 1) and rng.random() < 0.1:
             del ports[0]["port"]
         mixed = metadata["labels"].get("kind") != "headless-not-ready"
-        ends = [self.endpoint(version, mixed) for _ in range(pick.choice([0, 1, 1, 2, 2, 3, 5]))]
+        ends = [self.endpoint(version, mixed) for _ in range(rng.choice([0, 1, 1, 2, 2, 3, 5]))]
         name, place, family = f"{metadata['name'][:40]}-{number}", metadata["namespace"], f"IPv{version}"
         return objects.endpoint_slice(
             name, metadata["name"], ends, namespace=place, family=family, ports=ports
         )
 
     def endpoint(self, version: int, mixed: bool = True) -> Object:
-        pick = self.pick
-        ready = pick.choice([True, True, True, True, None, False]) if mixed else False
+        rng = self.rng
+        ready = rng.choice([True, True, True, True, None, False]) if mixed else False
         conditions: Object = {} if ready is None else {"ready": ready}
-        if ready is False and pick.random() < 0.5:
-            conditions |= {"terminating": True, "serving": pick.choice([True, False])}
-        addresses = [self.addresses.take(version) for _ in range(pick.choice([1] * 9 + [3]))]
-        if self.crowded:
-            addresses = pick.sample(CROWD_ADDRESSES[version], pick.choice([1, 1, 1, 2]))
+        if ready is False and rng.random() < 0.5:
+            conditions |= {"terminating": True, "serving": rng.choice([True, False])}
+        addresses = [self.addresses.take(version) for _ in range(rng.choice([1] * 9 + [3]))]
+        if self.overlapping:
+            addresses = rng.sample(OVERLAP_ADDRESSES[version], rng.choice([1, 1, 1, 2]))
         made: Object = {"conditions": conditions, "addresses": list(dict.fromkeys(addresses))}
-        if pick.random() < 0.4:
-            made["hostname"] = pick.choice(self.hostnames)
+        if rng.random() < 0.4:
+            made["hostname"] = rng.choice(self.hostnames)
         return made
 
     def _orphans(self, namespace: str) -> list[Object]:
@@ -254,40 +256,40 @@ class _Maker:
             for endpoint in one["endpoints"]
             for address in endpoint["addresses"]
         ]
-        return [self.pod(namespace, f"p{number}", behind) for number in range(self.pick.choice([1, 2, 3, 4]))]
+        return [self.pod(namespace, f"p{number}", behind) for number in range(self.rng.choice([1, 2, 3, 4]))]
 
     def pod(self, namespace: str, name: str, behind: Sequence[str] = ()) -> Object:
         """A Pod with its status: one family, both, or no address yet; running, or through."""
-        pick = self.pick
-        chance = pick.random()
+        rng = self.rng
+        chance = rng.random()
         if behind and chance < 0.3:
-            addresses = [pick.choice(behind)]
+            addresses = [rng.choice(behind)]
         elif chance < 0.7:
             addresses = [self.addresses.take(4 if chance < 0.5 else 6)]
         elif chance < 0.95:
-            addresses = [self.addresses.take(version) for version in pick.sample([4, 6], 2)]
+            addresses = [self.addresses.take(version) for version in rng.sample([4, 6], 2)]
         else:
             addresses = []
-        phase = pick.choice(["Running"] * 6 + ["Pending", "Succeeded", "Failed"])
+        phase = rng.choice(["Running"] * 6 + ["Pending", "Succeeded", "Failed"])
         made = objects.pod(name, *addresses, namespace=namespace, phase=phase)
-        if pick.random() < 0.2:
+        if rng.random() < 0.2:
             made["spec"]["hostNetwork"] = True
             if addresses:
                 made["status"] |= {"hostIP": addresses[0], "hostIPs": made["status"]["podIPs"]}
         return made
 
 
-class _Changer:
+class _Mutator:
     """Keeps the cluster as it is after the changes so far, so that each further one is allowed."""
 
-    def __init__(self, pick: random.Random, present: Iterable[Object], crowded: bool) -> None:
-        self.pick = pick
-        self.make = _Maker(pick, crowded)
+    def __init__(self, rng: random.Random, present: Iterable[Object], overlapping: bool) -> None:
+        self.rng = rng
+        self.make = _ClusterGenerator(rng, overlapping)
         self.present = {identity(obj): copy.deepcopy(obj) for obj in present}
         for obj in self.present.values():
             for endpoint in obj.get("endpoints", []):
                 for address in endpoint["addresses"]:
-                    self.make.addresses.given[ipaddress.ip_address(address).version].append(address)
+                    self.make.addresses.used[ipaddress.ip_address(address).version].append(address)
         self.names = (f"new{number}" for number in itertools.count(1))
         self.operations: list[Operation] = []
 
@@ -316,7 +318,7 @@ class _Changer:
             (self._stacks, "Service", "ClusterIP", "NodePort"),
         ]
         while len(self.operations) < count:
-            change, *of = self.pick.choice(kinds)
+            change, *of = self.rng.choice(kinds)
             if not of:
                 change()
             elif (one := self._some(*of)) is not None:
@@ -324,7 +326,7 @@ class _Changer:
                 change(one)
                 if one != before:
                     self._apply(one)
-            if self.pick.random() < 0.01:
+            if self.rng.random() < 0.01:
                 self._delete_namespace()
         return self.operations
 
@@ -333,7 +335,7 @@ class _Changer:
         found = [obj for key, obj in sorted(self.present.items()) if key[0] == kind]
         if wanted:
             found = [obj for obj in found if _service_type(obj) in wanted]
-        return copy.deepcopy(self.pick.choice(found)) if found else None
+        return copy.deepcopy(self.rng.choice(found)) if found else None
 
     def _namespaces(self) -> list[str]:
         return sorted(name for kind, _, name in self.present if kind == "Namespace")
@@ -348,34 +350,34 @@ class _Changer:
 
     def _flip_readiness(self, one: Object) -> None:
         if one["endpoints"]:
-            endpoint = self.pick.choice(one["endpoints"])
+            endpoint = self.rng.choice(one["endpoints"])
             endpoint["conditions"] = {"ready": not endpoint["conditions"].get("ready", True)}
 
     def _endpoints(self, one: Object) -> None:
         version = 4 if one["addressType"] == "IPv4" else 6
-        if one["endpoints"] and self.pick.random() < 0.5:
-            one["endpoints"].remove(self.pick.choice(one["endpoints"]))
+        if one["endpoints"] and self.rng.random() < 0.5:
+            one["endpoints"].remove(self.rng.choice(one["endpoints"]))
         else:
             one["endpoints"].append(self.make.endpoint(version))
 
     def _hostname(self, one: Object) -> None:
         if one["endpoints"]:
-            endpoint = self.pick.choice(one["endpoints"])
+            endpoint = self.rng.choice(one["endpoints"])
             if not endpoint.pop("hostname", None):
-                endpoint["hostname"] = self.pick.choice(self.make.hostnames)
+                endpoint["hostname"] = self.rng.choice(self.make.hostnames)
 
     def _slice_ports(self, one: Object) -> None:
-        one["ports"] = self.pick.choice([[], self.make.ports(), one["ports"][1:]])
+        one["ports"] = self.rng.choice([[], self.make.ports(), one["ports"][1:]])
 
     def _new_slice(self, service: Object) -> None:
-        made = self.make.slice(service, 0, self.pick.choice([4, 4, 6]))
+        made = self.make.slice(service, 0, self.rng.choice([4, 4, 6]))
         made["metadata"]["name"] = f"{next(self.names)}-slice"
         self._apply(made)
 
     def _move_slice(self, one: Object) -> None:
         """A slice's label is what ties it to a Service; it may come to name another one, or none."""
         if service := self._some("Service"):
-            if self.pick.random() < 0.3:
+            if self.rng.random() < 0.3:
                 one["metadata"].pop("labels", None)
             else:
                 one["metadata"]["labels"] = {SERVICE_NAME: service["metadata"]["name"]}
@@ -386,31 +388,29 @@ class _Changer:
     def _new_service(self) -> None:
         kinds = ["cluster", "dual", "v6", "headless", "external", "headless-no-ports", "nodeport"]
         service = self.make.service(
-            self.pick.choice(kinds), self.pick.choice(self._namespaces()), next(self.names)
+            self.rng.choice(kinds), self.rng.choice(self._namespaces()), next(self.names)
         )
         made = self.make.slices(service)
         # the slices may come first
-        for one in [*made, service] if self.pick.random() < 0.3 else [service, *made]:
+        for one in [*made, service] if self.rng.random() < 0.3 else [service, *made]:
             self._apply(one)
 
     def _recreate(self, service: Object) -> None:
         """The same name, another kind of Service: what is immutable changes by deletion and creation."""
         self._delete(service)
         kind = (
-            "cluster"
-            if _service_type(service) == "headless"
-            else self.pick.choice(["headless", "dual", "v6"])
+            "cluster" if _service_type(service) == "headless" else self.rng.choice(["headless", "dual", "v6"])
         )
         metadata = service["metadata"]
         service |= self.make.service(kind, metadata["namespace"], metadata["name"])
 
     def _external_name(self, service: Object) -> None:
-        service["spec"]["externalName"] = self.pick.choice(
-            [*OUTSIDE, "192.0.2.9", "s1.app.svc.cluster.local"]
+        service["spec"]["externalName"] = self.rng.choice(
+            [*EXTERNAL_NAMES, "192.0.2.9", "s1.app.svc.cluster.local"]
         )
 
     def _to_external(self, service: Object) -> None:
-        service["spec"] = {"type": "ExternalName", "externalName": self.pick.choice(OUTSIDE)}
+        service["spec"] = {"type": "ExternalName", "externalName": self.rng.choice(EXTERNAL_NAMES)}
 
     def _stacks(self, service: Object) -> None:
         if service["spec"].get("ipFamilyPolicy") is None:
@@ -419,16 +419,16 @@ class _Changer:
             service["spec"]["ipFamilies"] = [*first, "IPv4" if first == ["IPv6"] else "IPv6"]
 
     def _labels(self) -> None:
-        if one := self._some(self.pick.choice(["Service", "EndpointSlice", "Pod", "Namespace"])):
-            one["metadata"].setdefault("labels", {})["changed"] = str(self.pick.randint(0, 9))
+        if one := self._some(self.rng.choice(["Service", "EndpointSlice", "Pod", "Namespace"])):
+            one["metadata"].setdefault("labels", {})["changed"] = str(self.rng.randint(0, 9))
             self._apply(one)
 
     def _new_pod(self) -> None:
-        self._apply(self.make.pod(self.pick.choice(self._namespaces()), next(self.names)))
+        self._apply(self.make.pod(self.rng.choice(self._namespaces()), next(self.names)))
 
     def _pod_address(self, pod: Object) -> None:
         if pod["status"]["phase"] in ("Running", "Pending"):
-            address = self.make.addresses.take(self.pick.choice([4, 6]))
+            address = self.make.addresses.take(self.rng.choice([4, 6]))
             pod["status"] |= {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}
 
     def _new_namespace(self) -> None:
@@ -436,9 +436,9 @@ class _Changer:
             self._apply(objects.namespace(next(self.names)))
 
     def _delete_namespace(self) -> None:
-        names = [name for name in self._namespaces() if name not in ("app", "default", CROWD)]
+        names = [name for name in self._namespaces() if name not in ("app", "default", OVERLAP_NAMESPACE)]
         if names:
-            name = self.pick.choice(names)
+            name = self.rng.choice(names)
             self._delete(self.present[("Namespace", "", name)])
             self.present = {key: obj for key, obj in self.present.items() if key[1] != name}
 

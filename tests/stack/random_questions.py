@@ -20,7 +20,7 @@ from tests.stack.compare import Answer, normalise
 from tests.stack.harness import LOOPBACK
 
 #: Labels that mean something to the key layout, to the plugin, to etcd or to a rewrite.
-WORDS = (
+LABELS = (
     *("nt_", "nt_web", "own_", "own_web", "tgt_", "tgt_web", "apex", "any", "any_", "_any", "*", "M", "m"),
     *(
         "svc",
@@ -40,7 +40,7 @@ WORDS = (
     *("cluster", "skydns", "kube2etcd", "a0", "x1", "endpoint", "10-0-0-1", "1-2-3-4", "fd00--1", "0", "__"),
 )
 #: Bytes that mean something to somebody on the way.
-ODD = (
+SPECIAL_BYTES = (
     b".",
     b"/",
     b"\\",
@@ -62,11 +62,11 @@ TYPES = (
     *("CAA", "ANY", "TYPE65280"),
 )
 #: The last digest of what a class of names and types is answered may differ by; nothing else may.
-MOST = 63
+MAX_LABEL = 63
 
 
 @dataclass(frozen=True)
-class Asked:
+class RandomQuestion:
     """One question and how it is asked; ``payload`` is None without EDNS."""
 
     name: dns.name.Name
@@ -75,53 +75,53 @@ class Asked:
     payload: int | None
 
     @property
-    def how(self) -> str:
+    def transport(self) -> str:
         edns = "no EDNS" if self.payload is None else f"EDNS {self.payload}"
         return f"{'TCP' if self.tcp else 'UDP'}, {edns}"
 
 
-def random_questions(known: Sequence[str], count: int, chance: random.Random) -> Iterator[Asked]:
+def random_questions(known: Sequence[str], count: int, rng: random.Random) -> Iterator[RandomQuestion]:
     """``count`` of them; ``known`` are names that exist."""
     parsed = [dns.name.from_text(name) for name in known]
     made = 0
     while made < count:
         try:
-            name = _name(chance.choice(parsed), parsed, chance)
+            name = _name(rng.choice(parsed), parsed, rng)
         except dns.exception.DNSException:
             continue  # too long
         made += 1
-        payload = chance.choice((None, None, 512, 1232, 4096))
-        yield Asked(name, chance.choice(TYPES), chance.random() < 0.2, payload)
+        payload = rng.choice((None, None, 512, 1232, 4096))
+        yield RandomQuestion(name, rng.choice(TYPES), rng.random() < 0.2, payload)
 
 
-def _name(name: dns.name.Name, known: Sequence[dns.name.Name], chance: random.Random) -> dns.name.Name:
+def _name(name: dns.name.Name, known: Sequence[dns.name.Name], rng: random.Random) -> dns.name.Name:
     labels = list(name.labels[:-1])
-    for _ in range(chance.choice((0, 1, 1, 1, 2, 3))):
-        at = chance.randrange(len(labels) + 1) if labels else 0
-        change = chance.randrange(7)
+    for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
+        at = rng.randrange(len(labels) + 1) if labels else 0
+        change = rng.randrange(7)
         if change == 0:
-            labels.insert(at, chance.choice(WORDS).encode())
+            labels.insert(at, rng.choice(LABELS).encode())
         elif change == 1:
-            labels[at : at + 1] = [chance.choice(WORDS).encode()]
+            labels[at : at + 1] = [rng.choice(LABELS).encode()]
         elif change == 2:
             del labels[at : at + 1]
         elif change == 3 and at < len(labels):
-            cut = chance.randrange(len(labels[at]) + 1)
-            labels[at] = (labels[at][:cut] + chance.choice(ODD) + labels[at][cut:])[:MOST]
+            cut = rng.randrange(len(labels[at]) + 1)
+            labels[at] = (labels[at][:cut] + rng.choice(SPECIAL_BYTES) + labels[at][cut:])[:MAX_LABEL]
         elif change == 4:
-            labels.insert(at, bytes(chance.randrange(256) for _ in range(chance.randint(1, MOST))))
+            labels.insert(at, bytes(rng.randrange(256) for _ in range(rng.randint(1, MAX_LABEL))))
         elif change == 5 and at < len(labels):
-            labels[at] = _another_case(labels[at], chance)
+            labels[at] = _random_case(labels[at], rng)
         else:
-            labels[:at] = chance.choice(known).labels[: chance.randint(0, 3)]
+            labels[:at] = rng.choice(known).labels[: rng.randint(0, 3)]
     return dns.name.Name([label for label in labels if label] + [b""])
 
 
-def _another_case(label: bytes, chance: random.Random) -> bytes:
-    return bytes(byte ^ 0x20 if chr(byte).isalpha() and chance.random() < 0.5 else byte for byte in label)
+def _random_case(label: bytes, rng: random.Random) -> bytes:
+    return bytes(byte ^ 0x20 if chr(byte).isalpha() and rng.random() < 0.5 else byte for byte in label)
 
 
-def ask(port: int, asked: Asked, number: int) -> Answer:
+def ask(port: int, asked: RandomQuestion, number: int) -> Answer:
     """Ask one server; an error of the transport is an rcode of its own."""
     edns = {} if asked.payload is None else {"use_edns": 0, "payload": asked.payload}
     question = dns.message.make_query(asked.name, asked.rdtype, id=number & 0xFFFF, **edns)  # type: ignore[arg-type]
@@ -132,7 +132,7 @@ def ask(port: int, asked: Asked, number: int) -> Answer:
         return Answer(type(error).__name__)
 
 
-def differs(theirs: Answer, ours: Answer) -> list[str]:
+def response_differences(theirs: Answer, ours: Answer) -> list[str]:
     if theirs.rcode != ours.rcode:
         return [f"{theirs.rcode} became {ours.rcode}"]
     words = []

@@ -7,7 +7,7 @@ import pytest
 
 from tests.addons.manifests import VALUES, filled, pods
 from tests.stack import addon
-from tests.stack.addon import ADDRESS, KUBERNETES, RC, SVC, Cluster, ask, expect
+from tests.stack.addon import ADDRESS, KUBERNETES, RC, SVC, Cluster, ask, wait_for_answer
 from tests.stack.external_dns import ingress
 from tests.stack.harness import Binaries
 from tests.stack.pod import Pod
@@ -37,7 +37,7 @@ class Site:
     def everywhere(self, name: str, *addresses: str) -> None:
         """Wait until every DNS pod answers this."""
         for pod in self.servers:
-            expect(name, *addresses, at=pod.network.address)
+            wait_for_answer(name, *addresses, at=pod.network.address)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def site(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with addon.running(tmp_path_factory.mktemp("node"), binaries) as cluster:
         cluster.apply([*filled(RC), *filled(SVC)])
         for manifest in ("crd.yaml", "dns.yaml.in", "external-dns.yaml.in"):
-            cluster.apply(addon.short_lived(filled(f"{ADDON}/{manifest}")))
+            cluster.apply(addon.with_short_ttl(filled(f"{ADDON}/{manifest}")))
         yield Site(cluster)
 
 
@@ -64,8 +64,8 @@ def test_all_pods_serve_what_one_received_and_keep_it(site: Site) -> None:
     assert ask(f"a-web.{DOMAIN}", "TXT", at=ADDRESS) == ["NXDOMAIN"]
 
     # a new DNS pod answers what was sent before it started, with nobody to send it again
-    site.cluster.end(sender)
-    site.cluster.end(site.servers.pop(0))
+    site.cluster.remove_pod(sender)
+    site.cluster.remove_pod(site.servers.pop(0))
     site.add_server().wait_ready()
     site.everywhere(f"web.{DOMAIN}", "192.0.2.10")
 

@@ -14,7 +14,7 @@ from tests.addons.test_helm import CHART, GUIDE
 from tests.stack.addon import BAD_DOMAINS, RC, SVC
 from tests.stack.harness import ApiServer, Binaries, Etcd, KubeError
 from tests.stack.helm import helm
-from tests.stack.objects import an_object
+from tests.stack.objects import api_object
 
 IDS = [str(path.relative_to(ADDONS)) for path in manifests()]
 CRDS = Path(__file__).parent / "crds"
@@ -55,7 +55,7 @@ def try_pods(api: ApiServer, found: list[Object]) -> None:
         [workload] = [one for one in found if one.get("spec", {}).get("template") == template]
         name, namespace = f"{workload['metadata']['name']}-try", workload["metadata"]["namespace"]
         labels = template["metadata"]["labels"]
-        one = an_object("v1", "Pod", name, namespace, labels=labels, spec=template["spec"])
+        one = api_object("v1", "Pod", name, namespace, labels=labels, spec=template["spec"])
         for claim in workload["spec"].get("volumeClaimTemplates", ()):
             template["spec"]["volumes"].append({"name": claim["metadata"]["name"], "emptyDir": {}})
         enforce(api, namespace)
@@ -75,7 +75,7 @@ def test_an_unrestricted_pod_is_refused(api: ApiServer) -> None:
     template["spec"]["securityContext"]["runAsNonRoot"] = False
     api.apply_all(of_kind(filled(RC), "ServiceAccount"))
     with pytest.raises(KubeError, match="violates PodSecurity"):
-        api.apply(an_object("v1", "Pod", "bad", "kube-system", spec=template["spec"]))
+        api.apply(api_object("v1", "Pod", "bad", "kube-system", spec=template["spec"]))
 
 
 def refusal(api: ApiServer, one: Object) -> str:

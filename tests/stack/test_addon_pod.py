@@ -11,12 +11,22 @@ import pytest
 from tests.addons.manifests import VALUES, filled, of_kind, pods
 from tests.addons.test_monitoring import named
 from tests.stack import addon, objects
-from tests.stack.addon import ADDRESS, DOMAIN, KUBERNETES, RC, SVC, Cluster, answers, ask, expect
+from tests.stack.addon import (
+    ADDRESS,
+    DOMAIN,
+    KUBERNETES,
+    RC,
+    SVC,
+    Cluster,
+    ask,
+    assert_answers,
+    wait_for_answer,
+)
 from tests.stack.harness import Binaries, Process, http, wait_for
 from tests.stack.node import API_ADDRESS
-from tests.stack.objects import an_object, nic, service, vmi, vmi_crd
+from tests.stack.objects import api_object, nic, service, vmi, vmi_crd
 from tests.stack.pod import Container, Pod
-from tests.stack.process import finished
+from tests.stack.process import run_command
 
 ORDER = ["etcd", "kube2etcd", "coredns"]
 
@@ -31,12 +41,12 @@ def cluster(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Ite
 @pytest.fixture
 def pod(cluster: Cluster) -> Iterator[Pod]:
     """A pod that is ready, with probes ten times as frequent as in the manifest."""
-    one = cluster.dns_pod(hurry=10)
+    one = cluster.dns_pod(speedup=10)
     try:
         one.wait_ready()
         yield one
     finally:
-        cluster.end(one)
+        cluster.remove_pod(one)
 
 
 QUESTIONS = [
@@ -65,7 +75,7 @@ def test_two_pods_behind_the_service(cluster: Cluster) -> None:
                 f"{name} {what}" for name in ORDER for what in ("started", "has come up")
             ]
         # each pod has its own etcd, and all answer alike, as does the Service
-        answers(QUESTIONS, *(one.network.address for one in two), ADDRESS)
+        assert_answers(QUESTIONS, *(one.network.address for one in two), ADDRESS)
         # like kubectl exec: with the pod's settings, by its own bridge
         explained = execute(two[0], "explain", KUBERNETES, "A")
         assert (explained.returncode, explained.stderr) == (0, "")
@@ -74,14 +84,14 @@ def test_two_pods_behind_the_service(cluster: Cluster) -> None:
         assert KUBERNETES in listed.stdout, listed.stderr
         cluster.api.apply(service("later", clusterIP="10.0.7.7"))
         for one in two:
-            expect(f"later.default.svc.{DOMAIN}", "10.0.7.7", at=one.network.address)
+            wait_for_answer(f"later.default.svc.{DOMAIN}", "10.0.7.7", at=one.network.address)
         # one pod ends, the address stays
-        cluster.end(two.pop(), gently=True)
+        cluster.remove_pod(two.pop(), gently=True)
         for _ in range(10):
             assert ask(KUBERNETES, at=ADDRESS) == [API_ADDRESS]
     finally:
         for one in two:
-            cluster.end(one)
+            cluster.remove_pod(one)
 
 
 def execute(pod: Pod, *words: str) -> subprocess.CompletedProcess[str]:
@@ -92,25 +102,25 @@ def execute(pod: Pod, *words: str) -> subprocess.CompletedProcess[str]:
     )
     program = line[: line.index("run")]
     enter = ["nsenter", f"--target={process.name}", "--net", "--mount", "--root", "--wd=/"]
-    return finished(*enter, "/usr/bin/env", "-i", *environment, *program, *words)
+    return run_command(*enter, "/usr/bin/env", "-i", *environment, *program, *words)
 
 
 @pytest.mark.parametrize("name", ORDER)
 def test_a_killed_container_is_restarted(cluster: Cluster, pod: Pod, name: str) -> None:
-    expect(KUBERNETES, API_ADDRESS, at=ADDRESS)
+    wait_for_answer(KUBERNETES, API_ADDRESS, at=ADDRESS)
     victim = pod.containers[name]
     victim.process.kill()
     wait_for(lambda: victim.restarts == 1, f"{name} to be started again", 20)
     pod.wait_ready(60)
-    expect(KUBERNETES, API_ADDRESS, at=ADDRESS)
+    wait_for_answer(KUBERNETES, API_ADDRESS, at=ADDRESS)
     # later changes are answered too
     cluster.api.apply(service(f"after-{name}", clusterIP=f"10.0.8.{ORDER.index(name) + 1}"))
-    expect(f"after-{name}.default.svc.{DOMAIN}", f"10.0.8.{ORDER.index(name) + 1}", at=ADDRESS)
+    wait_for_answer(f"after-{name}.default.svc.{DOMAIN}", f"10.0.8.{ORDER.index(name) + 1}", at=ADDRESS)
     assert pod.restarts() == {**dict.fromkeys(ORDER, 0), name: 1}, pod.events
 
 
 def test_lost_etcd_data_is_refilled(cluster: Cluster, pod: Pod) -> None:
-    expect(KUBERNETES, API_ADDRESS, at=ADDRESS)
+    wait_for_answer(KUBERNETES, API_ADDRESS, at=ADDRESS)
     etcd = pod.containers["etcd"]
     data = pod.directory / "volume-etcd-storage" / "data"
     etcd.process.pause()
@@ -120,7 +130,7 @@ def test_lost_etcd_data_is_refilled(cluster: Cluster, pod: Pod) -> None:
     pod.wait_ready(60)
     assert data.exists()
     # names that were not asked for before: CoreDNS's cache has none of them
-    answers(QUESTIONS[1:6], ADDRESS)
+    assert_answers(QUESTIONS[1:6], ADDRESS)
     assert pod.restarts() == {"etcd": 1, "kube2etcd": 0, "coredns": 0}
 
 
@@ -130,23 +140,23 @@ def test_a_changed_setting_needs_nothing_else(cluster: Cluster) -> None:
     [config] = of_kind(filled(RC), "ConfigMap")
     settings = config["data"]["settings.yaml"]
     block = "own.test:53 {\n    hosts {\n        192.0.2.99 www.own.test\n    }\n}\n"
-    custom = an_object("v1", "ConfigMap", "coredns-custom", "kube-system", data={"own.server": block})
+    custom = api_object("v1", "ConfigMap", "coredns-custom", "kube-system", data={"own.server": block})
     more = "dns_server_ip: [10.0.0.10]\ncorefile:\n  imports: /etc/coredns/custom/*.server\n"
     try:
         cluster.apply([custom, {**config, "data": {"settings.yaml": settings + more}}])
         pod.sync_config_maps()
-        expect("www.own.test", "192.0.2.99", at=pod.network.address)
-        expect(f"ns.dns.{DOMAIN}", ADDRESS, at=pod.network.address)
+        wait_for_answer("www.own.test", "192.0.2.99", at=pod.network.address)
+        wait_for_answer(f"ns.dns.{DOMAIN}", ADDRESS, at=pod.network.address)
         assert not any(pod.restarts().values()), pod.events
         pod.wait_ready()
     finally:
-        cluster.end(pod)
+        cluster.remove_pod(pod)
         cluster.apply([config])
         cluster.api.delete(custom)
 
 
 def test_no_probe_depends_on_the_api_server(cluster: Cluster, pod: Pod) -> None:
-    expect(KUBERNETES, API_ADDRESS, at=ADDRESS)
+    wait_for_answer(KUBERNETES, API_ADDRESS, at=ADDRESS)
     cluster.api.kill()
     try:
         probes = {
@@ -157,10 +167,10 @@ def test_no_probe_depends_on_the_api_server(cluster: Cluster, pod: Pod) -> None:
         }
         assert {kind for _, kind in probes} == {"readinessProbe", "livenessProbe"}
         # more often than any of them may fail
-        enough = {key: probe.asked + 8 for key, probe in probes.items()}
+        enough = {key: probe.attempts + 8 for key, probe in probes.items()}
 
         def often() -> bool:
-            return all(probe.asked >= enough[key] for key, probe in probes.items())
+            return all(probe.attempts >= enough[key] for key, probe in probes.items())
 
         wait_for(often, "the probes to be asked eight times", 60)
         assert pod.ready
@@ -171,11 +181,11 @@ def test_no_probe_depends_on_the_api_server(cluster: Cluster, pod: Pod) -> None:
 
 
 def test_coredns_waits_until_the_bridge_is_ready(cluster: Cluster) -> None:
-    one = cluster.dns_pod(hurry=10)
+    one = cluster.dns_pod(speedup=10)
     cluster.api.pause()
     try:
         bridge, server = one.containers["kube2etcd"], one.containers["coredns"]
-        wait_for(lambda: bridge.probes["startupProbe"].asked >= 5, "the bridge to be asked five times", 60)
+        wait_for(lambda: bridge.probes["startupProbe"].attempts >= 5, "the bridge to be asked five times", 60)
         assert (bridge.started, bridge.restarts, server.starts, one.ready) == (False, 0, 0, False), one.events
         cluster.api.resume()
         one.wait_ready()
@@ -183,7 +193,7 @@ def test_coredns_waits_until_the_bridge_is_ready(cluster: Cluster) -> None:
         assert ask(KUBERNETES, at=ADDRESS) == [API_ADDRESS]
     finally:
         cluster.api.resume()
-        cluster.end(one)
+        cluster.remove_pod(one)
 
 
 def status(process: Process) -> dict[str, str]:
@@ -247,8 +257,8 @@ METRICS = {"coredns_": 9153, "kube2etcd_": 8081, "process_": 8081, "etcd_": 2381
 
 
 def test_monitored_metrics_are_served(pod: Pod) -> None:
-    expect(KUBERNETES, API_ADDRESS, at=ADDRESS)
-    expect(KUBERNETES, API_ADDRESS, at=ADDRESS)
+    wait_for_answer(KUBERNETES, API_ADDRESS, at=ADDRESS)
+    wait_for_answer(KUBERNETES, API_ADDRESS, at=ADDRESS)
 
     def served() -> bool:
         for prefix, port in METRICS.items():
@@ -267,15 +277,15 @@ def test_monitored_metrics_are_served(pod: Pod) -> None:
 
 
 def test_pods_verified_needs_its_role(cluster: Cluster) -> None:
-    role, [config] = filled("dns/pods-verified.yaml"), of_kind(addon.short_lived(filled(RC)), "ConfigMap")
+    role, [config] = filled("dns/pods-verified.yaml"), of_kind(addon.with_short_ttl(filled(RC)), "ConfigMap")
     settings = config["data"]["settings.yaml"]
     assert settings.count("# pods: verified") == 1
     verified = {"settings.yaml": settings.replace("# pods: verified", "pods: verified")}
     first, second = objects.pod("first", "10.244.1.1"), objects.pod("second", "10.244.1.2")
     cluster.apply(
-        [{**config, "data": verified}, an_object("v1", "ServiceAccount", "default", "default"), first]
+        [{**config, "data": verified}, api_object("v1", "ServiceAccount", "default", "default"), first]
     )
-    one = cluster.dns_pod(hurry=10)
+    one = cluster.dns_pod(speedup=10)
     bridge, server = one.containers["kube2etcd"], one.containers["coredns"]
     try:
         # without the role nothing is answered, and the log says what is missing
@@ -285,14 +295,14 @@ def test_pods_verified_needs_its_role(cluster: Cluster) -> None:
         cluster.apply(role)
         one.wait_ready()
         assert bridge.restarts == 0
-        expect(f"10-244-1-1.default.pod.{DOMAIN}", "10.244.1.1", at=ADDRESS)
+        wait_for_answer(f"10-244-1-1.default.pod.{DOMAIN}", "10.244.1.1", at=ADDRESS)
         assert ask(f"10-244-1-9.default.pod.{DOMAIN}", at=ADDRESS) == ["NXDOMAIN"]
         cluster.apply([second])
-        expect(f"10-244-1-2.default.pod.{DOMAIN}", "10.244.1.2", at=ADDRESS)
+        wait_for_answer(f"10-244-1-2.default.pod.{DOMAIN}", "10.244.1.2", at=ADDRESS)
         cluster.api.delete(first)
-        expect(f"10-244-1-1.default.pod.{DOMAIN}", "NXDOMAIN", at=ADDRESS)
+        wait_for_answer(f"10-244-1-1.default.pod.{DOMAIN}", "NXDOMAIN", at=ADDRESS)
     finally:
-        cluster.end(one)
+        cluster.remove_pod(one)
         cluster.apply(of_kind(filled(RC), "ConfigMap"))
         cluster.api.delete_all([*role, first, second])
 
@@ -315,12 +325,12 @@ def test_machines_are_answered_and_nothing_else(cluster: Cluster) -> None:
     ]
     try:
         one.wait_ready()
-        answers(table, address, port=5353)
+        assert_answers(table, address, port=5353)
         # the cluster's names are served on loopback only
         for at in (address, one.network.address):
             with pytest.raises(OSError, match="refused"):
                 ask("kubernetes.default.svc.cluster.local", at=at, port=1053, tcp=True)
         cluster.api.apply(vmi("default", "vmi-late", nic("nic1", "10.10.0.6")))
-        expect(f"vmi-late.default.{zone}", "10.10.0.6", at=address, port=5353)
+        wait_for_answer(f"vmi-late.default.{zone}", "10.10.0.6", at=address, port=5353)
     finally:
-        cluster.end(one)
+        cluster.remove_pod(one)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.addons.manifests import VALUES, containers, filled, pods
 from tests.stack import addon
-from tests.stack.addon import DOMAIN, KUBERNETES, RC, SVC, Cluster, answers, expect
+from tests.stack.addon import DOMAIN, KUBERNETES, RC, SVC, Cluster, assert_answers, wait_for_answer
 from tests.stack.harness import Binaries, http
 from tests.stack.node import IPV6
 from tests.stack.objects import nic, service, vmi, vmi_crd
@@ -55,10 +55,10 @@ def test_the_network_has_no_ipv4(two: list[Pod]) -> None:
 
 
 def test_both_pods_answer_alike(cluster: Cluster, two: list[Pod]) -> None:
-    answers(QUESTIONS, *(pod.network.address for pod in two), ADDRESS)
+    assert_answers(QUESTIONS, *(pod.network.address for pod in two), ADDRESS)
     cluster.api.apply(service("later", clusterIP="fd00:10::77"))
     for pod in two:
-        expect(f"later.default.svc.{DOMAIN}", "fd00:10::77", at=pod.network.address, rtype="AAAA")
+        wait_for_answer(f"later.default.svc.{DOMAIN}", "fd00:10::77", at=pod.network.address, rtype="AAAA")
 
 
 def test_every_port_is_open_to_the_node(two: list[Pod]) -> None:
@@ -85,4 +85,4 @@ def test_machines_are_answered(cluster: Cluster) -> None:
         (zone, "NS", [f"ns.{zone}."]),
         (KUBERNETES, "AAAA", ["REFUSED"]),
     ]
-    answers(table, values["NAME_SERVER_IP"], pod.network.address, port=5353)
+    assert_answers(table, values["NAME_SERVER_IP"], pod.network.address, port=5353)

@@ -11,10 +11,10 @@ import requests
 
 from tests.addons.manifests import ADDONS, VALUES, filled, of_kind, pods
 from tests.stack import addon
-from tests.stack.addon import ADDRESS, DOMAIN, KUBERNETES, SVC, Cluster, ask, expect
+from tests.stack.addon import ADDRESS, DOMAIN, KUBERNETES, SVC, Cluster, ask, wait_for_answer
 from tests.stack.harness import Binaries, http, wait_for
 from tests.stack.node import API_ADDRESS
-from tests.stack.objects import an_object, service
+from tests.stack.objects import api_object, service
 from tests.stack.pod import Pod
 
 ADDON = "shared-etcd"
@@ -34,7 +34,7 @@ class Shared:
     def create(self, name: str, address: str) -> None:
         self.cluster.api.apply(service(name, clusterIP=address))
         for pod in self.servers:
-            expect(f"{name}.default.svc.{DOMAIN}", address, at=pod.network.address)
+            wait_for_answer(f"{name}.default.svc.{DOMAIN}", address, at=pod.network.address)
 
 
 def leads(pod: Pod) -> bool:
@@ -44,7 +44,7 @@ def leads(pod: Pod) -> bool:
 def secret(name: str, directory: Path) -> dict[str, object]:
     files = ("ca.crt", "tls.crt", "tls.key")
     data = {file: base64.b64encode((directory / file).read_bytes()).decode() for file in files}
-    return an_object("v1", "Secret", name, "kube-system", type="kubernetes.io/tls", data=data)
+    return api_object("v1", "Secret", name, "kube-system", type="kubernetes.io/tls", data=data)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import yaml
 
 from tests.addons.manifests import Object, filled, of_kind
 from tests.stack.harness import Binaries
-from tests.stack.process import finished
+from tests.stack.process import run_command
 
 POD = 'job="kube-dns", namespace="kube-system", pod="a"'
 OTHER = 'job="kube-dns", namespace="kube-system", pod="b"'
@@ -147,7 +147,7 @@ def check(promtool: Path, directory: Path, series: Mapping[str, str], expected: 
     test = {"interval": "1m", "input_series": given, "alert_rule_test": expected}
     (directory / "rules.yaml").write_text(yaml.safe_dump(RULES))
     (directory / "tests.yaml").write_text(yaml.safe_dump({"rule_files": ["rules.yaml"], "tests": [test]}))
-    done = finished(str(promtool), "test", "rules", "tests.yaml", cwd=directory)
+    done = run_command(str(promtool), "test", "rules", "tests.yaml", cwd=directory)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.stack.bridge import call
 from tests.stack.harness import ApiServer, Binaries, Etcd, Object, free_port, wait_for
-from tests.stack.objects import an_object, dns_endpoint, dns_endpoint_crd, endpoint
+from tests.stack.objects import api_object, dns_endpoint, dns_endpoint_crd, endpoint
 
 
 def check(*arguments: str) -> tuple[int, dict[str, Any]]:
@@ -121,8 +121,8 @@ def role(kind: str, name: str, verbs: list[str], resources: list[str], **where: 
         "subjects": [{"apiGroup": RBAC, "kind": "User", "name": "bridge"}],
     }
     return [
-        an_object(version, kind, name, **where, rules=rules),
-        an_object(version, f"{kind}Binding", name, **where, **bound),
+        api_object(version, kind, name, **where, rules=rules),
+        api_object(version, f"{kind}Binding", name, **where, **bound),
     ]
 
 

@@ -22,11 +22,11 @@ import dns.rcode
 import pytest
 
 from tests.stack.bridge import call, clean_environment
-from tests.stack.coredns import on_keys
+from tests.stack.coredns import coredns_for
 from tests.stack.faults import Run, both_apis
 from tests.stack.harness import LOOPBACK, ApiServer, Binaries, CoreDns, Etcd, free_port, wait_for
 from tests.stack.objects import endpoints, external, port, service, services
-from tests.stack.process import finished
+from tests.stack.process import run_command
 
 SHOP = str(Path(__file__).parents[2] / "examples" / "shop.yaml")
 
@@ -101,7 +101,7 @@ def test_a_dry_run_with_files_needs_etcd_only(etcd: Etcd) -> None:
     assert "\x1b" not in narrow
     # The reader of a pipe may stop early.
     script = f"{shlex.join([*command, '--objects', SHOP])} | head -n 1; exit ${{PIPESTATUS[0]}}"
-    first = finished("bash", "-c", script, env=clean_environment())
+    first = run_command("bash", "-c", script, env=clean_environment())
     assert (first.returncode in (1, 2), first.stdout.count("\n"), first.stderr) == (True, 1, "")
 
 
@@ -163,7 +163,7 @@ def test_a_zone_file_answers_as_the_keys_do(
     names = {one["name"] for one in listed if one["type"] != "NODATA"} | {f"gone.default.svc.{ZONE}."}
     aliases = {one["name"] for one in listed if one["type"] == "CNAME"}
     with (
-        on_keys(tmp_path, binaries, "--etcd-server", etcd.url) as keys,
+        coredns_for(tmp_path, binaries, "--etcd-server", etcd.url) as keys,
         CoreDns(tmp_path, binaries, text, name="file") as from_file,
     ):
 
@@ -237,7 +237,7 @@ def test_run_waits_for_etcd(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     etcd.stop()
     apiserver.apply(service("early"))
     bridge = run(ready=False)
-    bridge.wait_reason("cannot be reached", 10)
+    bridge.wait_readyz("cannot be reached", 10)
     assert bridge.get("/livez").status_code == 200
     assert bridge.get("/readyz").status_code == 503
     etcd.start()

@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.stack.bridge import call
 from tests.stack.coredns import NO_LISTENERS
 from tests.stack.harness import SLOW, Binaries, CoreDns, Etcd, free_port, wait_for
-from tests.stack.webhook import Webhook, a, alias, serving
+from tests.stack.webhook import Webhook, a, cname, webhook_for
 
 #: Seconds from a call to its answer in DNS: CoreDNS's `reload` (2 s), its jitter, and the reload itself.
 SERVED_WITHIN = 5.0
@@ -36,8 +36,8 @@ def test_a_parent_domain_at_run_time(binaries: Binaries, etcd: Etcd, tmp_path: P
             (["20s", "none.dev.example.com", "--for", "absent"], 0),
         ):
             assert call(*command, *words).returncode == code, words
-        assert webhook.call("POST", "/domains", b"example.com").status_code == 200
-        names = [a("lb.example.com", "10.0.0.6"), alias("app.dev.example.com", "lb.example.com")]
+        assert webhook.request("POST", "/domains", b"example.com").status_code == 200
+        names = [a("lb.example.com", "10.0.0.6"), cname("app.dev.example.com", "lb.example.com")]
         assert webhook.apply(create=names) == 204
         app = "app.dev.example.com"
         server.expect(app, "A", "lb.example.com.", "10.0.0.6", deadline_s=SERVED_WITHIN)
@@ -50,7 +50,7 @@ def test_a_parent_domain_at_run_time(binaries: Binaries, etcd: Etcd, tmp_path: P
         webhook.kill()
         etcd.pause()
         webhook.start()
-        webhook.wait_reason("did not answer in time", 20)
+        webhook.wait_readyz("did not answer in time", 20)
         assert "is not written yet" in webhook.readyz()
         assert server.corefile.read_text() == written
         etcd.resume()
@@ -67,19 +67,19 @@ def test_a_parent_domain_at_run_time(binaries: Binaries, etcd: Etcd, tmp_path: P
 def test_changed_settings_are_applied(etcd: Etcd, tmp_path: Path) -> None:
     file, settings = tmp_path / "Corefile", tmp_path / "settings.yaml"
     settings.write_text("corefile: {cache: 7}\n")
-    with serving(
+    with webhook_for(
         tmp_path, "--etcd-server", etcd.url, "--corefile", str(file), "--config", str(settings)
     ) as webhook:
         webhook.wait_ready()
         pid = webhook.pid
         assert "cache 7 {" in file.read_text()
         settings.write_text("corefile: {cache: never}\n")
-        webhook.wait_reason("is not taken", 20)
+        webhook.wait_readyz("is not taken", 20)
         assert webhook.get("/readyz").status_code == 200
         # a webhook could not start with these: they wait for what they name
         folder = tmp_path / "etc"
         settings.write_text(f"corefile: {{cache: 8}}\nwebhook: {{hosts_file: {folder}/hosts}}\n")
-        webhook.wait_reason("there is no folder", 20)
+        webhook.wait_readyz("there is no folder", 20)
         assert webhook.get("/readyz").status_code == 200
         folder.mkdir()
         (folder / "hosts").touch()

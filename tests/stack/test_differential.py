@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import pytest
 
 from tests.stack.harness import ApiServer
-from tests.stack.known_differences import CHOSEN, KNOWN, KnownDifference, explained
+from tests.stack.known_differences import INTENTIONAL, KNOWN, KnownDifference, classified
 from tests.stack.kubeclient import Object
 from tests.stack.objects import HTTP, endpoint_slice, external, namespace, pod, service
 from tests.stack.pair import Pair, StartPair
 from tests.stack.questions import Question, questions
-from tests.stack.random_cluster import CROWD, mutate, random_cluster
+from tests.stack.random_cluster import OVERLAP_NAMESPACE, mutate, random_cluster
 
 LEAST_IDENTICAL = 0.995
 
@@ -54,10 +54,10 @@ def test_same_answers_as_the_kubernetes_plugin(
         pair.apiserver.apply(obj)
     pair.catch_up()
     report = pair.compare(questions(pair.objects()))
-    names = explained(report, str(case), capsys)
+    names = classified(report, str(case), capsys)
     assert report.asked >= 1000
     least = LEAST_IDENTICAL if case.size >= 40 else LEAST_IDENTICAL_SMALL
-    assert 1 - sum(name not in CHOSEN for name in names) / report.asked >= least
+    assert 1 - sum(name not in INTENTIONAL for name in names) / report.asked >= least
 
 
 def test_alias_to_a_pod(start_pair: StartPair) -> None:
@@ -115,11 +115,11 @@ TYPES = ("A", "AAAA", "SRV", "CNAME")
 def test_crowded_slices(
     seed: int, start_pair: StartPair, apiserver: ApiServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    objects = random_cluster(seed, 150, crowded=True)
+    objects = random_cluster(seed, 150, overlapping=True)
     pair = start_pair()
     apiserver.apply_all(objects)
     same(pair, f"crowded, seed {seed}", capsys, least=3000)
-    for operation in mutate(seed, objects, 150, crowded=True):
+    for operation in mutate(seed, objects, 150, overlapping=True):
         operation.perform(apiserver)
     same(pair, f"disturbed, seed {seed}", capsys, least=3000)
 
@@ -137,7 +137,7 @@ def same(pair: Pair, title: str, capsys: pytest.CaptureFixture[str], least: int)
         one for one in questions(pair.objects()) if one.rdtype in TYPES and ASKED.fullmatch(one.kind)
     )
     report = pair.compare(about_slices)
-    explained(report, title, capsys)
+    classified(report, title, capsys)
     assert report.asked >= least
 
 
@@ -169,14 +169,14 @@ def odd() -> list[Object]:
     ]
     names = [one["metadata"]["name"] for one in slices]
     return [
-        namespace(CROWD),
-        *(service(name, CROWD, ports=[HTTP], clusterIP="None") for name in names),
+        namespace(OVERLAP_NAMESPACE),
+        *(service(name, OVERLAP_NAMESPACE, ports=[HTTP], clusterIP="None") for name in names),
         *slices,
     ]
 
 
 def piece(name: str, *endpoints: Object, family: str = "IPv4", ports: Sequence[Object] = (HTTP,)) -> Object:
-    return endpoint_slice(name, name, endpoints, namespace=CROWD, family=family, ports=ports)
+    return endpoint_slice(name, name, endpoints, namespace=OVERLAP_NAMESPACE, family=family, ports=ports)
 
 
 #: A zone of selected Services whose selector matches all.  The plugin serves the one above as it does a
@@ -222,7 +222,7 @@ def test_a_zone_of_all_services(seed: int, start_pair: StartPair, capsys: pytest
     below = [one for one in questions(pair.objects(), ABOVE) if one.name.lower().endswith(f".{ZONE}.")]
     report = pair.compare(below)
     classes = (detours(pair.objects()), PROMISED_LESS, *KNOWN)
-    explained(report, f"seed {seed}, a zone of all Services", capsys, classes)
+    classified(report, f"seed {seed}, a zone of all Services", capsys, classes)
     assert report.asked >= 1000
     assert report.answered >= 300
     assert report.identical >= LEAST_IDENTICAL_ZONE

@@ -10,9 +10,9 @@ import pytest
 from tests.stack import coredns
 from tests.stack.bridge import kube2etcd
 from tests.stack.harness import ApiServer, Binaries, Etcd, wait_for
-from tests.stack.node import Namespace, seeing
+from tests.stack.node import Namespace, with_bind_mounts
 from tests.stack.objects import endpoints, namespace, service
-from tests.stack.process import Process, finished
+from tests.stack.process import Process, run_command
 
 DOMAIN = "kubernetes.local"
 FOUR, SIX, NOBODY = "10.0.0.10", "fd00:53::a", "10.0.0.11"
@@ -64,8 +64,8 @@ class Machine:
         files = {f"/etc/{one}": self.directory / one for one in (*ETC, conf.name)}
         if Path("/run/nscd").is_dir():  # a running nscd would answer instead of the resolver
             files["/run/nscd"] = self.directory / "etcd"
-        command = seeing(files, [sys.executable, "-I", "-S", "-c", ASK, name, str(port)])
-        done = finished(*self.network.inside(*command))
+        command = with_bind_mounts(files, [sys.executable, "-I", "-S", "-c", ASK, name, str(port)])
+        done = run_command(*self.network.inside(*command))
         assert done.returncode == 0, done.stderr
         found: list[str] | str = json.loads(done.stdout)
         return found

@@ -17,7 +17,7 @@ import pytest
 
 from kube2etcd import __version__
 from tests.dockerfile import DOCKERFILE, ROOT, Stage, ignored, patterns, stages
-from tests.stack.process import finished, free_port
+from tests.stack.process import free_port, run_command
 
 RIGHTS = "this test mounts a root file system, which is refused here: run it as root"
 DIGEST = "python:3.13-slim@sha256:" + "0123456789abcdef" * 4
@@ -75,7 +75,7 @@ def run(lines: Iterable[str], top: Path) -> subprocess.CompletedProcess[str]:
     """Run a script in a mount namespace; its mounts below the empty directory ``top`` end with it."""
     # In memory: an overlay cannot be the upper directory of another.
     head = ["set -eu", "umask 022", f"top={shlex.quote(str(top))}", 'mount -t tmpfs none "$top"']
-    return finished("unshare", "--mount", "--", "sh", "-c", "\n".join([*head, *lines]), timeout=600)
+    return run_command("unshare", "--mount", "--", "sh", "-c", "\n".join([*head, *lines]), timeout=600)
 
 
 def enter(root: str, command: str, environment: Mapping[str, str], user: str = "") -> str:
@@ -168,6 +168,6 @@ def test_a_release_names_version_commit_base(wrong: dict[str, str], message: str
     check = check.replace("/opt/kube2etcd/bin/kube2etcd", str(program))
     bad = {**RELEASE, **wrong}
     for environment, code in ((RELEASE, 0), (bad, 1), ({**bad, "RELEASE": ""}, 0)):
-        done = finished("/bin/sh", "-c", check, env={"PATH": START, **environment})
+        done = run_command("/bin/sh", "-c", check, env={"PATH": START, **environment})
         assert done.returncode == code, done.stderr
         assert (message in done.stderr) == bool(code)

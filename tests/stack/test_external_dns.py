@@ -9,20 +9,20 @@ import pytest
 
 from kube2etcd.kube.wire import ENDPOINTS, unpack
 from tests.stack.bridge import Bridge, call, kube2etcd
-from tests.stack.coredns import on_keys
+from tests.stack.coredns import coredns_for
+from tests.stack.dns_stack import DnsStack
 from tests.stack.external_dns import ExternalDns, ingress
 from tests.stack.faults import args
 from tests.stack.harness import ApiServer, Binaries, Etcd, free_port, wait_for
 from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint, service
-from tests.stack.webhook import Webhook, a, alias, ownership
-from tests.stack.zoned import Served
+from tests.stack.webhook import Webhook, a, cname, ownership_txt
 
 DOMAINS = ("--domains", "dtk.io,mydomain.io")
 CLUSTER_IP = "192.168.122.167"
 FOREIGN_LINE = "127.0.0.1 localhost # stays"
 
 
-class Named(Served):
+class WebhookStack(DnsStack):
     """Our webhook, CoreDNS with our Corefile, and ExternalDNS that calls the webhook.
 
     With ``options`` the webhook is part of the bridge: ``kube2etcd run --webhook``.
@@ -42,21 +42,21 @@ class Named(Served):
         kubeconfig = ["--kubeconfig", str(api.kubeconfig())]
         own = [*DOMAINS, "--cluster-ip", CLUSTER_IP, "--etcd-server", etcd.url]
         #: Options for commands on the same names.
-        self.alike = [*own, "--webhook", *kubeconfig]
+        self.command_options = [*own, "--webhook", *kubeconfig]
         own += ["--hosts-file", str(self.hosts)]
         if options is not None:
             own += [*kubeconfig, *options]
         command = "webhook" if options is None else "run"
         self.webhook = self.writer = Webhook(directory, own, command=command)
-        self.dns = on_keys(directory, binaries, *DOMAINS, "--etcd-server", etcd.url)
+        self.dns = coredns_for(directory, binaries, *DOMAINS, "--etcd-server", etcd.url)
         provider = ["--provider=webhook", f"--webhook-provider-url={self.webhook.provider_url}"]
-        self.client = ExternalDns(directory, binaries, api, provider)
+        self.external_dns = ExternalDns(directory, binaries, api, provider)
 
     def kill(self) -> None:
-        self.client.kill()
+        self.external_dns.kill()
         super().kill()
 
-    def lines(self) -> list[str]:
+    def hosts_lines(self) -> list[str]:
         text = self.hosts.read_text()
         assert text.startswith(FOREIGN_LINE)
         found = re.search("# BEGIN kube2etcd.*?\n(.*?)# END kube2etcd", text, re.DOTALL)
@@ -67,7 +67,7 @@ class Named(Served):
         """Another pass of ExternalDNS finds nothing to do, and nothing is written."""
         wait_for(self.webhook.ready, "the webhook to be equal", 10)
         before = self.etcd.revision(), self.hosts.read_bytes()
-        log = self.client.once(*options)
+        log = self.external_dns.run_once(*options)
         assert "All records are already up to date" in log
         assert (self.etcd.revision(), self.hosts.read_bytes()) == before
 
@@ -77,13 +77,13 @@ AS_OBJECTS = ("--dns-endpoints", "--state-objects", "default")
 
 
 @pytest.fixture
-def named(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[Named]:
-    one = Named(tmp_path, binaries, apiserver, etcd)
+def stack(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[WebhookStack]:
+    one = WebhookStack(tmp_path, binaries, apiserver, etcd)
     yield one
     one.kill()
 
 
-ALL_KINDS = [
+INGRESSES = [
     ingress("a", "foo.dtk.io", "deep.down.foo.dtk.io", to=["10.0.0.5"]),
     ingress("dual", "v6.dtk.io", to=["10.0.0.5", "2001:db8:0:0::5"], ttl="120"),
     ingress("alias", "alias.dtk.io", to=["foo.dtk.io"]),
@@ -116,7 +116,7 @@ ANSWERS = [
     ("pre-a-foo.dtk.io", "TXT", "NXDOMAIN"),
     ("a-dtk.io", "TXT", "REFUSED"),
 ]
-LINES = [
+HOSTS_LINES = [
     "alias.dtk.io 10.0.0.5",
     "deep.down.foo.dtk.io 10.0.0.5",
     "dtk.io 10.0.0.1",
@@ -135,136 +135,138 @@ LINES = [
     [(), ("--txt-prefix=pre-",), ("--registry=noop",)],
     ids=["TXT", "TXT with prefix", "no registry"],
 )
-def test_every_kind_of_name(named: Named, apiserver: ApiServer, registry: Sequence[str]) -> None:
-    apiserver.apply_all(ALL_KINDS)
-    named.start()
-    named.client.once(*registry)
+def test_every_kind_of_name(stack: WebhookStack, apiserver: ApiServer, registry: Sequence[str]) -> None:
+    apiserver.apply_all(INGRESSES)
+    stack.start()
+    stack.external_dns.run_once(*registry)
     for name, rtype, *answer in ANSWERS:
-        named.expect(name, rtype, *answer)
-    assert named.dns.ask("v6.dtk.io").answer[0].ttl == 120
-    assert named.lines() == LINES
-    named.up_to_date(*registry)
-    apiserver.delete_all(ALL_KINDS)
-    named.client.once(*registry)
+        stack.expect(name, rtype, *answer)
+    assert stack.dns.ask("v6.dtk.io").answer[0].ttl == 120
+    assert stack.hosts_lines() == HOSTS_LINES
+    stack.up_to_date(*registry)
+    apiserver.delete_all(INGRESSES)
+    stack.external_dns.run_once(*registry)
     for name in ("foo.dtk.io", "v6.dtk.io", "alias.dtk.io", "ps.dtk.io", "x.mydomain.io", "down.foo.dtk.io"):
-        named.expect(name, "A", "NXDOMAIN")
-    named.expect("dtk.io", "A", "NODATA")
-    assert named.hosts.read_text().rstrip("\n") == FOREIGN_LINE
-    named.up_to_date(*registry)
+        stack.expect(name, "A", "NXDOMAIN")
+    stack.expect("dtk.io", "A", "NODATA")
+    assert stack.hosts.read_text().rstrip("\n") == FOREIGN_LINE
+    stack.up_to_date(*registry)
 
 
-def test_targets_and_types_change(named: Named, apiserver: ApiServer) -> None:
+def test_targets_and_types_change(stack: WebhookStack, apiserver: ApiServer) -> None:
     def becomes(*to: str, name: str = "foo.dtk.io", **annotations: str) -> None:
         apiserver.apply(ingress("a", name, to=to, **annotations))
-        named.client.once()
+        stack.external_dns.run_once()
 
     apiserver.apply(ingress("end", "end.dtk.io", to=["10.0.0.7"]))
-    named.start()
+    stack.start()
     becomes("10.0.0.5")
-    named.expect("foo.dtk.io", "A", "10.0.0.5")
+    stack.expect("foo.dtk.io", "A", "10.0.0.5")
     becomes("10.0.0.6")
-    named.expect("foo.dtk.io", "A", "10.0.0.6")
+    stack.expect("foo.dtk.io", "A", "10.0.0.6")
     becomes("end.dtk.io")
-    named.expect("foo.dtk.io", "A", "end.dtk.io.", "10.0.0.7")
-    named.up_to_date()
+    stack.expect("foo.dtk.io", "A", "end.dtk.io.", "10.0.0.7")
+    stack.up_to_date()
     becomes("10.0.0.8", "fd00::8")
-    named.expect("foo.dtk.io", "AAAA", "fd00::8")
-    named.expect("foo.dtk.io", "CNAME", "NODATA")
-    named.up_to_date()
+    stack.expect("foo.dtk.io", "AAAA", "fd00::8")
+    stack.expect("foo.dtk.io", "CNAME", "NODATA")
+    stack.up_to_date()
     becomes("10.0.0.8", ttl="77")
-    named.expect("foo.dtk.io", "AAAA", "NODATA")
-    wait_for(lambda: named.dns.ask("foo.dtk.io").answer[0].ttl == 77, "the new TTL")
-    assert "foo.dtk.io 10.0.0.8" in named.lines()
+    stack.expect("foo.dtk.io", "AAAA", "NODATA")
+    wait_for(lambda: stack.dns.ask("foo.dtk.io").answer[0].ttl == 77, "the new TTL")
+    assert "foo.dtk.io 10.0.0.8" in stack.hosts_lines()
     becomes("10.0.0.8", name="bar.dtk.io")
-    named.expect("foo.dtk.io", "A", "NXDOMAIN")
-    named.expect("bar.dtk.io", "A", "10.0.0.8")
-    named.up_to_date()
+    stack.expect("foo.dtk.io", "A", "NXDOMAIN")
+    stack.expect("bar.dtk.io", "A", "10.0.0.8")
+    stack.up_to_date()
 
 
-def test_a_daemon_survives_outages(named: Named, apiserver: ApiServer) -> None:
-    named.start()
-    client = named.client.start()
+def test_a_daemon_survives_outages(stack: WebhookStack, apiserver: ApiServer) -> None:
+    stack.start()
+    client = stack.external_dns.start()
 
     def appears(name: str, address: str, deadline_s: float = 30) -> None:
         apiserver.apply(ingress(name, f"{name}.dtk.io", to=[address]))
-        named.expect(f"{name}.dtk.io", "A", address, deadline_s=deadline_s)
+        stack.expect(f"{name}.dtk.io", "A", address, deadline_s=deadline_s)
 
     appears("one", "10.0.0.1")
     apiserver.apply(ingress("one", "one.dtk.io", to=["10.0.0.2"]))
-    named.expect("one.dtk.io", "A", "10.0.0.2", deadline_s=30)
+    stack.expect("one.dtk.io", "A", "10.0.0.2", deadline_s=30)
 
-    named.etcd.stop()
-    wait_for(lambda: not named.webhook.ready(), "the webhook to be unready", 20)
+    stack.etcd.stop()
+    wait_for(lambda: not stack.webhook.ready(), "the webhook to be unready", 20)
     apiserver.apply(ingress("two", "two.dtk.io", to=["10.0.0.2"]))
     wait_for(lambda: "soft error" in client.log_text().lower(), "a call to fail softly", 30, client)
-    named.etcd.start()
-    named.expect("two.dtk.io", "A", "10.0.0.2", deadline_s=40)
+    stack.etcd.start()
+    stack.expect("two.dtk.io", "A", "10.0.0.2", deadline_s=40)
     assert client.alive
 
-    named.webhook.kill()
+    stack.webhook.kill()
     apiserver.delete(ingress("one", "one.dtk.io", to=[]))
     # Without an answer ExternalDNS exits; a kubelet would restart it.
     client.wait(60)
-    assert named.ask("two.dtk.io") == ["10.0.0.2"]
-    named.webhook.start()
+    assert stack.ask("two.dtk.io") == ["10.0.0.2"]
+    stack.webhook.start()
     client.start()
-    named.expect("one.dtk.io", "A", "NXDOMAIN", deadline_s=40)
-    named.expect("two.dtk.io", "A", "10.0.0.2")
-    assert named.lines() == ["two.dtk.io 10.0.0.2"]
+    stack.expect("one.dtk.io", "A", "NXDOMAIN", deadline_s=40)
+    stack.expect("two.dtk.io", "A", "10.0.0.2")
+    assert stack.hosts_lines() == ["two.dtk.io 10.0.0.2"]
 
 
 def test_5000_names(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> None:
     """All in one call with their ownership texts; then one more."""
     apiserver.apply(dns_endpoint_crd())
     many = [a(f"n{number}.dtk.io", f"10.1.{number // 250}.{number % 250}") for number in range(5000)]
-    with Named(tmp_path, binaries, apiserver, etcd, AS_OBJECTS) as named:
-        assert named.webhook.apply(create=[one for host in many for one in (host, ownership(host))]) == 204
-        named.expect("n4999.dtk.io", "A", "10.1.19.249", deadline_s=10)
-        assert len(named.lines()) == 5000
-        assert named.webhook.apply(create=[a("more.dtk.io", "10.2.0.1")]) == 204
-        named.expect("more.dtk.io", "A", "10.2.0.1", deadline_s=5)
+    with WebhookStack(tmp_path, binaries, apiserver, etcd, AS_OBJECTS) as stack:
+        assert (
+            stack.webhook.apply(create=[one for host in many for one in (host, ownership_txt(host))]) == 204
+        )
+        stack.expect("n4999.dtk.io", "A", "10.1.19.249", deadline_s=10)
+        assert len(stack.hosts_lines()) == 5000
+        assert stack.webhook.apply(create=[a("more.dtk.io", "10.2.0.1")]) == 204
+        stack.expect("more.dtk.io", "A", "10.2.0.1", deadline_s=5)
         # names in a domain that only the state has: a bridge that starts anew does not take them away
-        assert named.webhook.call("POST", "/domains", b"late.example").status_code == 200
-        assert named.webhook.apply(create=[a("a.late.example", "10.0.0.1")]) == 204
+        assert stack.webhook.request("POST", "/domains", b"late.example").status_code == 200
+        assert stack.webhook.apply(create=[a("a.late.example", "10.0.0.1")]) == 204
         late = "/skydns/example/late/a/own_/10-0-0-1-H"
         wait_for(lambda: late in etcd.dump("/skydns"), "the late name", 10)
-        named.webhook.kill()
+        stack.webhook.kill()
         revision = etcd.revision()
-        named.webhook.start()
-        named.webhook.wait_ready()
-        wait_for(lambda: named.webhook.metric("kube2etcd_held_deletes") == 0, "nothing to be held", 10)
+        stack.webhook.start()
+        stack.webhook.wait_ready()
+        wait_for(lambda: stack.webhook.metric("kube2etcd_held_deletes") == 0, "nothing to be held", 10)
         assert etcd.revision() == revision
 
 
 def test_run_webhook(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> None:
-    apiserver.apply_all([*ALL_KINDS, service("web", clusterIP="10.0.2.1")])
+    apiserver.apply_all([*INGRESSES, service("web", clusterIP="10.0.2.1")])
     page = f":{free_port()}"
-    with Named(tmp_path, binaries, apiserver, etcd, ("--listen-page", page)) as named:
-        named.client.once()
+    with WebhookStack(tmp_path, binaries, apiserver, etcd, ("--listen-page", page)) as stack:
+        stack.external_dns.run_once()
         for name, rtype, *answer in [*ANSWERS, ("web.default.svc.cluster.local", "A", "10.0.2.1")]:
-            named.expect(name, rtype, *answer)
-        assert named.lines() == LINES
-        named.up_to_date()
+            stack.expect(name, rtype, *answer)
+        assert stack.hosts_lines() == HOSTS_LINES
+        stack.up_to_date()
         # other commands derive the same records: the exit code would report a difference
-        kube2etcd("resync", "--dry-run", *named.alike)
+        kube2etcd("resync", "--dry-run", *stack.command_options)
         keys = etcd.dump("/skydns")
-        kube2etcd("resync", *named.alike)
+        kube2etcd("resync", *stack.command_options)
         assert etcd.dump("/skydns") == keys
-        explained = kube2etcd("explain", "foo.dtk.io", *named.alike)
+        explained = kube2etcd("explain", "foo.dtk.io", *stack.command_options)
         assert "A 10.0.0.5 comes from webhook/foo.dtk.io" in explained
-        named.webhook.kill()
-        named.webhook.start()
-        named.webhook.wait_ready()
-        named.up_to_date()
-        apiserver.delete_all(ALL_KINDS)
-        named.client.once()
-        named.expect("foo.dtk.io", "A", "NXDOMAIN", deadline_s=40)
-        named.expect("web.default.svc.cluster.local", "A", "10.0.2.1")
+        stack.webhook.kill()
+        stack.webhook.start()
+        stack.webhook.wait_ready()
+        stack.up_to_date()
+        apiserver.delete_all(INGRESSES)
+        stack.external_dns.run_once()
+        stack.expect("foo.dtk.io", "A", "NXDOMAIN", deadline_s=40)
+        stack.expect("web.default.svc.cluster.local", "A", "10.0.2.1")
         for path, body in (("/domains", b"late.example"), ("/clusterip", b"192.0.2.9")):
-            assert named.webhook.call("POST", path, body).status_code == 200
-        create = [a("a.late.example", "10.0.0.1"), alias("s.late.example", "s.late.example")]
+            assert stack.webhook.request("POST", path, body).status_code == 200
+        create = [a("a.late.example", "10.0.0.1"), cname("s.late.example", "s.late.example")]
         create += [{"dnsName": "m.late.example", "recordType": "MX", "targets": ["no preference"]}]
-        assert named.webhook.apply(create=create) == 204
+        assert stack.webhook.apply(create=create) == 204
         late = {f"/skydns/example/late/{key}-H" for key in ("a/own_/10-0-0-1", "s/own_/192-0-2-9")}
         wait_for(lambda: late <= etcd.dump("/skydns").keys(), "a late domain, and the address", 10)
         shown = call("explain", "a.late.example", "A", "--bridge", page)
@@ -276,24 +278,24 @@ def test_run_webhook(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, e
 
 def test_two_bridges(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> None:
     apiserver.apply(dns_endpoint_crd())
-    apiserver.apply_all(ALL_KINDS)
+    apiserver.apply_all(INGRESSES)
     kind = ("externaldns.k8s.io/v1alpha1", "DNSEndpoint", "default")
-    with contextlib.ExitStack() as ending:
+    with contextlib.ExitStack() as exits:
 
-        def bridge(name: str, at: Etcd) -> Named:
-            return ending.enter_context(Named(tmp_path / name, binaries, apiserver, at, AS_OBJECTS))
+        def bridge(name: str, at: Etcd) -> WebhookStack:
+            return exits.enter_context(WebhookStack(tmp_path / name, binaries, apiserver, at, AS_OBJECTS))
 
-        other, third = (ending.enter_context(Etcd(tmp_path / f"{name}-etcd", binaries)) for name in "23")
+        other, third = (exits.enter_context(Etcd(tmp_path / f"{name}-etcd", binaries)) for name in "23")
         one, two = bridge("one", etcd), bridge("two", other)
-        one.client.once()
+        one.external_dns.run_once()
         for each in (one, two):
             for name, rtype, *answer in ANSWERS:
                 each.expect(name, rtype, *answer, deadline_s=20)
-            wait_for(lambda each=each: each.lines() == LINES, "the lines of the hosts file", 20)  # type: ignore[misc]
+            wait_for(lambda each=each: each.hosts_lines() == HOSTS_LINES, "the lines of the hosts file", 20)  # type: ignore[misc]
         # ExternalDNS finds at the other one what it posted to the first
-        assert "All records are already up to date" in two.client.once()
+        assert "All records are already up to date" in two.external_dns.run_once()
         apiserver.apply(ingress("a", "foo.dtk.io", to=["10.0.0.77"]))
-        two.client.once()
+        two.external_dns.run_once()
         for each in (one, two):
             each.expect("foo.dtk.io", "A", "10.0.0.77", deadline_s=20)
 
@@ -302,7 +304,7 @@ def test_two_bridges(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, e
         other.kill()
         three = bridge("three", third)
         three.expect("foo.dtk.io", "A", "10.0.0.77", deadline_s=20)
-        assert "All records are already up to date" in three.client.once()
+        assert "All records are already up to date" in three.external_dns.run_once()
 
         # somebody deletes our objects: they are restored
         def stored() -> dict[str, list[str]]:
@@ -318,15 +320,15 @@ def test_two_bridges(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, e
             each.expect("foo.dtk.io", "A", "10.0.0.77", deadline_s=20)
         # whoever restored them may have missed the last change; in the end both know it
         wait_for(lambda: records(one) == records(three), "the same at both", 20)
-        apiserver.delete_all(ALL_KINDS)
-        one.client.once()
+        apiserver.delete_all(INGRESSES)
+        one.external_dns.run_once()
         for each in (one, three):
             each.expect("v6.dtk.io", "A", "NXDOMAIN", deadline_s=60)
 
 
-def records(named: Named) -> list[str]:
+def records(stack: WebhookStack) -> list[str]:
     """The webhook's records, in a fixed order."""
-    return sorted(map(str, named.webhook.records()))
+    return sorted(map(str, stack.webhook.records()))
 
 
 def test_crd_source(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> None:
@@ -336,29 +338,29 @@ def test_crd_source(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, et
     apiserver.apply_all([foo, bar])
     crd = ("--source=crd", *(f"--managed-record-types={one}" for one in ("A", "CNAME", "TXT")))
     records = ["a-bar.dtk.io", "a-foo.dtk.io", "bar.dtk.io", "foo.dtk.io"]
-    with Named(tmp_path, binaries, apiserver, etcd, AS_OBJECTS) as named:
+    with WebhookStack(tmp_path, binaries, apiserver, etcd, AS_OBJECTS) as stack:
         for _ in range(3):
-            named.client.once(*crd)
-            assert named.webhook.names() == records
-        named.up_to_date(*crd)
+            stack.external_dns.run_once(*crd)
+            assert stack.webhook.names() == records
+        stack.up_to_date(*crd)
         # Nor does a second ExternalDNS, such as that of a public provider.
         public = ["--provider=inmemory", "--inmemory-zone=dtk.io"]
         second = ExternalDns(tmp_path / "second", binaries, apiserver, public)
         second.options.remove("--source=ingress")
-        log = second.once("--source=crd")
+        log = second.run_once("--source=crd")
         assert "foo.dtk.io" not in log
         apiserver.delete(foo)
-        named.client.once(*crd)
-        assert named.webhook.names() == ["a-bar.dtk.io", "bar.dtk.io"]
-        named.expect("foo.dtk.io", "A", "NXDOMAIN", deadline_s=40)
-        named.expect("bar.dtk.io", "A", "10.0.0.6")
+        stack.external_dns.run_once(*crd)
+        assert stack.webhook.names() == ["a-bar.dtk.io", "bar.dtk.io"]
+        stack.expect("foo.dtk.io", "A", "NXDOMAIN", deadline_s=40)
+        stack.expect("bar.dtk.io", "A", "10.0.0.6")
     nowhere = ("--state-objects", "nowhere", "--kubeconfig", str(apiserver.kubeconfig()))
     hosts = ("--hosts-file", str(tmp_path / "hosts"))
     with Webhook(tmp_path, [*DOMAINS, *hosts, *nowhere], name="homeless") as homeless:
-        homeless.wait_reason('namespaces "nowhere" not found', 10)
+        homeless.wait_readyz('namespaces "nowhere" not found', 10)
 
 
-def test_refused_names_and_unicode(named: Named, apiserver: ApiServer) -> None:
+def test_refused_names_and_unicode(stack: WebhookStack, apiserver: ApiServer) -> None:
     apiserver.apply(dns_endpoint_crd())
     crd = ["--source=crd", *(f"--managed-record-types={one}" for one in ("A", "CNAME", "MX", "NAPTR", "TXT"))]
     wishes = dns_endpoint(
@@ -370,25 +372,25 @@ def test_refused_names_and_unicode(named: Named, apiserver: ApiServer) -> None:
         endpoint("text.dtk.io", "TXT", '"v=DKIM1\\; "  "p=AB"'),
     )
     apiserver.apply(wishes)
-    named.start()
-    named.client.once(*crd)
-    assert not [name for name in named.webhook.names() if "mail" in name or "naptr" in name]
-    named.expect("xn--bcher-kva.dtk.io", "A", "10.0.0.5")
-    named.expect("umlaut.dtk.io", "A", "xn--bcher-kva.dtk.io.", "10.0.0.5")
-    named.expect("text.dtk.io", "TXT", '"v=DKIM1; p=AB"')
-    assert "xn--bcher-kva.dtk.io 10.0.0.5" in named.lines()
-    refused = call("explain", "mail.dtk.io", "MX", *named.alike)
+    stack.start()
+    stack.external_dns.run_once(*crd)
+    assert not [name for name in stack.webhook.names() if "mail" in name or "naptr" in name]
+    stack.expect("xn--bcher-kva.dtk.io", "A", "10.0.0.5")
+    stack.expect("umlaut.dtk.io", "A", "xn--bcher-kva.dtk.io.", "10.0.0.5")
+    stack.expect("text.dtk.io", "TXT", '"v=DKIM1; p=AB"')
+    assert "xn--bcher-kva.dtk.io 10.0.0.5" in stack.hosts_lines()
+    refused = call("explain", "mail.dtk.io", "MX", *stack.command_options)
     assert (refused.returncode, "refused when ExternalDNS last posted it" in refused.stdout) == (1, True)
     # Without the refused endpoints, which ExternalDNS posts again, there is nothing to do.
     wishes["spec"]["endpoints"] = [
         one for one in wishes["spec"]["endpoints"] if one["recordType"] in ("A", "CNAME", "TXT")
     ]
     apiserver.apply(wishes)
-    named.up_to_date(*crd)
+    stack.up_to_date(*crd)
 
 
 def test_beside_a_bridge_of_the_same_domain(
-    tmp_path: Path, apiserver: ApiServer, etcd: Etcd, named: Named
+    tmp_path: Path, apiserver: ApiServer, etcd: Etcd, stack: WebhookStack
 ) -> None:
     """Neither deletes the other's keys, and they do not fight over a common name."""
     endpoints = endpoint("foo.dtk.io", "CNAME", "two.dtk.io"), endpoint("two.dtk.io", "A", "10.0.0.7")
@@ -396,17 +398,17 @@ def test_beside_a_bridge_of_the_same_domain(
     apiserver.apply_all([dns_endpoint_crd(), x, a])
     often = ["--resync-period", "1"]
     options = [*DOMAINS, *often, "--dns-endpoints", *args(apiserver.kubeconfig(), etcd)]
-    named.webhook.command += often
-    named.start()
-    named.client.once()
-    named.expect("foo.dtk.io", "A", "10.0.0.5")
+    stack.webhook.command += often
+    stack.start()
+    stack.external_dns.run_once()
+    stack.expect("foo.dtk.io", "A", "10.0.0.5")
     with Bridge(tmp_path, options, name="bridge") as bridge:
         bridge.wait_ready()
         # the bridge's owner id comes before the webhook's
-        named.expect("foo.dtk.io", "CNAME", "two.dtk.io.")
-        named.expect("one.dtk.io", "A", "10.0.0.5")
-        named.expect("two.dtk.io", "A", "10.0.0.7")
-        wait_for(lambda: named.webhook.metric("kube2etcd_contested_keys") > 0, "it to be noticed", 10)
+        stack.expect("foo.dtk.io", "CNAME", "two.dtk.io.")
+        stack.expect("one.dtk.io", "A", "10.0.0.5")
+        stack.expect("two.dtk.io", "A", "10.0.0.7")
+        wait_for(lambda: stack.webhook.metric("kube2etcd_contested_keys") > 0, "it to be noticed", 10)
         revision = etcd.revision()
         bridge.full_passes(3)
         assert etcd.revision() == revision
@@ -414,11 +416,11 @@ def test_beside_a_bridge_of_the_same_domain(
         keys = etcd.dump("/skydns")
         bridge.restart()
         bridge.wait_ready()
-        named.webhook.restart()
-        named.webhook.wait_ready()
+        stack.webhook.restart()
+        stack.webhook.wait_ready()
         bridge.full_passes(2)
         assert etcd.dump("/skydns") == keys
         apiserver.delete(x)
-        named.expect("two.dtk.io", "A", "NXDOMAIN")
-        named.expect("foo.dtk.io", "A", "10.0.0.5")
-        named.expect("foo.dtk.io", "CNAME", "NODATA")
+        stack.expect("two.dtk.io", "A", "NXDOMAIN")
+        stack.expect("foo.dtk.io", "A", "10.0.0.5")
+        stack.expect("foo.dtk.io", "CNAME", "NODATA")

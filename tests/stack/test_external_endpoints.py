@@ -2,20 +2,13 @@
 
 from tests.stack.asking import asked_all_the_time, questions_to
 from tests.stack.bridge import kube2etcd
+from tests.stack.dns_stack import StartStack
 from tests.stack.harness import ApiServer, wait_for
-from tests.stack.objects import (
-    dns_endpoint,
-    dns_endpoint_crd,
-    endpoint,
-    nic,
-    vmi,
-    vmi_crd,
-)
-from tests.stack.zoned import Start
+from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint, nic, vmi, vmi_crd
 
 
-def test_names_of_several_objects(start: Start, apiserver: ApiServer) -> None:
-    zoned = start(
+def test_names_of_several_objects(start_stack: StartStack, apiserver: ApiServer) -> None:
+    stack = start_stack(
         *("--domains", "dtk.io,.my.io", "--dns-endpoints"),
         objects=[
             dns_endpoint_crd(),
@@ -51,46 +44,46 @@ def test_names_of_several_objects(start: Start, apiserver: ApiServer) -> None:
         ("_http._tcp.dtk.io", "A", "NODATA"),
         ("mail.my.io", "MX", "10 mx.my.io."),
     ]:
-        zoned.expect(name, rtype, *answer)
-    assert zoned.dns.ask("foo.dtk.io").answer[0].ttl == 30
+        stack.expect(name, rtype, *answer)
+    assert stack.dns.ask("foo.dtk.io").answer[0].ttl == 30
 
     apiserver.apply(dns_endpoint("two", endpoint("foo.dtk.io", "CNAME", "bar.dtk.io")))
-    zoned.expect("foo.dtk.io", "A", "10.0.0.5")
-    zoned.expect("foo.dtk.io", "CNAME", "NODATA")
-    zoned.expect("sub.my.io", "A", "NXDOMAIN")
+    stack.expect("foo.dtk.io", "A", "10.0.0.5")
+    stack.expect("foo.dtk.io", "CNAME", "NODATA")
+    stack.expect("sub.my.io", "A", "NXDOMAIN")
     # the target is unknown now, and might lead back
-    zoned.expect("cross.dtk.io", "A", "NXDOMAIN")
-    wait_for(lambda: zoned.dns.ask("foo.dtk.io").answer[0].ttl == 77, "the TTL of the remaining one")
+    stack.expect("cross.dtk.io", "A", "NXDOMAIN")
+    wait_for(lambda: stack.dns.ask("foo.dtk.io").answer[0].ttl == 77, "the TTL of the remaining one")
     apiserver.delete(dns_endpoint("one"))
-    zoned.expect("foo.dtk.io", "CNAME", "bar.dtk.io.")
-    zoned.expect("dtk.io", "A", "NODATA")
-    zoned.expect("deep.down.foo.dtk.io", "AAAA", "NXDOMAIN")
-    zoned.expect("down.foo.dtk.io", "A", "NXDOMAIN")
+    stack.expect("foo.dtk.io", "CNAME", "bar.dtk.io.")
+    stack.expect("dtk.io", "A", "NODATA")
+    stack.expect("deep.down.foo.dtk.io", "AAAA", "NXDOMAIN")
+    stack.expect("down.foo.dtk.io", "A", "NXDOMAIN")
 
 
-def test_kinds_appear_later(start: Start, apiserver: ApiServer) -> None:
-    zoned = start("--domains", "dtk.io", "--dns-endpoints", "--vm-domain", "")
-    zoned.expect("dtk.io", "A", "NODATA")
-    zoned.expect("default.vm", "A", "NODATA")
-    zoned.expect("foo.dtk.io", "A", "NXDOMAIN")
-    look = ("records", *zoned.options, "--kubeconfig", str(apiserver.kubeconfig()))
+def test_kinds_appear_later(start_stack: StartStack, apiserver: ApiServer) -> None:
+    stack = start_stack("--domains", "dtk.io", "--dns-endpoints", "--vm-domain", "")
+    stack.expect("dtk.io", "A", "NODATA")
+    stack.expect("default.vm", "A", "NODATA")
+    stack.expect("foo.dtk.io", "A", "NXDOMAIN")
+    look = ("records", *stack.options, "--kubeconfig", str(apiserver.kubeconfig()))
     assert "zones/dtk.io" in kube2etcd(*look)
     foo = dns_endpoint("one", endpoint("foo.dtk.io", "A", "10.0.0.5"))
     machine = vmi("default", "late", nic("nic1", "10.10.0.5"))
     apiserver.apply_all([dns_endpoint_crd(), vmi_crd(), foo, machine])
-    zoned.expect("foo.dtk.io", "A", "10.0.0.5", deadline_s=45)
-    zoned.expect("nic1.late.default.vm", "A", "10.10.0.5", deadline_s=45)
+    stack.expect("foo.dtk.io", "A", "10.0.0.5", deadline_s=45)
+    stack.expect("nic1.late.default.vm", "A", "10.10.0.5", deadline_s=45)
     assert "dnsendpoints/default/one" in kube2etcd(*look)
 
 
-def test_a_change_of_type_leaves_no_gap(start: Start, apiserver: ApiServer) -> None:
+def test_a_change_of_type_leaves_no_gap(start_stack: StartStack, apiserver: ApiServer) -> None:
     end = dns_endpoint("end", endpoint("end.dtk.io", "A", "10.0.0.5"))
     one = dns_endpoint("one", endpoint("foo.dtk.io", "A", "10.0.0.5"))
-    zoned = start("--domains", "dtk.io", "--dns-endpoints", objects=[dns_endpoint_crd(), end, one])
-    zoned.expect("foo.dtk.io", "A", "10.0.0.5")
-    with asked_all_the_time(questions_to(zoned.dns, ("foo.dtk.io", "A")), at_least=20):
+    stack = start_stack("--domains", "dtk.io", "--dns-endpoints", objects=[dns_endpoint_crd(), end, one])
+    stack.expect("foo.dtk.io", "A", "10.0.0.5")
+    with asked_all_the_time(questions_to(stack.dns, ("foo.dtk.io", "A")), at_least=20):
         for _ in range(3):
             for data in (("CNAME", "end.dtk.io"), ("A", "10.0.0.5")):
                 apiserver.apply(dns_endpoint("one", endpoint("foo.dtk.io", *data)))
                 to = ["end.dtk.io."] if data[0] == "CNAME" else []
-                zoned.expect("foo.dtk.io", "A", *to, "10.0.0.5")
+                stack.expect("foo.dtk.io", "A", *to, "10.0.0.5")

@@ -14,7 +14,7 @@ from kube2etcd.kube.objects import KINDS, Changed, Failing, Listed
 from kube2etcd.kube.reflector import Reflector
 from kube2etcd.settings import Cluster
 from kube2etcd.sync.events import EventQueue
-from tests.stack.faults import Fault, Proxy, Run, Tunnel, appears, comes
+from tests.stack.faults import Fault, Proxy, Run, Tunnel, create_and_wait, wait_for_keys
 from tests.stack.harness import SLOW, ApiServer, CoreDns, Etcd, wait_for
 from tests.stack.objects import service, services
 
@@ -39,7 +39,7 @@ def test_a_change_arrives_at_once(apiserver: ApiServer, etcd: Etcd, run: Run) ->
     delays = []
     for number in range(20):
         began = time.monotonic()
-        comes(apiserver, etcd, f"quick{number}")
+        create_and_wait(apiserver, etcd, f"quick{number}")
         delays.append(time.monotonic() - began)
     # No line may wait for a buffer to fill: that would show as seconds, not as a slow machine's tenths.
     assert sorted(delays)[10] < 0.25 * SLOW
@@ -50,11 +50,11 @@ def test_changes_arrive_after_a_restart(apiserver: ApiServer, etcd: Etcd, proxy:
     listed = bridge.metric("kube2etcd_lists_total", kind="services")
     before = etcd.dump("/skydns")
     apiserver.kill()
-    bridge.wait_reason("stale", 15)
+    bridge.wait_readyz("stale", 15)
     assert bridge.ready()
     assert etcd.dump("/skydns") == before
     apiserver.start()
-    comes(apiserver, etcd, "later", 40)
+    create_and_wait(apiserver, etcd, "later", 40)
     wait_for(lambda: "stale" not in bridge.readyz(), "it to be followed again", 40)
     more = bridge.metric("kube2etcd_lists_total", kind="services") - listed
     assert more == proxy.gone["services"], "the watch goes on where the server lets it"
@@ -89,7 +89,7 @@ def test_a_stop_takes_under_a_second(
                 # something to write, so that the loop waits for etcd itself
                 apiserver.apply(service(f"later{number}"))
             if hung == "etcd for long":
-                bridge.wait_reason("not answer in time", 20)
+                bridge.wait_readyz("not answer in time", 20)
             if hung in ("api server", "both"):
                 apiserver.pause()
             if hung == "etcd gone":
@@ -118,7 +118,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "410 when a watch is opened": {"status": 410, "times": 2},
     "429 when a watch is opened": {"status": 429, "headers": {"Retry-After": "1"}, "times": 2},
     "500 when a watch is opened": {"status": 500, "times": 3},
-    "a watch cut within a line": {"cut": True, "times": 2},
+    "a watch cut within a line": {"truncate": True, "times": 2},
 }
 
 
@@ -128,16 +128,16 @@ def test_wrong_answers_to_a_watch(apiserver: ApiServer, etcd: Etcd, proxy: Proxy
     for number, (wrong, what) in enumerate(WRONG.items()):
         print(wrong)
         fault = proxy.fault("services", watch=True, **what)
-        assert proxy.expire() >= 3
+        assert proxy.expire_watches() >= 3
         turns = itertools.count(1)
 
         def met(fault: Fault = fault, turns: Iterator[int] = turns) -> bool:
             # a watch is cut at its next event
             apiserver.apply(service("busy", externalIPs=[f"192.0.2.{next(turns) % 250 + 1}"]))
-            return fault.over
+            return fault.exhausted
 
         wait_for(met, "the fault to be met", 30, bridge)
-        comes(apiserver, etcd, f"later{number}", 30)
+        create_and_wait(apiserver, etcd, f"later{number}", 30)
         present = etcd.dump("/skydns")
         assert {key: present.get(key) for key in before} == before
         assert bridge.metric("kube2etcd_held_deletes") == 0
@@ -151,18 +151,18 @@ def test_a_half_open_connection_to_etcd(apiserver: ApiServer, etcd: Etcd, run: R
         etcd.url = f"http://127.0.0.1:{tunnel.port}"
         bridge = run()
         etcd.url = real
-        tunnel.swallow()
+        tunnel.blackhole()
         wait_for(lambda: not bridge.ready(), "the silence to be noticed", 20, bridge)
         assert bridge.get("/livez").status_code == 200
         apiserver.apply(service("later"))
-        carried = tunnel.carried
+        carried = tunnel.connections
         tunnel.mend()
         bridge.wait_ready(20)
-        assert tunnel.carried > carried
-        appears(etcd, "later")
+        assert tunnel.connections > carried
+        wait_for_keys(etcd, "later")
         # the watch as well
         etcd.delete("/skydns")
-        appears(etcd, "later")
+        wait_for_keys(etcd, "later")
 
 
 def test_a_half_open_watch(apiserver: ApiServer) -> None:
@@ -190,7 +190,7 @@ def test_a_half_open_watch(apiserver: ApiServer) -> None:
             reflector.start()
             apiserver.apply(service("before"))
             wait_for(lambda: seen("before"), "the watch", 10)
-            tunnel.swallow()
+            tunnel.blackhole()
             apiserver.apply(service("unseen"))
             wait_for(lambda: seen("unseen") or failures, "the silence to be noticed", 20)
             assert not seen("unseen")

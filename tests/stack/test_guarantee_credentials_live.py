@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.faults import HERE, Run, args, comes
+from tests.stack.faults import HERE, Run, args, create_and_wait
 from tests.stack.harness import SLOW, ApiServer, Authority, Binaries, Bridge, Etcd, EtcdTls, wait_for
 from tests.stack.objects import service
 
@@ -50,7 +50,7 @@ def test_users_of_a_kubeconfig(
     plugin.chmod(0o755)
     user = {"exec": {"apiVersion": version, "command": str(plugin)}}
     run(kubeconfig=apiserver.kubeconfig(certificate=certificate, user=user, name="other-user"))
-    comes(apiserver, etcd, "first")
+    create_and_wait(apiserver, etcd, "first")
 
 
 def test_a_signal_ends_a_start_that_waits_for_an_exec_plugin(
@@ -95,20 +95,20 @@ def test_tokens_wrong_rotated_and_revoked(
     assert "services are not listed yet" in bridge.readyz()
     token.write_text("token-old-secret")
     bridge.wait_ready(40)
-    comes(own_apiserver, etcd, "first")
+    create_and_wait(own_apiserver, etcd, "first")
     # another one in time
     token.write_text("token-new-secret")
     revoke(own_apiserver, "token-old-secret")
-    comes(own_apiserver, etcd, "second", 40)
+    create_and_wait(own_apiserver, etcd, "second", 40)
     # another one too late
     before, logged = etcd.dump("/skydns"), refused()
     revoke(own_apiserver, "token-new-secret")
     wait_for(lambda: refused() > logged, "the 401 in the log", 40, bridge)
-    bridge.wait_reason("stale", 10)
+    bridge.wait_readyz("stale", 10)
     assert bridge.ready()
     assert etcd.dump("/skydns") == before
     token.write_text("token-last-secret")
-    comes(own_apiserver, etcd, "third", 40)
+    create_and_wait(own_apiserver, etcd, "third", 40)
     assert bridge.pid == pid
     assert "-secret" not in bridge.log_text()
 
@@ -121,21 +121,21 @@ def test_late_and_changed_passwords(apiserver: ApiServer, etcd: Etcd, tmp_path: 
     for given, reason in ((None, "cannot be read"), ("", "is empty"), (WRONG, "password file")):
         if given is not None:
             file.write_text(given)
-        bridge.wait_reason(reason, 15)
+        bridge.wait_readyz(reason, 15)
         assert not bridge.ready()
         assert bridge.get("/livez").status_code == 200
     file.write_text(PASSWORD + "\n")
     bridge.wait_ready(15)
-    comes(apiserver, etcd, "first")
+    create_and_wait(apiserver, etcd, "first")
     # the tokens of a simple-token etcd do not outlive it
     etcd.restart()
-    comes(apiserver, etcd, "second")
+    create_and_wait(apiserver, etcd, "second")
     bridge.wait_ready(15)
     # changed on the server, then in the file
     etcd.ctl("user", "passwd", "root", "--interactive=false", stdin=PASSWORD + "2\n")
     etcd.user = ("root", PASSWORD + "2")
     file.write_text(PASSWORD + "2")
-    comes(apiserver, etcd, "third")
+    create_and_wait(apiserver, etcd, "third")
     bridge.wait_ready(15)
     assert bridge.pid == pid
     log = bridge.log_text()
@@ -145,7 +145,7 @@ def test_late_and_changed_passwords(apiserver: ApiServer, etcd: Etcd, tmp_path: 
 
 def test_a_rotated_api_server_ca(own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run) -> None:
     bridge = run(kubeconfig=own_apiserver.kubeconfig())
-    comes(own_apiserver, etcd, "first")
+    create_and_wait(own_apiserver, etcd, "first")
     other = Authority(tmp_path / "other-pki", "kubernetes-ca")
     pair = other.issue("kube-apiserver", file="serving")
     own_apiserver.kill()
@@ -160,7 +160,7 @@ def test_a_rotated_api_server_ca(own_apiserver: ApiServer, etcd: Etcd, tmp_path:
     shutil.copy(other.ca_file, own_apiserver.ca_file)
     assert own_apiserver.ca_file.read_bytes() != trusted
     own_apiserver.wait_up(30)
-    comes(own_apiserver, etcd, "second", 40)
+    create_and_wait(own_apiserver, etcd, "second", 40)
 
 
 def test_rotated_etcd_certificates(
@@ -178,7 +178,7 @@ def test_rotated_etcd_certificates(
     options = [word for name, file in files.items() for word in (f"--etcd-{name}", str(ours / file.name))]
     with etcd:
         bridge = run(*options, etcd=etcd)
-        comes(apiserver, etcd, "first")
+        create_and_wait(apiserver, etcd, "first")
         pid = bridge.pid
         EtcdTls.of(Authority(theirs, "etcd-ca"))
         etcd.kill()
@@ -189,9 +189,9 @@ def test_rotated_etcd_certificates(
         for file in ("client.crt", "client.key", authority.ca_file.name):
             shutil.copy(theirs / file, ours / file)
         bridge.wait_ready(30)
-        comes(apiserver, etcd, "second")
+        create_and_wait(apiserver, etcd, "second")
         # and the watch
         etcd.delete(f"{HERE}/svc/default/second")
-        comes(apiserver, etcd, "second")
+        create_and_wait(apiserver, etcd, "second")
         assert bridge.pid == pid
         assert "PRIVATE KEY" not in bridge.log_text()

@@ -61,9 +61,11 @@ def test_deletions_while_the_bridge_was_down(apiserver: ApiServer, etcd: Etcd, r
 
 def lost(apiserver: ApiServer, proxy: Proxy, bridge: Bridge, *changes: Operation) -> None:
     """One event of Services and one of slices reach nobody; then there are two full passes."""
-    faults = [proxy.fault(kind, watch=True, lose=True, times=1) for kind in ("services", "endpointslices")]
+    faults = [
+        proxy.fault(kind, watch=True, drop_event=True, times=1) for kind in ("services", "endpointslices")
+    ]
     proxy.break_watches()
-    wait_for(lambda: all(one.taken == 1 for one in faults), "the watches to be opened", 20, bridge)
+    wait_for(lambda: all(one.matched == 1 for one in faults), "the watches to be opened", 20, bridge)
     for change in changes:
         change.perform(apiserver)
     turn = 0
@@ -74,7 +76,7 @@ def lost(apiserver: ApiServer, proxy: Proxy, bridge: Bridge, *changes: Operation
         turn += 1
         apiserver.apply(service("busy", externalIPs=[f"192.0.2.{turn % 250 + 1}"]))
         apiserver.apply(endpoints("busy", f"10.8.1.{turn % 250 + 1}"))
-        return all(one.over for one in faults)
+        return all(one.exhausted for one in faults)
 
     wait_for(gone, "the events to get lost", 20, bridge)
     bridge.full_passes(2)

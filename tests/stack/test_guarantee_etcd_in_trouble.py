@@ -11,9 +11,17 @@ import time
 import pytest
 
 from tests.stack.etcd import EtcdctlError
-from tests.stack.faults import HERE, Run, appears, comes, keys_of, same_keys
+from tests.stack.faults import HERE, Run, create_and_wait, keys_of, same_keys, wait_for_keys
 from tests.stack.harness import ApiServer, Bridge, Etcd, wait_for
-from tests.stack.objects import bulk, dns_endpoint, dns_endpoint_crd, endpoint, endpoints, service, services
+from tests.stack.objects import (
+    dns_endpoint,
+    dns_endpoint_crd,
+    endpoint,
+    endpoints,
+    large_headless_services,
+    service,
+    services,
+)
 
 # Read here, as no test sees the variables of ours.
 OUTAGE = float(os.environ.get("KUBE2ETCD_FAULT_OUTAGE") or "10")
@@ -33,7 +41,7 @@ def test_a_full_etcd(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
 
     wait_for(fill, "etcd to be full", 30)
     apiserver.apply(service("later"))
-    bridge.wait_reason("NOSPACE", 15)
+    bridge.wait_readyz("NOSPACE", 15)
     assert not bridge.ready()
     assert bridge.get("/livez").status_code == 200
     assert etcd.dump("/skydns") == before, "what is there is still served"
@@ -87,7 +95,7 @@ def test_an_outage_costs_only_readiness(apiserver: ApiServer, etcd: Etcd, run: R
     etcd.start()
     bridge.wait_ready(10)
     assert keys_of(etcd, "later"), "known long before: ready means written"
-    appears(etcd, "busy")
+    wait_for_keys(etcd, "busy")
     assert bridge.metric("kube2etcd_repairs_total") == 0, "etcd lost nothing"
     assert keys_of(etcd, "s005")
     wait_for(lambda: not keys_of(etcd, "s001"), "what was deleted to go", 5)
@@ -130,11 +138,11 @@ def test_many_refused_keys(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     etcd.ctl("role", "grant-permission", "names", "--prefix=true", "readwrite", f"{HERE}/")
     etcd.ctl("role", "grant-permission", "names", "readwrite", HERE)
     user = ("--etcd-user", "bridge", "--etcd-password-file", str(password), "--resync-period", "1")
-    bridge = run(*user, objects=bulk(3))
+    bridge = run(*user, objects=large_headless_services(3))
     assert bridge.metric("kube2etcd_refused_keys") >= 3000
     bridge.full_passes(3)
     assert 0 < len(refusals(bridge)) <= 110, "neither one line for each key nor for each attempt"
-    comes(apiserver, etcd, "later", 5)
+    create_and_wait(apiserver, etcd, "later", 5)
 
 
 DOMAIN = ("--domains", "dtk.io", "--dns-endpoints")

@@ -3,10 +3,10 @@
 from typing import Any
 
 from tests.stack.asking import asked_all_the_time, questions_to
+from tests.stack.dns_stack import StartStack
 from tests.stack.faults import Proxy, Run
 from tests.stack.harness import ApiServer, CoreDns, Etcd, wait_for
 from tests.stack.objects import HTTP, endpoints, nic, port, service, vmi, vmi_crd
-from tests.stack.zoned import Start
 
 ASKED = [
     ("web.default.svc.cluster.local.", "A"),
@@ -57,7 +57,7 @@ def test_headless(apiserver: ApiServer, dns: CoreDns, proxy: Proxy, run: Run) ->
         headless: dict[str, Any] = {"clusterIP": "None"}
         for kind in (headless, {}, headless, {}):
             proxy.fault("services", status=500)
-            proxy.expire()
+            proxy.expire_watches()
             wait_for(lambda: "services" not in proxy.watches.values(), "the watch to end", 10)
             apiserver.delete(service("web"))
             apiserver.apply(service("web", **kind))
@@ -85,12 +85,14 @@ def test_alias(apiserver: ApiServer, etcd: Etcd, dns: CoreDns, run: Run) -> None
             wait_for(lambda before=before: etcd.dump(key).get(key) != before, "the other kind", 10)  # type: ignore[misc]
 
 
-def test_machines(apiserver: ApiServer, start: Start) -> None:
+def test_machines(apiserver: ApiServer, start_stack: StartStack) -> None:
     names = ("desk.default.vm.", "blue.desk.default.vm.")
-    zoned = start("--vm-domain", "", objects=[vmi_crd(), vmi("default", "desk", nic("blue", "10.10.0.1"))])
-    with asked_all_the_time(questions_to(zoned.dns, *((name, "A") for name in names)), at_least=50):
+    stack = start_stack(
+        "--vm-domain", "", objects=[vmi_crd(), vmi("default", "desk", nic("blue", "10.10.0.1"))]
+    )
+    with asked_all_the_time(questions_to(stack.dns, *((name, "A") for name in names)), at_least=50):
         for turn in range(2, 42):
             addresses = [f"10.10.0.{turn}", *(["fd00:5::1"] if turn % 2 else [])]
             more = [nic("red", f"10.20.0.{turn}")] if turn % 3 == 0 else []
             apiserver.apply(vmi("default", "desk", nic("blue", *addresses), *more))
-            zoned.expect(names[1], "A", f"10.10.0.{turn}")
+            stack.expect(names[1], "A", f"10.10.0.{turn}")

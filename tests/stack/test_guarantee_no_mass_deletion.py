@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.stack.bridge import call
-from tests.stack.faults import Proxy, Run, comes, fresh_keys, keys_of, same_keys
+from tests.stack.faults import Proxy, Run, create_and_wait, keys_of, keys_of_fresh_bridge, same_keys
 from tests.stack.harness import SLOW, ApiServer, Binaries, Bridge, Etcd, Object, free_port, wait_for
 from tests.stack.objects import endpoints, identity, service, services
 
@@ -15,11 +15,11 @@ WRONG: dict[str, dict[str, Any]] = {
     "403": {"status": 403, "times": 2},
     "500": {"status": 500, "times": 2},
     "429": {"status": 429, "headers": {"Retry-After": "1"}, "times": 2},
-    "a page cut short": {"cut": True, "times": 2},
+    "a page cut short": {"truncate": True, "times": 2},
     "410": {"status": 410, "times": 2},
     # then it is listed in one piece, which goes well
-    "410 at the second page": {"status": 410, "continued": True, "times": 1},
-    "500 at the second page": {"status": 500, "continued": True, "times": 2},
+    "410 at the second page": {"status": 410, "later_pages": True, "times": 1},
+    "500 at the second page": {"status": 500, "later_pages": True, "times": 2},
     "an empty list once": {"empty": True, "times": 1},
 }
 
@@ -62,8 +62,8 @@ def test_wrong_answers(
     revision = etcd.revision()
     fault = proxy.fault(resource, **WRONG[wrong])
     before = lists(bridge, resource)
-    assert proxy.expire() >= 3
-    wait_for(lambda: fault.over, "the wrong answers to be given", 20, bridge)
+    assert proxy.expire_watches() >= 3
+    wait_for(lambda: fault.exhausted, "the wrong answers to be given", 20, bridge)
     # once for the listing that went well after all, and for a wrong one that was believed
     enough = before + ("empty" in WRONG[wrong])
     wait_for(lambda: lists(bridge, resource) > enough, "a good list", 30, bridge)
@@ -74,14 +74,14 @@ def test_wrong_answers(
     assert etcd.dump("/skydns") == expected
     assert etcd.revision() == revision
     assert bridge.ready()
-    comes(apiserver, etcd, "later")
+    create_and_wait(apiserver, etcd, "later")
     apiserver.delete(service("later"))
 
 
 def test_empty_at_start(
     apiserver: ApiServer, etcd: Etcd, tmp_path: Path, binaries: Binaries, proxy: Proxy, run: Run
 ) -> None:
-    expected = fresh_keys(tmp_path, binaries, apiserver.kubeconfig())
+    expected = keys_of_fresh_bridge(tmp_path, binaries, apiserver.kubeconfig())
 
     run(kubeconfig=proxy.kubeconfig).kill()
     revision = etcd.revision()
@@ -98,7 +98,7 @@ def broken_then_few(proxy: Proxy, apiserver: ApiServer, bridge: Bridge, etcd: Et
     """The API server forgets 60 % of the Services while nobody can list: seen all at once."""
     before = etcd.dump("/skydns")
     proxy.fault("*", status=500)
-    proxy.expire()
+    proxy.expire_watches()
     wait_for(lambda: bridge.metric("kube2etcd_api_failures_total") > 0, "the lists to fail", 10)
     apiserver.delete_all(many(24))
     return before
@@ -122,7 +122,7 @@ def test_real_deletion(
     assert "held until a second listing agrees" in log
     assert "a second listing agrees" in log
     assert bridge.ready()
-    same_keys(etcd, fresh_keys(tmp_path, binaries, apiserver.kubeconfig()), 5)
+    same_keys(etcd, keys_of_fresh_bridge(tmp_path, binaries, apiserver.kubeconfig()), 5)
 
 
 def test_held_without_a_second_list(etcd: Etcd, proxy: Proxy, run: Run) -> None:
@@ -132,7 +132,7 @@ def test_held_without_a_second_list(etcd: Etcd, proxy: Proxy, run: Run) -> None:
     before = etcd.dump("/skydns")
     proxy.fault("services", empty=True, times=1)
     proxy.fault("services", status=500)
-    proxy.expire()
+    proxy.expire_watches()
     wait_for(lambda: bridge.metric("kube2etcd_held_deletes") > 0, "the plan to be held", 20)
     failures = bridge.metric("kube2etcd_api_failures_total")
     wait_for(lambda: bridge.metric("kube2etcd_api_failures_total") > failures + 2, "more failures", 20)

@@ -10,7 +10,7 @@ from kube2etcd.errors import EtcdDeposed
 from kube2etcd.etcd.changes import Put
 from kube2etcd.etcd.election import Election
 from kube2etcd.etcd.store import EtcdStore
-from tests.stack.faults import HERE, Run, comes, same_keys
+from tests.stack.faults import HERE, Run, create_and_wait, same_keys
 from tests.stack.harness import SLOW, ApiServer, Binaries, Bridge, Etcd, EtcdCluster, wait_for
 from tests.stack.objects import endpoints, service, services
 from tests.stack.webhook import Webhook, a
@@ -39,12 +39,12 @@ def test_a_standby_takes_over(end: str, apiserver: ApiServer, etcd: Etcd, run: R
     assert "standing by" in second.readyz()
     assert "standing by" not in first.readyz()
     assert second.metric("kube2etcd_writes_total") == 0
-    comes(apiserver, etcd, "before", 5)
+    create_and_wait(apiserver, etcd, "before", 5)
     if end == "killed":
         first.kill()
     else:
         assert first.stop(5 * SLOW) == 0
-    comes(apiserver, etcd, "after", TAKEOVER)
+    create_and_wait(apiserver, etcd, "after", TAKEOVER)
     assert second.ready()
     # the one that comes back stands by
     first.start()
@@ -60,7 +60,7 @@ def test_a_paused_leader_never_writes_again(apiserver: ApiServer, etcd: Etcd, ru
     assert leading(one) is one
     its_own = etcd.dump(HERE)
     two = run(*ELECT, name="second", ready=False)
-    two.wait_reason("standing by", 10)
+    two.wait_readyz("standing by", 10)
     assert etcd.dump(HERE) == its_own
     one.pause()
     two.wait_ready(TAKEOVER)
@@ -74,7 +74,7 @@ def test_a_paused_leader_never_writes_again(apiserver: ApiServer, etcd: Etcd, ru
     wait_for(lambda: not one.ready(), "the former leader to be unready", TAKEOVER + 5)
     assert etcd.dump(HERE) == its_other
     assert etcd.revision() == revision
-    comes(apiserver, etcd, "later", 5)
+    create_and_wait(apiserver, etcd, "later", 5)
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_a_killed_member(elect: bool, cluster: EtcdCluster, apiserver: ApiServer
     before = killed.dump("/skydns")
     killed.kill()
     witness = next(member for member in cluster.members if member is not killed)
-    comes(apiserver, witness, "meanwhile", TAKEOVER)
+    create_and_wait(apiserver, witness, "meanwhile", TAKEOVER)
     bridge.wait_ready(10)
     after = witness.dump("/skydns")
     assert {key: after.get(key) for key in before} == before
@@ -102,7 +102,7 @@ def test_a_killed_member(elect: bool, cluster: EtcdCluster, apiserver: ApiServer
     silent.pause()
     try:
         witness = next(member for member in cluster.members if member not in (killed, silent))
-        comes(apiserver, witness, "later", 25)
+        create_and_wait(apiserver, witness, "later", 25)
         bridge.wait_ready(10)
     finally:
         silent.resume()
@@ -126,9 +126,7 @@ def test_two_bridges_with_one_owner_id(apiserver: ApiServer, etcd: Etcd, run: Ru
     wait_for(lambda: disputes(one) and disputes(two), "both to notice", 60)
     before, lists, began = total("writes", one, two), total("lists", one, two), time.monotonic()
     wait_for(
-        lambda: all(len(etcd.dump(place)) >= 24 for place in zones.values()),
-        "the names of both to stand",
-        10,
+        lambda: all(len(etcd.dump(place)) >= 24 for place in zones.values()), "the names of both to stand", 10
     )
     apiserver.apply(service("late"))
     for place in zones.values():

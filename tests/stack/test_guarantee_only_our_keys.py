@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.stack.external_dns import ExternalDns, ingress
-from tests.stack.faults import HERE, Run, appears, comes, keys_of, same_keys
+from tests.stack.faults import HERE, Run, create_and_wait, keys_of, same_keys, wait_for_keys
 from tests.stack.harness import ApiServer, Binaries, Etcd, Object, wait_for
 from tests.stack.objects import endpoints, port, service, services
 
@@ -23,7 +23,7 @@ def test_foreign_keys_are_untouched(apiserver: ApiServer, etcd: Etcd, run: Run) 
         etcd.put(key, value)
     bridge = run(objects=services(3))
     apiserver.delete_all(services(3))
-    comes(apiserver, etcd, "last")
+    create_and_wait(apiserver, etcd, "last")
     wait_for(lambda: not keys_of(etcd, "s00"), "the first to go", 40)
     present = etcd.dump("")
     assert {key: present.get(key) for key in FOREIGN} == FOREIGN
@@ -37,7 +37,7 @@ def test_two_bridges_on_one_etcd_do_not_fight(apiserver: ApiServer, etcd: Etcd, 
     extra = ("--resync-period", "1")
     one = run(*extra, objects=services(10))
     two = run(*extra, name="second")
-    comes(apiserver, etcd, "last")
+    create_and_wait(apiserver, etcd, "last")
     for bridge in (one, two):
         bridge.full_passes(1)
     revision, keys = etcd.revision(), etcd.dump("/skydns")
@@ -95,7 +95,7 @@ def test_odd_objects(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
         apiserver.apply(one)
         last = f"last{number:02d}"
         apiserver.apply(service(last))
-        appears(etcd, f"{last}")
+        wait_for_keys(etcd, f"{last}")
         present = etcd.dump("/skydns")
         assert {key: present.get(key) for key in expected} == expected, what
     assert bridge.ready()
@@ -124,7 +124,7 @@ def test_coredns_layout(
     writes = bridge.metric("kube2etcd_writes_total")
     for address in ("10.9.0.1", "10.9.0.2"):
         apiserver.apply(ingress("c", *HOSTS, to=[address]))
-        other.once(env=env)
+        other.run_once(env=env)
         written = theirs()
         found = {key for key, value in written.items() if f'"{address}"' in value}
         for host in HOSTS:
@@ -132,7 +132,7 @@ def test_coredns_layout(
             assert [key for key in found if key.startswith(f"{path}/")], host
         bridge.full_passes(3)
         revision = etcd.revision()
-        other.once(env=env)
+        other.run_once(env=env)
         bridge.full_passes(3)
         assert etcd.revision() == revision, "neither has anything to do"
         present = etcd.dump("/skydns")
@@ -143,7 +143,7 @@ def test_coredns_layout(
     # ours go on, and its names may go
     apiserver.apply(service("later"))
     apiserver.delete(ingress("c", to=[]))
-    other.once(env=env)
+    other.run_once(env=env)
     assert not [key for key, value in theirs().items() if '"10.9.0' in value]
     bridge.full_passes(1)
     present = etcd.dump("/skydns")
@@ -173,7 +173,7 @@ def test_prefix_rights(user: tuple[str, ...], apiserver: ApiServer, etcd: Etcd, 
 
 def test_election_rights(user: tuple[str, ...], etcd: Etcd, run: Run) -> None:
     bridge = run(*user, "--leader-elect", ready=False, objects=services(5))
-    bridge.wait_reason("--leader-elect needs", 20)
+    bridge.wait_readyz("--leader-elect needs", 20)
     assert bridge.get("/readyz").status_code == 503
     assert bridge.get("/livez").status_code == 200
     assert etcd.dump("/skydns") == {}

@@ -21,8 +21,8 @@ import requests
 
 from tests.stack.bridge import kube2etcd
 from tests.stack.etcd import EtcdctlError
-from tests.stack.faults import Proxy, Run, fresh_keys, same_keys
-from tests.stack.harness import ApiServer, Binaries, Bridge, Etcd, KubeError, NotInTimeError, Server, wait_for
+from tests.stack.faults import Proxy, Run, keys_of_fresh_bridge, same_keys
+from tests.stack.harness import ApiServer, Binaries, Bridge, DeadlineError, Etcd, KubeError, Server, wait_for
 from tests.stack.known_differences import KNOWN
 from tests.stack.pair import running_pair
 from tests.stack.questions import questions
@@ -47,7 +47,7 @@ WRONG: tuple[dict[str, Any], ...] = (
     {"status": 500},
     {"status": 410},
     {"status": 429, "headers": {"Retry-After": "1"}},
-    {"cut": True},
+    {"truncate": True},
 )
 #: An empty list is not believed before a second one agrees, but two wrong ones are: so the next one comes
 #: only after this time, when the first has been found out even if the server was down in between.
@@ -77,7 +77,7 @@ class Changing(threading.Thread):
                 try:
                     operation.perform(self.apiserver, wait=False)
                     self.done += 1
-                except (KubeError, NotInTimeError, requests.RequestException):
+                except (KubeError, DeadlineError, requests.RequestException):
                     self.lost += 1
 
 
@@ -197,7 +197,7 @@ def test_random_faults(
             changing.ended.set()
             changing.join(60)
         assert not changing.is_alive()
-        expected = fresh_keys(tmp_path, binaries, apiserver.kubeconfig(), *EXTRA)
+        expected = keys_of_fresh_bridge(tmp_path, binaries, apiserver.kubeconfig(), *EXTRA)
         # A value put by hand while no bridge looks, at a name that is gone before one does, is foreign (G6):
         # nobody can tell that it was not always there. It is reported, and there is a command that prunes it.
         took = same_keys(etcd, expected, WITHIN, breaking.foreign)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.stack.faults import Proxy, Run
 from tests.stack.harness import ApiServer, Etcd, wait_for
-from tests.stack.objects import bulk, services
+from tests.stack.objects import large_headless_services, services
 
 
 @pytest.mark.parametrize("kind", ["services", "namespaces", "endpointslices"])
@@ -27,7 +27,7 @@ def test_unready_before_listing(kind: str, apiserver: ApiServer, etcd: Etcd, pro
 
 
 def test_every_key_is_back_when_it_is_ready_again(etcd: Etcd, run: Run) -> None:
-    bridge = run(objects=bulk(5))
+    bridge = run(objects=large_headless_services(5))
     expected, pid = etcd.dump("/skydns"), bridge.pid
     assert len(expected) >= 10_000
     short: list[int] = []
@@ -61,7 +61,7 @@ def test_every_key_is_back_when_it_is_ready_again(etcd: Etcd, run: Run) -> None:
 
 def test_it_is_unready_while_deleted_keys_are_restored(etcd: Etcd, run: Run) -> None:
     """The watch says that they are gone; every name is to be back before it is ready again."""
-    bridge = run(objects=bulk(10))
+    bridge = run(objects=large_headless_services(10))
     expected = etcd.dump("/skydns")
     etcd.delete("/skydns")
     wait_for(lambda: not bridge.ready(), "readiness to be withdrawn", 5)

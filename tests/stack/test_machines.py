@@ -8,13 +8,13 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
-from tests.stack.coredns import ask, said
+from tests.stack.coredns import ask, rdata_or_rcode
+from tests.stack.dns_stack import StartStack
 from tests.stack.harness import LOOPBACK, ApiServer, Binaries, CoreDns, Etcd, free_port, wait_for
 from tests.stack.objects import namespace, nic, vmi, vmi_crd
-from tests.stack.zoned import Start
 
 
-def test_the_documented_example(start: Start) -> None:
+def test_the_documented_example(start_stack: StartStack) -> None:
     both = vmi(
         "secondary-test",
         "both",
@@ -23,12 +23,12 @@ def test_the_documented_example(start: Start) -> None:
         nic("nic1", "fd00:5::2"),
     )
     one = vmi("secondary-test", "vmi-sec", nic("nic1", "10.10.0.5"))
-    zoned = start("--vm-domain", "", objects=[vmi_crd(), namespace("secondary-test"), one, both])
-    zoned.expect("nic1.vmi-sec.secondary-test.vm", "A", "10.10.0.5")
-    zoned.expect("vmi-sec.secondary-test.vm", "A", "10.10.0.5")
-    zoned.expect("nic2.both.secondary-test.vm", "A", "10.10.0.7")
-    zoned.expect("NIC2.both.secondary-test.vm", "AAAA", "fd00:5::1")
-    zoned.expect("both.secondary-test.vm", "AAAA", "fd00:5::2")
+    stack = start_stack("--vm-domain", "", objects=[vmi_crd(), namespace("secondary-test"), one, both])
+    stack.expect("nic1.vmi-sec.secondary-test.vm", "A", "10.10.0.5")
+    stack.expect("vmi-sec.secondary-test.vm", "A", "10.10.0.5")
+    stack.expect("nic2.both.secondary-test.vm", "A", "10.10.0.7")
+    stack.expect("NIC2.both.secondary-test.vm", "AAAA", "fd00:5::1")
+    stack.expect("both.secondary-test.vm", "AAAA", "fd00:5::2")
     for name, *rtypes in [
         ("nic1.vmi-sec.secondary-test.vm", "AAAA", "TXT", "SRV"),
         ("nic1.both.secondary-test.vm", "A"),
@@ -37,20 +37,20 @@ def test_the_documented_example(start: Start) -> None:
         ("vm", "A", "TXT", "NS"),
     ]:
         for rtype in rtypes:
-            assert (name, rtype, zoned.ask(name, rtype)) == (name, rtype, ["NODATA"])
+            assert (name, rtype, stack.ask(name, rtype)) == (name, rtype, ["NODATA"])
     for name in ("default.both", "nic3.both", "x.nic1.both", "*.both", "any.both", "none"):
-        assert (name, zoned.ask(f"{name}.secondary-test.vm")) == (name, ["NXDOMAIN"])
+        assert (name, stack.ask(f"{name}.secondary-test.vm")) == (name, ["NXDOMAIN"])
     for name in ("none.vm", "x.y.none.vm", "ns.vm"):
-        assert (name, zoned.ask(name)) == (name, ["NXDOMAIN"])
-    assert zoned.ask("vm", "SOA")[0].startswith("ns.dns.vm. hostmaster.vm. ")
-    assert zoned.ask("nic1.vmi-sec.secondary-test.vm", tcp=True) == ["10.10.0.5"]
-    [answered] = zoned.dns.ask("nic1.vmi-sec.secondary-test.vm").answer
+        assert (name, stack.ask(name)) == (name, ["NXDOMAIN"])
+    assert stack.ask("vm", "SOA")[0].startswith("ns.dns.vm. hostmaster.vm. ")
+    assert stack.ask("nic1.vmi-sec.secondary-test.vm", tcp=True) == ["10.10.0.5"]
+    [answered] = stack.dns.ask("nic1.vmi-sec.secondary-test.vm").answer
     assert answered.ttl == 30
 
 
 @pytest.mark.parametrize("address", ["192.0.2.53", "2001:db8::53"])
-def test_name_server(start: Start, address: str) -> None:
-    zoned = start(
+def test_name_server(start_stack: StartStack, address: str) -> None:
+    stack = start_stack(
         *("--vm-domain", "example.test", "--name-server-ip", address),
         objects=[
             vmi_crd(),
@@ -64,21 +64,21 @@ def test_name_server(start: Start, address: str) -> None:
         ],
     )
     zone, rtype = "vm.example.test", "AAAA" if ":" in address else "A"
-    zoned.expect(zone, "NS", f"ns.{zone}.")
-    zoned.expect(f"ns.{zone}", rtype, address)
-    assert zoned.ask(f"ns.{zone}", "A" if rtype == "AAAA" else "AAAA") == ["NODATA"]
-    message = zoned.dns.ask(zone, "NS")
+    stack.expect(zone, "NS", f"ns.{zone}.")
+    stack.expect(f"ns.{zone}", rtype, address)
+    assert stack.ask(f"ns.{zone}", "A" if rtype == "AAAA" else "AAAA") == ["NODATA"]
+    message = stack.dns.ask(zone, "NS")
     assert message.flags & dns.flags.AA
     glue = message.additional
     assert [(str(one.name), one[0].to_text()) for one in glue] == [(f"ns.{zone}.", address)]
-    zoned.expect(f"web.dns.{zone}", "A", "10.10.0.1")
-    zoned.expect(f"ns.web.dns.{zone}", "A", "10.10.0.2")
-    zoned.expect(f"nic1.dns.ns.{zone}", "A", "10.10.0.3")
-    zoned.expect(f"web.ns.{zone}", "A", "10.10.0.4")
-    assert zoned.ask(zone) == ["NODATA"]
+    stack.expect(f"web.dns.{zone}", "A", "10.10.0.1")
+    stack.expect(f"ns.web.dns.{zone}", "A", "10.10.0.2")
+    stack.expect(f"nic1.dns.ns.{zone}", "A", "10.10.0.3")
+    stack.expect(f"web.ns.{zone}", "A", "10.10.0.4")
+    assert stack.ask(zone) == ["NODATA"]
     for question in (zone, f"ns.{zone}", f"ns.dns.{zone}", f"apex.dns.{zone}", f"dns.{zone}"):
         for one in ("A", "AAAA", "NS"):
-            assert not [data for data in zoned.ask(question, one) if data.startswith("10.")]
+            assert not [data for data in stack.ask(question, one) if data.startswith("10.")]
 
 
 def parent_of_the_zone(directory: Path, binaries: Binaries, glue: str) -> CoreDns:
@@ -97,14 +97,14 @@ def parent_of_the_zone(directory: Path, binaries: Binaries, glue: str) -> CoreDn
 
 
 def test_own_port_and_delegation(
-    start: Start, apiserver: ApiServer, binaries: Binaries, tmp_path: Path
+    start_stack: StartStack, apiserver: ApiServer, binaries: Binaries, tmp_path: Path
 ) -> None:
     """``--vm-listen``: the zone can be shown to the world, and the cluster's names not."""
     apiserver.apply(vmi_crd())
     many = [nic(f"nic{number}", f"10.10.1.{number}") for number in range(1, 9)]
     apiserver.apply_all([namespace("one"), vmi("one", "web", nic("nic0", "10.10.0.5", "fd00::5"), *many)])
     host, port = "127.0.0.2", free_port()
-    zoned = start(
+    stack = start_stack(
         *("--vm-domain", "example.test", "--name-server-ip", host),
         dns_options=["--vm-listen", f"{host}:{port}"],
     )
@@ -118,15 +118,15 @@ def test_own_port_and_delegation(
         [glue] = [str(one[0]) for one in referral.additional if one.name == servers[0].target]
         answer = ask(name, rtype, port, at=glue, tcp=tcp)
         assert answer.flags & dns.flags.AA
-        return said(answer)
+        return rdata_or_rcode(answer)
 
-    zoned.expect("vm.example.test", "A", "REFUSED")  # CoreDNS is up, and this port has the cluster alone
+    stack.expect("vm.example.test", "A", "REFUSED")  # CoreDNS is up, and this port has the cluster alone
     with parent:
 
         def published() -> bool:
             return resolve("web.one.vm.example.test", "A", False) == ["10.10.0.5"]
 
-        wait_for(published, "the machine", 15, zoned.bridge, parent)
+        wait_for(published, "the machine", 15, stack.bridge, parent)
         for tcp in (False, True):
             for name, rtype, answer in [
                 ("nic0.web.one", "A", ["10.10.0.5"]),
@@ -139,58 +139,58 @@ def test_own_port_and_delegation(
                 seen = resolve(f"{name}.vm.example.test", rtype, tcp)
                 assert (name, rtype, tcp, seen) == (name, rtype, tcp, answer)
         child = ask("vm.example.test", "NS", port, at=host)
-        assert said(child) == ["ns.vm.example.test."]
+        assert rdata_or_rcode(child) == ["ns.vm.example.test."]
         assert [one[0].to_text() for one in child.additional] == [host]
         # each port has its own zones and no other
-        assert said(ask("kubernetes.default.svc.cluster.local", "A", port, at=host)) == ["REFUSED"]
-        assert zoned.ask("kubernetes.default.svc.cluster.local") == ["10.0.0.1"]
+        assert rdata_or_rcode(ask("kubernetes.default.svc.cluster.local", "A", port, at=host)) == ["REFUSED"]
+        assert stack.ask("kubernetes.default.svc.cluster.local") == ["10.0.0.1"]
         for tcp in (False, True):
-            assert zoned.ask("nic0.web.one.vm.example.test", tcp=tcp) == ["REFUSED"]
+            assert stack.ask("nic0.web.one.vm.example.test", tcp=tcp) == ["REFUSED"]
 
 
-def test_a_start_without_the_kind_deletes_nothing(start: Start, apiserver: ApiServer) -> None:
+def test_a_start_without_the_kind_deletes_nothing(start_stack: StartStack, apiserver: ApiServer) -> None:
     """KubeVirt may be reinstalled while the bridge restarts."""
     objects = [namespace("one"), vmi("one", "web", nic("nic1", "10.10.0.5"))]
     apiserver.apply(vmi_crd())
-    zoned = start("--vm-domain", "", objects=objects)
-    zoned.expect("web.one.vm", "A", "10.10.0.5")
-    zoned.bridge.kill()
+    stack = start_stack("--vm-domain", "", objects=objects)
+    stack.expect("web.one.vm", "A", "10.10.0.5")
+    stack.bridge.kill()
     apiserver.delete(vmi_crd())
-    zoned.bridge.start()
-    zoned.bridge.wait_ready()
-    assert "deletions are held" in zoned.bridge.readyz()
-    assert zoned.ask("web.one.vm") == ["10.10.0.5"]
+    stack.bridge.start()
+    stack.bridge.wait_ready()
+    assert "deletions are held" in stack.bridge.readyz()
+    assert stack.ask("web.one.vm") == ["10.10.0.5"]
     apiserver.apply(vmi_crd())
     apiserver.apply_all([vmi("one", "web", nic("nic1", "10.10.0.6"))])
-    zoned.expect("web.one.vm", "A", "10.10.0.6")
-    wait_for(lambda: zoned.bridge.metric("kube2etcd_held_deletes") == 0, "nothing to be held", 30)
+    stack.expect("web.one.vm", "A", "10.10.0.6")
+    wait_for(lambda: stack.bridge.metric("kube2etcd_held_deletes") == 0, "nothing to be held", 30)
 
 
-def test_a_migration_writes_what_changes(start: Start, apiserver: ApiServer, etcd: Etcd) -> None:
+def test_a_migration_writes_what_changes(start_stack: StartStack, apiserver: ApiServer, etcd: Etcd) -> None:
     apiserver.apply(vmi_crd())
     apiserver.apply_all([namespace("one"), vmi("one", "web", nic("nic1", "10.10.0.5"), nodeName="a")])
-    zoned = start("--vm-domain", "")
-    zoned.expect("web.one.vm", "A", "10.10.0.5")
+    stack = start_stack("--vm-domain", "")
+    stack.expect("web.one.vm", "A", "10.10.0.5")
     before = etcd.revision()
     for number in range(5):
         apiserver.apply(vmi("one", "web", nic("nic1", "10.10.0.5"), nodeName="b", probes=number))
     apiserver.apply(vmi("one", "mark", nic("nic1", "10.10.0.6")))
-    zoned.expect("mark.one.vm", "A", "10.10.0.6")
+    stack.expect("mark.one.vm", "A", "10.10.0.6")
     assert etcd.revision() == before + 1  # the mark alone: the events came in order
     apiserver.apply(
         vmi("one", "web", nic("nic1", "10.20.0.5"), nodeName="c", migrationState={"completed": True})
     )
-    zoned.expect("nic1.web.one.vm", "A", "10.20.0.5")
-    zoned.expect("web.one.vm", "A", "10.20.0.5")
+    stack.expect("nic1.web.one.vm", "A", "10.20.0.5")
+    stack.expect("web.one.vm", "A", "10.20.0.5")
     apiserver.delete(vmi("one", "web"))
-    zoned.expect("web.one.vm", "A", "NXDOMAIN")
-    zoned.expect("mark.one.vm", "A", "10.10.0.6")
+    stack.expect("web.one.vm", "A", "NXDOMAIN")
+    stack.expect("mark.one.vm", "A", "10.10.0.6")
 
 
-def test_allowed_and_reverse_networks(start: Start) -> None:
+def test_allowed_and_reverse_networks(start_stack: StartStack) -> None:
     allowed = {"dev": "10.10.0.0/16", "prod": ["10.20.0.0/16", "fd00:6::/64"]}
     reverse = ["10.10.0.0/16", "fd00:6::/64"]
-    zoned = start(
+    stack = start_stack(
         config={"vm": {"domain": "", "allowed_networks": allowed, "reverse": reverse}},
         objects=[
             vmi_crd(),
@@ -200,11 +200,11 @@ def test_allowed_and_reverse_networks(start: Start) -> None:
             vmi("other", "web", nic("nic1", "10.10.0.7")),
         ],
     )
-    zoned.expect("web.dev.vm", "A", "10.10.0.5")
-    zoned.expect("web.prod.vm", "A", "10.20.0.6")
-    zoned.expect("5.0.10.10.in-addr.arpa", "PTR", "nic1.web.dev.vm.")
-    zoned.expect("web.prod.vm", "AAAA", "fd00:6::6")
+    stack.expect("web.dev.vm", "A", "10.10.0.5")
+    stack.expect("web.prod.vm", "A", "10.20.0.6")
+    stack.expect("5.0.10.10.in-addr.arpa", "PTR", "nic1.web.dev.vm.")
+    stack.expect("web.prod.vm", "AAAA", "fd00:6::6")
     for address, answer in (("fd00:6::6", "nic1.web.prod.vm."), ("fd00:5::6", "NXDOMAIN")):
-        assert zoned.ask(ip_address(address).reverse_pointer, "PTR") == [answer]
-    assert zoned.ask("web.other.vm") == ["NXDOMAIN"]
-    assert zoned.ask("6.0.20.10.in-addr.arpa", "PTR") == ["NXDOMAIN"]
+        assert stack.ask(ip_address(address).reverse_pointer, "PTR") == [answer]
+    assert stack.ask("web.other.vm") == ["NXDOMAIN"]
+    assert stack.ask("6.0.20.10.in-addr.arpa", "PTR") == ["NXDOMAIN"]

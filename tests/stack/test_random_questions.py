@@ -20,12 +20,12 @@ import pytest
 from tests.stack import coredns, debian
 from tests.stack.compare import Answer, Report
 from tests.stack.harness import LOOPBACK, ApiServer, Binaries, CoreDns, Etcd, Process, free_port, wait_for
-from tests.stack.known_differences import KnownDifference, explained
-from tests.stack.node import seeing
+from tests.stack.known_differences import KnownDifference, classified
+from tests.stack.node import with_bind_mounts
 from tests.stack.pair import Pair, running_pair
 from tests.stack.questions import Question, dashed, questions
 from tests.stack.random_cluster import random_cluster
-from tests.stack.random_questions import TYPES, Asked, ask, differs, random_questions
+from tests.stack.random_questions import TYPES, RandomQuestion, ask, random_questions, response_differences
 
 QUICK, THOROUGH = 3_000, 20_000
 
@@ -108,18 +108,18 @@ def test_same_answers_as_the_plugin(
     seed = random.SystemRandom().randrange(2**32) if thorough else 1
     asked = random_questions(known, THOROUGH if thorough else QUICK, random.Random(seed))
 
-    def both(item: tuple[int, Asked]) -> tuple[Asked, Answer, Answer]:
+    def both(item: tuple[int, RandomQuestion]) -> tuple[RandomQuestion, Answer, Answer]:
         number, one = item
         return one, ask(pair.oracle.port, one, number), ask(pair.ours.port, one, number)
 
     instead = "|".join(sorted(_named_by_address(pair)) or ["none"])
     of_any = reason("not the plugin's name", names=f"({instead})\\..*", what="NXDOMAIN became NOERROR.*")
-    report, answered = Report(differs), 0
+    report, answered = Report(response_differences), 0
     with ThreadPoolExecutor(4) as pool:
         for one, theirs, ours in pool.map(both, enumerate(asked)):
             answered += bool(ours.answer)
-            report.add(Question(one.name.to_text(), one.rdtype, one.how), theirs, ours)
-    explained(report, f"random questions, seed {seed}", capsys, (*REASONS, of_any))
+            report.add(Question(one.name.to_text(), one.rdtype, one.transport), theirs, ours)
+    classified(report, f"random questions, seed {seed}", capsys, (*REASONS, of_any))
     assert answered > QUICK / 50, "most random names are no names, but not all"
 
 
@@ -206,14 +206,14 @@ def _unpacked(*packages: str) -> Path:
 def test_through_a_resolver(pair: Pair, known: list[str], package: str, tmp_path: Path) -> None:
     """What a client gets through it is what it gets directly, or what the plugin's client gets through it."""
     home = _unpacked(package)
-    with contextlib.ExitStack() as ending:
+    with contextlib.ExitStack() as exits:
         ports = []
         for server in (pair.ours, pair.oracle):
             folder, port = tmp_path / server.name, free_port()
             folder.mkdir()
             command = RESOLVERS[package](home, port, server.port, folder / "conf")
             process = Process(package, command, folder, env=debian.environment(home))
-            ending.callback(process.kill)
+            exits.callback(process.kill)
             process.start()
             wait_for(lambda port=port: _is_up(port), package, 20, process)  # type: ignore[misc]
             ports.append(port)
@@ -312,7 +312,7 @@ def test_programs_find_what_is_there(
         and ".any." not in f".{name}"
     ]
     names = random.Random(4).sample(names, 100)
-    command = seeing({"/etc/resolv.conf": resolv}, [str(program), *names])
+    command = with_bind_mounts({"/etc/resolv.conf": resolv}, [str(program), *names])
     server.launch()
     try:
         wait_for(lambda: _is_up(53, address), "CoreDNS at port 53", 20, server)

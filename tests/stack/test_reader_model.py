@@ -28,7 +28,7 @@ from skydns_compat.reader_served import refused, served_answer
 from tests.skydns_compat import external_cases
 from tests.skydns_compat.reader_cases import CASES, FOLDER, ZONE, Case
 from tests.skydns_compat.served_cases import KEYS, QUESTIONS, SETTINGS
-from tests.stack.coredns import outside
+from tests.stack.coredns import upstream_corefile
 from tests.stack.harness import LOOPBACK, Binaries, CoreDns, Etcd
 
 
@@ -228,7 +228,7 @@ def test_every_question(
     pair: Pair, binaries: Binaries, tmp_path: Path, case: Served, with_upstream: bool
 ) -> None:
     pair.hold(case.keys)
-    other = CoreDns(tmp_path, binaries, outside("ext.example"), name="upstream")
+    other = CoreDns(tmp_path, binaries, upstream_corefile("ext.example"), name="upstream")
     behind = f"{LOOPBACK}:{other.port}" if with_upstream else "none"
     settings = replace(
         case.settings, etcd_servers=(pair.etcd.url,), listen=f"{LOOPBACK}:{{port}}", upstream=behind

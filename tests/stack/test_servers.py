@@ -11,14 +11,14 @@ import pytest
 from tests.stack.apiserver import CRD
 from tests.stack.build import HERE, build_all
 from tests.stack.build import Server as GoServer
-from tests.stack.harness import ApiServer, BuildError, NotInTimeError, Process, wait_for
+from tests.stack.harness import ApiServer, BuildError, DeadlineError, Process, wait_for
 from tests.stack.objects import dns_endpoint, dns_endpoint_crd, identity, namespace, service
 
 
 def test_waiting_shows_the_log(tmp_path: Path) -> None:
     process = Process("broken", ["sh", "-c", "echo no such luck; exit 3"], tmp_path)
     process.start()
-    with pytest.raises(NotInTimeError, match=r"(?s)waited for luck: broken exited with 3.*no such luck"):
+    with pytest.raises(DeadlineError, match=r"(?s)waited for luck: broken exited with 3.*no such luck"):
         wait_for(lambda: False, "luck", 20, process)
 
 
@@ -94,5 +94,5 @@ def test_a_reset_api_server_is_as_new(apiserver: ApiServer) -> None:
     assert names() != fresh
     apiserver.reset()
     assert names() == fresh
-    with pytest.raises(NotInTimeError, match="kind DNSEndpoint"):
+    with pytest.raises(DeadlineError, match="kind DNSEndpoint"):
         apiserver.resource("externaldns.k8s.io/v1alpha1", "DNSEndpoint", deadline_s=0.1)

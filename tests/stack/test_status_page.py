@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.stack.bridge import call
-from tests.stack.coredns import on_keys
+from tests.stack.coredns import coredns_for
 from tests.stack.faults import Run
 from tests.stack.harness import LOOPBACK, ApiServer, Binaries, Etcd, free_port, http, wait_for
 from tests.stack.objects import external, service, services
@@ -17,7 +17,7 @@ NAME = "shown.default.svc.cluster.local"
 
 def explained(etcd: Etcd, binaries: Binaries, directory: Path, apiserver: ApiServer, port: int) -> None:
     """`explain --bridge --server`: an existing name, a mistyped one, and one that is only cached."""
-    with on_keys(directory, binaries, "--etcd-server", etcd.url, "--cache", "30") as coredns:
+    with coredns_for(directory, binaries, "--etcd-server", etcd.url, "--cache", "30") as coredns:
         both = ("--bridge", f":{port}", "--server", f"{LOOPBACK}:{coredns.port}")
         wait_for(lambda: coredns.addresses(NAME), "the name to be served", 20)
         for rtype in ((), ("A",), ("SRV",), ("TXT",), ("HTTPS",), ("ANY",)):

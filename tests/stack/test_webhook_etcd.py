@@ -16,28 +16,28 @@ from tests.stack.webhook import (
     LOCALHOST,
     Webhook,
     a,
-    block,
-    hosts_of,
-    ownership,
+    hosts_block,
+    ownership_txt,
+    published_hosts,
     run,
-    serving,
     state_keys,
-    why_unready,
+    unready_reason,
+    webhook_for,
 )
 
 
 @pytest.fixture
 def webhook(etcd: Etcd, tmp_path: Path) -> Iterator[Webhook]:
-    with serving(tmp_path, "--etcd-server", etcd.url) as one:
+    with webhook_for(tmp_path, "--etcd-server", etcd.url) as one:
         yield one
 
 
 def test_names_become_keys(etcd: Etcd, tmp_path: Path) -> None:
     etcd.put("/skydns/io/dtk/theirs", '{"host":"192.0.2.9"}')
-    with serving(tmp_path, "--etcd-server", etcd.url) as webhook:
+    with webhook_for(tmp_path, "--etcd-server", etcd.url) as webhook:
         foo = a("foo.dtk.io", "10.0.0.5", recordTTL=77)
-        assert webhook.apply(create=[foo, ownership(foo), a("deep.er.dtk.io", "fd00::1")]) == 204
-        wait_for(lambda: hosts_of(etcd) == {"10.0.0.5", "fd00::1", "192.0.2.9"}, "keys", 5)
+        assert webhook.apply(create=[foo, ownership_txt(foo), a("deep.er.dtk.io", "fd00::1")]) == 204
+        wait_for(lambda: published_hosts(etcd) == {"10.0.0.5", "fd00::1", "192.0.2.9"}, "keys", 5)
         webhook.wait_ready()
         keys = etcd.dump(KEYS)
         assert not any("heritage" in value for value in keys.values())
@@ -50,7 +50,7 @@ def test_names_become_keys(etcd: Etcd, tmp_path: Path) -> None:
         webhook.wait_ready()
         assert etcd.dump(KEYS) == keys
         assert webhook.apply(delete=[foo]) == 204
-        wait_for(lambda: hosts_of(etcd) == {"fd00::1", "192.0.2.9"}, "the key to go", 5)
+        wait_for(lambda: published_hosts(etcd) == {"fd00::1", "192.0.2.9"}, "the key to go", 5)
         webhook.stop()
         assert run("--cleanup", "--etcd-server", etcd.url).returncode == 0
         assert etcd.dump(KEYS) == {"/skydns/io/dtk/theirs": '{"host":"192.0.2.9"}'}
@@ -59,7 +59,7 @@ def test_names_become_keys(etcd: Etcd, tmp_path: Path) -> None:
 
 def test_keys_and_state_are_repaired(etcd: Etcd, webhook: Webhook) -> None:
     assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
-    wait_for(lambda: hosts_of(etcd) == {"10.0.0.5"}, "keys", 5)
+    wait_for(lambda: published_hosts(etcd) == {"10.0.0.5"}, "keys", 5)
     keys, state = etcd.dump(KEYS), state_keys(etcd)
     etcd.delete("/")
     wait_for(lambda: etcd.dump(KEYS) == keys, "the keys to be back", 10)
@@ -75,7 +75,7 @@ def test_keys_and_state_are_repaired(etcd: Etcd, webhook: Webhook) -> None:
 def test_what_cannot_be_written_is_a_soft_error(etcd: Etcd, tmp_path: Path, trouble: str, said: str) -> None:
     hosts = tmp_path / "hosts"
     hosts.write_bytes(LOCALHOST)
-    with serving(tmp_path, *etcd.options, "--hosts-file", str(hosts)) as webhook:
+    with webhook_for(tmp_path, *etcd.options, "--hosts-file", str(hosts)) as webhook:
         assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
         webhook.wait_ready()
         before, content = webhook.records(), hosts.read_bytes()
@@ -91,8 +91,8 @@ def test_what_cannot_be_written_is_a_soft_error(etcd: Etcd, tmp_path: Path, trou
             assert webhook.apply(create=[a("bar.dtk.io", "10.0.0.6")]) == 503
             assert time.monotonic() - began < 5 + SLOW
             assert webhook.records() == before
-            assert webhook.call("GET", "/").status_code == 200
-        assert said in why_unready(webhook)
+            assert webhook.request("GET", "/").status_code == 200
+        assert said in unready_reason(webhook)
         assert webhook.get("/livez").status_code == 200
         if trouble == "etcd stops":
             etcd.start()
@@ -106,21 +106,21 @@ def test_what_cannot_be_written_is_a_soft_error(etcd: Etcd, tmp_path: Path, trou
         webhook.wait_ready(20)
         assert webhook.records() == before
         assert webhook.apply(create=[a("bar.dtk.io", "10.0.0.6")]) == 204
-        wait_for(lambda: hosts_of(etcd) == {"10.0.0.5", "10.0.0.6"}, "keys", 5)
-        assert block(hosts) == ["10.0.0.6 bar.dtk.io", "10.0.0.5 foo.dtk.io"]
+        wait_for(lambda: published_hosts(etcd) == {"10.0.0.5", "10.0.0.6"}, "keys", 5)
+        assert hosts_block(hosts) == ["10.0.0.6 bar.dtk.io", "10.0.0.5 foo.dtk.io"]
         webhook.stop_within(1.0)
 
 
 def test_stop_and_start_without_etcd(etcd: Etcd, webhook: Webhook) -> None:
     assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
     etcd.pause()
-    why_unready(webhook)
+    unready_reason(webhook)
     webhook.stop_within(1.0)
     etcd.resume()
     etcd.stop()
     webhook.start()
     for path in ("/", "/records"):
-        assert webhook.call("GET", path).status_code == 503
+        assert webhook.request("GET", path).status_code == 503
     assert webhook.apply(create=[a("bar.dtk.io", "10.0.0.5")]) == 503
     assert webhook.get("/livez").status_code == 200
     assert webhook.get("/readyz").status_code == 503
@@ -146,7 +146,7 @@ def test_a_large_call_is_atomic(webhook: Webhook) -> None:
             status = webhook.apply(create=batch)
         killer.join()
         webhook.start()
-        wait_for(lambda: webhook.call("GET", "/records").status_code == 200, "the state to be read", 10)
+        wait_for(lambda: webhook.request("GET", "/records").status_code == 200, "the state to be read", 10)
         mine = [name for name in webhook.names() if name.startswith(f"t{turn}-")]
         assert len(mine) in ((600,) if status == 204 else (0, 600))
 
@@ -154,7 +154,7 @@ def test_a_large_call_is_atomic(webhook: Webhook) -> None:
 def test_a_mass_deletion_is_believed(etcd: Etcd, webhook: Webhook) -> None:
     many = [a(f"n{number}.dtk.io", f"10.0.0.{number}") for number in range(1, 40)]
     assert webhook.apply(create=many) == 204
-    wait_for(lambda: len(hosts_of(etcd)) == 39, "keys", 5)
+    wait_for(lambda: len(published_hosts(etcd)) == 39, "keys", 5)
     assert webhook.apply(delete=many) == 204
-    wait_for(lambda: not hosts_of(etcd), "keys to go", 5)
+    wait_for(lambda: not published_hosts(etcd), "keys to go", 5)
     webhook.wait_ready()

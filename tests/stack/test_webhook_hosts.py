@@ -18,32 +18,32 @@ from tests.stack.webhook import (
     MEDIA_TYPE,
     Webhook,
     a,
-    alias,
-    block,
-    in_files,
-    ownership,
-    serving,
+    cname,
+    file_options,
+    hosts_block,
+    ownership_txt,
+    webhook_for,
 )
 
 
 @pytest.fixture
 def webhook(tmp_path: Path) -> Iterator[Webhook]:
-    with serving(tmp_path, *in_files(tmp_path)) as one:
+    with webhook_for(tmp_path, *file_options(tmp_path)) as one:
         yield one
 
 
 def test_responses_and_metrics(webhook: Webhook) -> None:
-    answer = webhook.call("GET", "/", headers={"Accept": MEDIA_TYPE})
+    answer = webhook.request("GET", "/", headers={"Accept": MEDIA_TYPE})
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, MEDIA_TYPE)
     assert answer.json() == {"include": ["dtk.io"]}
-    assert webhook.call("GET", "/records").text == "[]"
-    applied = webhook.call(
+    assert webhook.request("GET", "/records").text == "[]"
+    applied = webhook.request(
         "POST", "/records", b'{"Create":[],"UpdateOld":null}', {"Content-Type": MEDIA_TYPE}
     )
     assert (applied.status_code, applied.content) == (204, b"")
     for path in ("/livez", "/readyz", "/healthz", "/readiness", "/metrics"):
         assert webhook.get(path).status_code == 200
-        assert webhook.call("GET", path).status_code == 404
+        assert webhook.request("GET", path).status_code == 404
     others = 'kube2etcd_webhook_calls_total{method="GET",path="other",status="404"} 5.0'
     # The page may be slightly stale.
     wait_for(lambda: others in webhook.get("/metrics").text, "all calls to be counted", 10)
@@ -89,7 +89,7 @@ def _spoiled(good: bytes, chance: random.Random) -> bytes:
 
 
 def test_garbage_is_survived(tmp_path: Path, webhook: Webhook) -> None:
-    message = json.dumps({"create": [a("foo.dtk.io", "10.0.0.5"), alias("b.dtk.io", "foo.dtk.io")]})
+    message = json.dumps({"create": [a("foo.dtk.io", "10.0.0.5"), cname("b.dtk.io", "foo.dtk.io")]})
     head = (
         f"POST /records HTTP/1.1\r\nHost: x\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {len(message)}"
     )
@@ -103,7 +103,7 @@ def test_garbage_is_survived(tmp_path: Path, webhook: Webhook) -> None:
                 raw.shutdown(socket.SHUT_WR)
             assert b" 5" not in _read_all(raw)[8:10], sent
     assert (webhook.alive, webhook.pid) == (True, pid)
-    assert all(line.endswith("dtk.io") for line in block(tmp_path / "hosts"))
+    assert all(line.endswith("dtk.io") for line in hosts_block(tmp_path / "hosts"))
     assert (tmp_path / "hosts").read_bytes().startswith(LOCALHOST)
 
 
@@ -128,7 +128,7 @@ def test_acknowledged_changes_survive_a_kill(tmp_path: Path, webhook: Webhook) -
         assert answered <= there
         assert there - answered <= sent
         answered = there
-        assert block(tmp_path / "hosts") == [f"10.0.0.5 {name}" for name in sorted(there)]
+        assert hosts_block(tmp_path / "hosts") == [f"10.0.0.5 {name}" for name in sorted(there)]
     assert len(answered) > 8
 
 
@@ -146,7 +146,7 @@ def test_a_stop_answers_the_pending_call(tmp_path: Path, webhook: Webhook) -> No
     assert webhook.exit_code == 0
     webhook.start()
     webhook.stop_within(1.0)
-    assert len(block(tmp_path / "hosts")) == 20000
+    assert len(hosts_block(tmp_path / "hosts")) == 20000
 
 
 def test_the_block_is_repaired(tmp_path: Path, webhook: Webhook) -> None:
@@ -158,7 +158,9 @@ def test_the_block_is_repaired(tmp_path: Path, webhook: Webhook) -> None:
     hosts.write_bytes(good.replace(b"# END kube2etcd\n", b""))
     wait_for(lambda: hosts.read_bytes() == good, "the marker to be repaired", 10)
     hosts.unlink()
-    wait_for(lambda: hosts.exists() and block(hosts) == ["10.0.0.5 foo.dtk.io"], "the file to be back", 10)
+    wait_for(
+        lambda: hosts.exists() and hosts_block(hosts) == ["10.0.0.5 foo.dtk.io"], "the file to be back", 10
+    )
 
 
 def test_two_webhooks_on_one_hosts_file(tmp_path: Path) -> None:
@@ -167,7 +169,7 @@ def test_two_webhooks_on_one_hosts_file(tmp_path: Path) -> None:
 
     def another(name: str, *options: str) -> Webhook:
         place = tmp_path / name
-        return serving(place, *in_files(place, hosts), *options)
+        return webhook_for(place, *file_options(place, hosts), *options)
 
     with another("one") as one, another("two", "--owner-id", "two") as two:
         assert one.apply(create=[a("one.dtk.io", "10.0.0.1")]) == 204
@@ -202,11 +204,11 @@ def test_a_hosts_file_in_a_read_only_folder(tmp_path: Path) -> None:
     etc.mkdir()
     hosts = etc / "hosts"
     unit = ["unshare", "--mount", "--propagation=private", "--", "sh", "-c", AS_THE_UNIT, "sh", str(etc)]
-    with serving(tmp_path, *in_files(tmp_path, hosts), wrapper=unit) as webhook:
+    with webhook_for(tmp_path, *file_options(tmp_path, hosts), wrapper=unit) as webhook:
         inode = hosts.stat().st_ino
         assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5"), a("bar.dtk.io", "10.0.0.6")]) == 204
         assert hosts.stat().st_ino == inode
-        assert block(hosts) == ["10.0.0.6 bar.dtk.io", "10.0.0.5 foo.dtk.io"]
+        assert hosts_block(hosts) == ["10.0.0.6 bar.dtk.io", "10.0.0.5 foo.dtk.io"]
         assert webhook.apply(delete=[a("bar.dtk.io", "10.0.0.6")]) == 204
         assert hosts.read_bytes().startswith(LOCALHOST + b"# BEGIN kube2etcd")
         assert hosts.read_bytes().endswith(b"\n10.0.0.5 foo.dtk.io\n# END kube2etcd\n")
@@ -218,32 +220,32 @@ def test_a_hosts_file_in_a_read_only_folder(tmp_path: Path) -> None:
         webhook.restart()
         assert webhook.apply(create=[a("new.dtk.io", "10.0.0.7")]) == 204
         assert hosts.read_bytes().startswith(b"# edited\n" + LOCALHOST)
-        assert block(hosts) == ["10.0.0.5 foo.dtk.io", "10.0.0.7 new.dtk.io"]
+        assert hosts_block(hosts) == ["10.0.0.5 foo.dtk.io", "10.0.0.7 new.dtk.io"]
 
 
 def test_desktop_kubernetes(tmp_path: Path) -> None:
     """A domain and an address that are posted survive a restart; an address by option beats a posted one."""
-    hosts, options = tmp_path / "hosts", in_files(tmp_path)
+    hosts, options = tmp_path / "hosts", file_options(tmp_path)
     with Webhook(tmp_path, options) as webhook:
-        assert webhook.call("GET", "/").json() == {"regexInclude": "^$"}
+        assert webhook.request("GET", "/").json() == {"regexInclude": "^$"}
         for path, data in (("domains", b"dtk.io"), ("clusterip", b"192.168.122.167")):
             for _ in range(2):
-                assert webhook.call("POST", f"/{path}", data, FORM).status_code == 200
-        assert webhook.call("GET", "/domains").json() == ["dtk.io"]
-        assert webhook.call("GET", "/").json() == {"include": ["dtk.io"]}
-        example = alias("foo.dtk.io", "foo.dtk.io", labels={"resource": "ingress/default/test"})
+                assert webhook.request("POST", f"/{path}", data, FORM).status_code == 200
+        assert webhook.request("GET", "/domains").json() == ["dtk.io"]
+        assert webhook.request("GET", "/").json() == {"include": ["dtk.io"]}
+        example = cname("foo.dtk.io", "foo.dtk.io", labels={"resource": "ingress/default/test"})
         body = json.dumps([example]).encode()
-        adjusted = webhook.call("POST", "/adjustendpoints", body, {"Content-Type": MEDIA_TYPE}).json()
+        adjusted = webhook.request("POST", "/adjustendpoints", body, {"Content-Type": MEDIA_TYPE}).json()
         assert adjusted == [{**example, "recordType": "A", "targets": ["192.168.122.167"]}]
-        itself = alias("bar.dtk.io", "bar.dtk.io")
-        assert webhook.apply(create=[*adjusted, ownership(adjusted[0]), itself]) == 204
+        itself = cname("bar.dtk.io", "bar.dtk.io")
+        assert webhook.apply(create=[*adjusted, ownership_txt(adjusted[0]), itself]) == 204
         lines = ["192.168.122.167 bar.dtk.io", "192.168.122.167 foo.dtk.io"]
-        assert block(hosts) == lines
+        assert hosts_block(hosts) == lines
         webhook.restart()
-        wait_for(lambda: block(hosts) == lines, "the block after a restart", 5)
-        assert webhook.call("GET", "/domains").json() == ["dtk.io"]
-        assert webhook.call("GET", "/clusterip").json() == "192.168.122.167"
+        wait_for(lambda: hosts_block(hosts) == lines, "the block after a restart", 5)
+        assert webhook.request("GET", "/domains").json() == ["dtk.io"]
+        assert webhook.request("GET", "/clusterip").json() == "192.168.122.167"
     with Webhook(tmp_path, [*options, "--domains", "own.io", "--cluster-ip", "10.1.1.1"]) as webhook:
-        assert webhook.call("GET", "/domains").json() == ["own.io", "dtk.io"]
-        assert webhook.call("GET", "/clusterip").json() == "10.1.1.1"
-        assert block(hosts) == ["10.1.1.1 bar.dtk.io", "192.168.122.167 foo.dtk.io"]
+        assert webhook.request("GET", "/domains").json() == ["own.io", "dtk.io"]
+        assert webhook.request("GET", "/clusterip").json() == "10.1.1.1"
+        assert hosts_block(hosts) == ["10.1.1.1 bar.dtk.io", "192.168.122.167 foo.dtk.io"]

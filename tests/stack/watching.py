@@ -16,7 +16,7 @@ from kube2etcd.etcd.v2 import V2Store
 from tests.stack.process import wait_for
 
 
-def requests(
+def record_requests(
     connection: EtcdConnection,
     monkeypatch: pytest.MonkeyPatch,
     before: Callable[[int], object] = lambda number: None,

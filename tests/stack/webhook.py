@@ -38,9 +38,9 @@ class Webhook(Bridge):
         super().__init__(directory, options, name=name, command=command, **more)
 
     def is_up(self) -> bool:
-        return self.call("GET", "/clusterip").status_code in (200, 403, 503)
+        return self.request("GET", "/clusterip").status_code in (200, 403, 503)
 
-    def call(
+    def request(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> requests.Response:
         """One request to the provider."""
@@ -49,10 +49,10 @@ class Webhook(Bridge):
     def apply(self, **lists: list[JSON]) -> int:
         """Changes, as ExternalDNS posts them: with a Content-Type and no Accept.  The status."""
         body = json.dumps(lists).encode()
-        return self.call("POST", "/records", body, {"Content-Type": MEDIA_TYPE}).status_code
+        return self.request("POST", "/records", body, {"Content-Type": MEDIA_TYPE}).status_code
 
     def records(self) -> list[JSON]:
-        answer = self.call("GET", "/records", headers={"Accept": MEDIA_TYPE})
+        answer = self.request("GET", "/records", headers={"Accept": MEDIA_TYPE})
         assert answer.status_code == 200, answer.text
         found: list[JSON] = answer.json()
         return found
@@ -66,24 +66,24 @@ def a(name: str, *targets: str, **more: Any) -> JSON:
     return endpoint(name, "AAAA" if ":" in targets[0] else "A", *targets, **more)
 
 
-def alias(name: str, target: str, **more: Any) -> JSON:
+def cname(name: str, target: str, **more: Any) -> JSON:
     """A CNAME endpoint as it is posted."""
     return endpoint(name, "CNAME", target, **more)
 
 
-def ownership(owned: JSON) -> JSON:
+def ownership_txt(owned: JSON) -> JSON:
     """The TXT endpoint that the registry posts with an endpoint."""
     text = '"heritage=external-dns,external-dns/owner=me,external-dns/resource=ingress/default/x"'
     name = f"{owned['recordType'].lower()}-{owned['dnsName']}"
     return endpoint(name, "TXT", text, labels={"ownedRecord": owned["dnsName"]})
 
 
-def serving(directory: Path, *args: str, **more: Any) -> Webhook:
+def webhook_for(directory: Path, *args: str, **more: Any) -> Webhook:
     """A webhook for dtk.io."""
     return Webhook(directory, ["--domains", "dtk.io", *args], **more)
 
 
-def in_files(directory: Path, hosts: Path | None = None) -> list[str]:
+def file_options(directory: Path, hosts: Path | None = None) -> list[str]:
     """Options for a hosts file, by default ``hosts``, and ``state.json`` in ``directory``."""
     hosts = hosts or directory / "hosts"
     if not hosts.exists():
@@ -95,14 +95,14 @@ KEYS = "/skydns"
 STATE = "/kube2etcd/webhook"
 
 
-def block(hosts: Path) -> list[str]:
+def hosts_block(hosts: Path) -> list[str]:
     lines = hosts.read_text(errors="replace").splitlines()
     marks = [number for number, line in enumerate(lines) if "kube2etcd" in line]
     assert len(marks) in (0, 2)
     return lines[marks[0] + 1 : marks[1]] if marks else []
 
 
-def hosts_of(etcd: Etcd) -> set[str]:
+def published_hosts(etcd: Etcd) -> set[str]:
     values = [json.loads(value) for value in etcd.dump(KEYS).values()]
     return {value["host"] for value in values if value.get("host")}
 
@@ -112,7 +112,7 @@ def state_keys(etcd: Etcd) -> list[str]:
     return etcd.ctl("get", "--prefix", "--keys-only", "--", STATE).split()
 
 
-def why_unready(webhook: Webhook) -> str:
+def unready_reason(webhook: Webhook) -> str:
     """Wait until it is unready; the reasons it gives."""
     wait_for(lambda: webhook.get("/readyz").status_code == 503, "unready", 15)
     return webhook.readyz()

@@ -4,16 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.stack.bridge import settings_file
-from tests.stack.coredns import on_keys, said
+from tests.stack.bridge import config_option
+from tests.stack.coredns import coredns_for, rdata_or_rcode
 from tests.stack.harness import ApiServer, Bridge, CoreDns, Etcd, Object
 from tests.stack.process import Context
 
-#: What the fixture ``start`` is: options and settings in, a bridge and its CoreDNS out.
-Start = Callable[..., "Zoned"]
+#: What the fixture ``start_stack`` is: options and settings in, a bridge and its CoreDNS out.
+StartStack = Callable[..., "BridgeStack"]
 
 
-class Served(Context):
+class DnsStack(Context):
     """A writer of keys and the CoreDNS that reads them."""
 
     writer: Bridge
@@ -31,14 +31,14 @@ class Served(Context):
 
     def ask(self, name: str, rtype: str = "A", *, tcp: bool = False) -> list[str]:
         """The answer's data in its order, or NODATA, or the code."""
-        return said(self.dns.ask(name, rtype, tcp))
+        return rdata_or_rcode(self.dns.ask(name, rtype, tcp))
 
     def expect(self, name: str, rtype: str, *answer: str, deadline_s: float = 15.0) -> None:
         """Wait for this answer; the order means nothing."""
         self.dns.expect(name, rtype, *answer, deadline_s=deadline_s, writer=self.writer)
 
 
-class Zoned(Served):
+class BridgeStack(DnsStack):
     """A bridge and its CoreDNS with the same settings; ``dns_options`` are those of ``corefile`` alone."""
 
     def __init__(
@@ -52,12 +52,12 @@ class Zoned(Served):
         dns_options: Sequence[str] = (),
     ) -> None:
         self.etcd = etcd
-        options = ["--etcd-server", etcd.url, *options, *settings_file(directory, config)]
+        options = ["--etcd-server", etcd.url, *options, *config_option(directory, config)]
         self.options = options
         self.bridge = self.writer = Bridge(
             directory, [*options, "--kubeconfig", str(api.kubeconfig())], name="bridge"
         )
-        self.dns = on_keys(directory, binaries, *options, *dns_options)
+        self.dns = coredns_for(directory, binaries, *options, *dns_options)
 
 
 def relabel(api: ApiServer, one: Object) -> None:
