@@ -77,6 +77,8 @@ class Target:
         """Keys whose desired value changed in this turn."""
         self.damaged: set[bytes] = set()
         """Keys that other writers changed since the last comparison."""
+        self._told: set[bytes] = set()
+        """Those of them that `reverted` has returned: they stay damaged until a write succeeds."""
         self.foreign: set[bytes] = set()
         """Other writers' keys under our zones (guarantee G6): logged once, never changed."""
         self.malformed: set[bytes] = set()
@@ -179,11 +181,12 @@ class Target:
             known |= found
 
     def reverted(self) -> Set[bytes]:
-        """Keys whose change by another writer may be a dispute.
+        """Keys that another writer changed after our last write, which may be a dispute; each change once.
 
         None for a standby: the leader shares our owner id and may write what we have not heard of yet.
         """
-        return frozenset() if self.other_leader else self.damaged
+        new, self._told = self.damaged - self._told, set(self.damaged)
+        return frozenset() if self.other_leader else new
 
     def stand_by(self, plan: Plan, now: float) -> Plan:
         """The plan if we lead; otherwise records its changes and returns none, since the leader writes."""
@@ -220,7 +223,7 @@ class Target:
 
     def compared(self, now: float) -> None:
         """Update `equal` after all writes of the turn."""
-        self.trouble, self.damaged = "", set()
+        self.trouble, self.damaged, self._told = "", set(), set()
         # A few refused keys affect only their own names; if etcd refuses everything, it is not equal.
         accepts = len(self.refused()) <= LARGE_SHARE * len(self._publisher.desired)
         self.equal = (not self.lacking or self._tolerable(now)) and accepts

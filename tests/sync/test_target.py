@@ -20,7 +20,7 @@ from kube2etcd.sync.listings import BATCH
 from kube2etcd.sync.reconciler import TICK
 from kube2etcd.sync.target import ACCEPT_AFTER, ETCD_RETRY, LEADER_GRACE, NO_SPACE_RETRY, REFUSED_RETRY
 from kube2etcd.zones.services import ServicesZone
-from skydns_compat.message import decode
+from skydns_compat.message import Message, decode, encode
 from skydns_compat.names import Name
 from tests.objects import changed, piece, service
 from tests.sync.loop import KINDS, LISTED, OTHERS, Clock, Entries, World, added, many
@@ -99,6 +99,23 @@ def test_damage_during_an_outage_is_a_repair(world: World) -> None:
     world.clock.now += NO_SPACE_RETRY
     world.turn()
     world.assert_equal()
+    assert world.metric("kube2etcd_repairs_total 1")
+
+
+STALE = b"/skydns/local/cluster/svc/shop/gone"
+
+
+@pytest.mark.parametrize("key", [STALE, WEB], ids=["stale", "changed"])
+def test_a_repair_that_fails_again_and_again_is_no_dispute(world: World, key: bytes) -> None:
+    world.etcd.full = EtcdNoSpace("etcd is full")
+    world.turn(world.etcd.by_hand(key, encode(Message(host="10.9.9.9", owner="kube2etcd"))))
+    for _ in range(5):
+        world.clock.now += NO_SPACE_RETRY
+        world.turn()
+    assert world.reasons == "etcd is full"
+    world.etcd.full = None
+    world.clock.now += NO_SPACE_RETRY
+    world.turn().assert_equal()
     assert world.metric("kube2etcd_repairs_total 1")
 
 
