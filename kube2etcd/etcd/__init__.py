@@ -5,6 +5,7 @@ Each client is imported on demand: gRPC and requests cost time and memory.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, TypeAlias
 
 from kube2etcd.etcd.changes import KeyStore as KeyStore
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from kube2etcd.etcd.election import Election
     from kube2etcd.etcd.v2_client import V2Connection
     from kube2etcd.settings import Etcd
+
+# gRPC logs failed TLS handshakes itself, on stderr past our log: three lines with each attempt.  It reads
+# this when it is imported.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 Connection: TypeAlias = "EtcdConnection | V2Connection"
 

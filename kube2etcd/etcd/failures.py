@@ -31,6 +31,12 @@ _BY_WORDS: dict[str, _Meaning] = {
         "has no space left and takes no writes ({what}): compact and defragment it or raise its quota, then"
         " disarm the NOSPACE alarm",
     ),
+    # gRPC's TLS; that a server does not accept our certificate appears as corrupt data.
+    "tsi_": (
+        EtcdUnavailable,
+        "cannot be reached by TLS ({asked}): check the CA file and both sides' certificates, and that none"
+        " has expired",
+    ),
     # The lease expired while we were delayed: a new one helps.
     "lease not found": (EtcdUnavailable, "no longer knows our lease ({what}): it has ended in the meantime"),
     "larger than max": (EtcdRefused, "refuses the request ({asked}): it is too large"),

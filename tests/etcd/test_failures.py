@@ -71,3 +71,11 @@ def test_details_are_reduced_to_the_reason(details: str, reason: str) -> None:
 def test_stale_token() -> None:
     assert is_stale_token("etcdserver: invalid auth token")
     assert not is_stale_token("etcdserver: permission denied")
+
+
+@pytest.mark.parametrize("fault", ["Unwrap failed (TSI_DATA_CORRUPTED)", "Tls handshake failed (TSI_X): why"])
+def test_a_fault_of_tls_leads_to_the_certificates(fault: str) -> None:
+    error = meaning(SERVER, "Range", "UNAVAILABLE", f"last error: UNKNOWN: {fault}")
+    assert type(error) is EtcdUnavailable
+    assert fault in str(error)
+    assert "none has expired" in str(error)

@@ -184,7 +184,8 @@ def test_rotated_etcd_certificates(
         etcd.kill()
         shutil.copytree(theirs, tmp_path / "first", dirs_exist_ok=True)
         etcd.start()
-        wait_for(lambda: not bridge.ready(), "the bridge to be unready", 20, bridge)
+        bridge.wait_readyz("check the CA file and both sides' certificates", 20)
+        assert not bridge.ready()
         apiserver.apply(service("second"))
         for file in ("client.crt", "client.key", authority.ca_file.name):
             shutil.copy(theirs / file, ours / file)
@@ -195,3 +196,5 @@ def test_rotated_etcd_certificates(
         create_and_wait(apiserver, etcd, "second")
         assert bridge.pid == pid
         assert "PRIVATE KEY" not in bridge.log_text()
+        strange = [line for line in bridge.log_text().splitlines() if not line[:4].isdecimal()]
+        assert not strange, "no library writes past the log"
