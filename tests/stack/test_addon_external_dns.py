@@ -49,7 +49,7 @@ def site(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield Site(cluster)
 
 
-def test_all_pods_serve_what_one_received_and_keep_it(site: Site) -> None:
+def test_all_dns_pods_serve_posted_records_across_restarts(site: Site) -> None:
     api = site.cluster.api
     api.apply(ingress("web", f"web.{DOMAIN}", to=["192.0.2.10"]))
     for _ in range(2):

@@ -49,7 +49,7 @@ RENAMED = {
 }
 
 
-def plain(one: Object) -> Object:
+def normalized(one: Object) -> Object:
     """An object without what differs in every chart: labels, selectors, the names above.
 
     Also without what only makes the API server refuse bad values of a manifest: the chart has a schema.
@@ -84,7 +84,7 @@ def assert_selects_its_pods(one: Object) -> None:
 
 
 def by_name(found: Sequence[Object]) -> dict[tuple[str, str], Object]:
-    made = {(one["kind"], one["metadata"]["name"]): one for one in map(plain, found)}
+    made = {(one["kind"], one["metadata"]["name"]): one for one in map(normalized, found)}
     assert len(made) == len(found)
     return made
 
@@ -101,11 +101,11 @@ def of_manifests(*paths: str) -> dict[tuple[str, str], Object]:
         ("shared-etcd", "kube-dns", (SHARED, "shared-etcd/etcd.yaml.in", SVC)),
     ],
 )
-def test_it_equals_the_manifests(render: Render, example: str, name: str, manifests: Sequence[str]) -> None:
+def test_chart_renders_manifests(render: Render, example: str, name: str, manifests: Sequence[str]) -> None:
     assert by_name(render(example, name=name)) == of_manifests(*manifests)
 
 
-def test_external_dns_equals_the_manifests(render: Render) -> None:
+def test_chart_with_external_dns_renders_the_manifests(render: Render) -> None:
     wanted = of_manifests(DNS, SVC, "external-dns/external-dns.yaml.in")
     more = filled("external-dns/dns.yaml.in")
     [crd] = filled("external-dns/crd.yaml")
@@ -137,7 +137,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("events", [False, True], ids=["silent", "events"])
 @pytest.mark.parametrize("values", list(SETTINGS.values()), ids=list(SETTINGS))
-def test_rights_are_what_the_settings_read(render: Render, values: dict[str, Any], events: bool) -> None:
+def test_rbac_grants_what_settings_need(render: Render, values: dict[str, Any], events: bool) -> None:
     found = render("", {**values, "settings.events": events})
     wanted = read_by(found)
     if events:
@@ -146,7 +146,7 @@ def test_rights_are_what_the_settings_read(render: Render, values: dict[str, Any
     assert granted(found, "kube2etcd") == wanted
 
 
-def test_settings_are_merged(render: Render) -> None:
+def test_settings_merge_into_the_defaults(render: Render) -> None:
     values = {"settings.etcd": {"prefix": "/dns"}, "settings.owner_id": "blue"}
     [config] = [
         one for one in of_kind(render("shared-etcd", values), "ConfigMap") if "settings.yaml" in one["data"]
@@ -157,7 +157,7 @@ def test_settings_are_merged(render: Render) -> None:
     assert build.kinds(settings)
 
 
-def test_every_type_of_setting_can_be_given(render: Render) -> None:
+def test_settings_accept_every_type(render: Render) -> None:
     given = {
         "ttl": 60,
         "pods": "verified",
@@ -176,7 +176,7 @@ def test_every_type_of_setting_can_be_given(render: Render) -> None:
     assert set(settings.vm.allowed_networks_in) == {"shop"}
 
 
-def test_addresses_of_ipv6_are_in_brackets(render: Render) -> None:
+def test_ipv6_etcd_addresses_are_bracketed(render: Render) -> None:
     found = render("shared-etcd", {"sharedEtcd.addresses": ["fd00:10::20", "fd00:10::21", "fd00:10::22"]})
     configs = {one["metadata"]["name"]: one["data"] for one in of_kind(found, "ConfigMap")}
     assert load_text(configs["kube-dns"]["settings.yaml"]).etcd.servers[0] == "https://[fd00:10::20]:2379"
@@ -184,7 +184,7 @@ def test_addresses_of_ipv6_are_in_brackets(render: Render) -> None:
     assert member["initial-advertise-peer-urls"] == "https://[fd00:10::21]:2380"
 
 
-def test_two_releases_have_no_object_in_common(render: Render) -> None:
+def test_two_releases_share_no_object(render: Render) -> None:
     values = {"externalDNS.enabled": True, "externalDNS.domains": ["a.example.com"], "externalDNS.crd": False}
     first, second = (render("shared-etcd", values, name) for name in ("kube-dns", "other"))
     names = Counter((one["kind"], one["metadata"]["name"]) for one in (*first, *second))
@@ -195,7 +195,7 @@ def test_two_releases_have_no_object_in_common(render: Render) -> None:
         assert sum(chosen <= labels.items() for labels in (*templates[0], *templates[1])) == 1
 
 
-def test_values_reach_their_objects(render: Render) -> None:
+def test_values_reach_the_rendered_objects(render: Render) -> None:
     values = {
         "imagePullSecrets": [{"name": "mine"}],
         "image": {"repository": "registry.example.com/kube2etcd", "tag": "1"},
@@ -227,7 +227,7 @@ def test_values_reach_their_objects(render: Render) -> None:
     assert (service["spec"]["type"], service["spec"]["externalIPs"]) == ("NodePort", ["192.0.2.1"])
 
 
-def test_no_address_no_service(render: Render) -> None:
+def test_no_address_renders_no_service(render: Render) -> None:
     assert of_kind(render(), "Service") == []
     [service] = of_kind(
         render("vm", {"vm.nameServerIP": "", "service.type": "NodePort"}, "vm-dns"), "Service"
@@ -235,7 +235,7 @@ def test_no_address_no_service(render: Render) -> None:
     assert "loadBalancerIP" not in service["spec"]
 
 
-def test_the_service_monitor_selects_the_chart(render: Render) -> None:
+def test_service_monitor_selects_the_service(render: Render) -> None:
     [monitor] = of_kind(filled("monitoring/monitoring.yaml"), "ServiceMonitor")
     [service] = of_kind(render("dns"), "Service")
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
@@ -274,17 +274,17 @@ REFUSED: dict[str, list[dict[str, Any]]] = {
     ("values", "said"),
     [pytest.param(one, said, id=json.dumps(one)) for said, some in REFUSED.items() for one in some],
 )
-def test_values_that_cannot_work_are_refused(render: Render, values: dict[str, Any], said: str) -> None:
+def test_invalid_values_are_rejected(render: Render, values: dict[str, Any], said: str) -> None:
     with pytest.raises(RuntimeError, match=re.escape(said)):
         render("", values)
 
 
-def test_every_setting_of_the_examples_is_known(render: Render) -> None:
+def test_example_settings_load(render: Render) -> None:
     for example in sorted((CHART / "examples").glob("*.yaml")):
         for config in of_kind(render(example.stem), "ConfigMap"):
             if "settings.yaml" in config["data"]:
                 assert load_text(config["data"]["settings.yaml"])
 
 
-def test_lint_finds_nothing(binaries: Binaries) -> None:
+def test_helm_lint_passes(binaries: Binaries) -> None:
     assert "0 chart(s) failed" in helm(binaries, "lint", "--strict", str(ADDONS / "helm"))

@@ -29,7 +29,7 @@ def api(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         with ApiServer(place, binaries, etcd.url, authorization_mode="RBAC", service_accounts=True) as server:
             found = [yaml.safe_load(path.read_text()) for path in sorted(CRDS.glob("*.yaml"))]
             server.apply_all(of_kind(found, "CustomResourceDefinition"))
-            enforce(server, "kube-system")
+            enforce_restricted(server, "kube-system")
             yield server
 
 
@@ -38,18 +38,18 @@ def test_manifests_are_admitted(api: ApiServer, manifest: Path) -> None:
     found = filled(manifest)
     for one in found:
         api.delete(one)
-        try_strictly(api, one)
+        dry_run_strictly(api, one)
         api.apply(one)
-    try_pods(api, found)
+    admit_pods(api, found)
 
 
-def try_strictly(api: ApiServer, one: Object) -> None:
+def dry_run_strictly(api: ApiServer, one: Object) -> None:
     """A dry run in which unknown fields are errors; apply would ignore them."""
     path = api.path(one["apiVersion"], one["kind"], one["metadata"].get("namespace"))
     api.request("POST", path, one, params={"dryRun": "All", "fieldValidation": "Strict"})
 
 
-def try_pods(api: ApiServer, found: list[Object]) -> None:
+def admit_pods(api: ApiServer, found: list[Object]) -> None:
     """A pod of each workload is admitted where pods must be restricted."""
     for template in pods(found):
         [workload] = [one for one in found if one.get("spec", {}).get("template") == template]
@@ -58,19 +58,19 @@ def try_pods(api: ApiServer, found: list[Object]) -> None:
         one = api_object("v1", "Pod", name, namespace, labels=labels, spec=template["spec"])
         for claim in workload["spec"].get("volumeClaimTemplates", ()):
             template["spec"]["volumes"].append({"name": claim["metadata"]["name"], "emptyDir": {}})
-        enforce(api, namespace)
+        enforce_restricted(api, namespace)
         assert api.apply(one)["spec"]["priority"] == 2000000000
         api.delete(one)
 
 
-def enforce(api: ApiServer, namespace: str) -> None:
+def enforce_restricted(api: ApiServer, namespace: str) -> None:
     """Pods of this namespace must be restricted."""
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     api.patch(f"/api/v1/namespaces/{namespace}", {"metadata": {"labels": labels}})
 
 
-def test_an_unrestricted_pod_is_refused(api: ApiServer) -> None:
-    enforce(api, "kube-system")
+def test_pod_that_may_run_as_root_is_rejected(api: ApiServer) -> None:
+    enforce_restricted(api, "kube-system")
     template = next(pods(filled(RC)))
     template["spec"]["securityContext"]["runAsNonRoot"] = False
     api.apply_all(of_kind(filled(RC), "ServiceAccount"))
@@ -78,7 +78,7 @@ def test_an_unrestricted_pod_is_refused(api: ApiServer) -> None:
         api.apply(api_object("v1", "Pod", "bad", "kube-system", spec=template["spec"]))
 
 
-def refusal(api: ApiServer, one: Object) -> str:
+def admission_error(api: ApiServer, one: Object) -> str:
     """The API server's error for a new object; empty if it is admitted."""
     api.delete(one)
     try:
@@ -89,19 +89,19 @@ def refusal(api: ApiServer, one: Object) -> str:
 
 
 SUBDOMAIN = "a lowercase RFC 1123 subdomain must consist of"
-NO_NAME = f"{SUBDOMAIN}|prefix part must be non-empty"
+SUBDOMAIN_OR_PREFIX = f"{SUBDOMAIN}|prefix part must be non-empty"
 ADDRESS = "must be a valid IP address"
-NAMES, SENDER = "external-dns/dns.yaml.in", "external-dns/external-dns.yaml.in"
+DNS_ENDPOINTS, EXTERNAL_DNS = "external-dns/dns.yaml.in", "external-dns/external-dns.yaml.in"
 VM, ETCD, SHARED = "vm/vm-dns.yaml.in", "shared-etcd/etcd.yaml.in", "shared-etcd/skydns-rc.yaml.in"
-NO_DOMAINS = (*BAD_DOMAINS, "{DNS_DOMAIN}")
-NO_NAMES = ("apps.example.com.", "Apps.example.com", "{DOMAIN}", "a_b.example.com", "")
-NO_ETCD = ("10.0.0.256", "", "{ETCD_1}", "etcd-1")
+INVALID_DOMAINS = (*BAD_DOMAINS, "{DNS_DOMAIN}")
+INVALID_NAMES = ("apps.example.com.", "Apps.example.com", "{DOMAIN}", "a_b.example.com", "")
+INVALID_ETCD = ("10.0.0.256", "", "{ETCD_1}", "etcd-1")
 TO_REPLICAS = "into Go struct field DeploymentSpec.spec.replicas"
 
 #: Manifest, kind of its object, placeholder, what the API server says, and to which values.
 REFUSED: list[tuple[str, str, str, str, tuple[str, ...]]] = [
-    (RC, "ConfigMap", "DNS_DOMAIN", f"metadata.name: .*{SUBDOMAIN}", NO_DOMAINS),
-    (RC, "Deployment", "DNS_DOMAIN", rf"hostAliases\[0\].hostnames\[0\]: .*{SUBDOMAIN}", NO_DOMAINS),
+    (RC, "ConfigMap", "DNS_DOMAIN", f"metadata.name: .*{SUBDOMAIN}", INVALID_DOMAINS),
+    (RC, "Deployment", "DNS_DOMAIN", rf"hostAliases\[0\].hostnames\[0\]: .*{SUBDOMAIN}", INVALID_DOMAINS),
     (RC, "Deployment", "DNS_REPLICAS", "must be greater than zero", ("0", "")),
     (RC, "Deployment", "DNS_REPLICAS", "must be greater than", ("-1",)),
     (RC, "Deployment", "DNS_REPLICAS", f"cannot unmarshal object {TO_REPLICAS}", ("{DNS_REPLICAS}",)),
@@ -109,10 +109,10 @@ REFUSED: list[tuple[str, str, str, str, tuple[str, ...]]] = [
     (SVC, "Service", "DNS_SERVER_IP", ADDRESS, ("", "{DNS_SERVER_IP}", "10.0.0.256", "kube-dns.example.com")),
     (SVC, "Service", "DNS_SERVER_IP", "must not have leading 0s", ("10.0.0.010",)),
     (SVC, "Service", "DNS_SERVER_IP", "does not match the current range", ("172.31.0.10", "fd00:10::")),
-    (NAMES, "ConfigMap", "DOMAIN", NO_NAME, NO_NAMES),
-    (SENDER, "Deployment", "DOMAIN", NO_NAME, NO_NAMES),
-    (SHARED, "Deployment", "ETCD_1", r"hostAliases\[2\].ip", NO_ETCD),
-    (ETCD, "Service", "ETCD_1", ADDRESS, NO_ETCD),
+    (DNS_ENDPOINTS, "ConfigMap", "DOMAIN", SUBDOMAIN_OR_PREFIX, INVALID_NAMES),
+    (EXTERNAL_DNS, "Deployment", "DOMAIN", SUBDOMAIN_OR_PREFIX, INVALID_NAMES),
+    (SHARED, "Deployment", "ETCD_1", r"hostAliases\[2\].ip", INVALID_ETCD),
+    (ETCD, "Service", "ETCD_1", ADDRESS, INVALID_ETCD),
     (VM, "Deployment", "DOMAIN", SUBDOMAIN, ("sec.example.com.", "Sec.example.com", "", "{DOMAIN}")),
     (VM, "Deployment", "NAME_SERVER_IP", ADDRESS, ("192.0.2.256", "", "{NAME_SERVER_IP}")),
 ]
@@ -122,45 +122,45 @@ REFUSED: list[tuple[str, str, str, str, tuple[str, ...]]] = [
     ("manifest", "kind", "mark", "said", "value"),
     [(*row, value) for *row, values in REFUSED for value in values],
 )
-def test_a_bad_value_is_refused(
+def test_api_server_rejects_invalid_values(
     api: ApiServer, manifest: str, kind: str, mark: str, said: str, value: str
 ) -> None:
     api.apply_all(of_kind(filled(manifest), "Namespace"))
     found = of_kind(filled(manifest, {**VALUES, mark: value}), kind)
-    assert re.search(said, "".join(refusal(api, one) for one in found), re.DOTALL)
+    assert re.search(said, "".join(admission_error(api, one) for one in found), re.DOTALL)
 
 
 @pytest.mark.parametrize("address", ["10.0.0.10", "fd00:10::a"])
-def test_the_address_is_one_of_the_services(api: ApiServer, address: str) -> None:
+def test_dns_service_gets_its_cluster_ip(api: ApiServer, address: str) -> None:
     [one] = filled(SVC, {**VALUES, "DNS_SERVER_IP": address})
-    assert refusal(api, one) == ""
+    assert admission_error(api, one) == ""
     assert api.get("v1", "Service", "kube-dns", "kube-system")["spec"]["clusterIPs"] == [address]
     api.delete(one)
 
 
-def clear(api: ApiServer) -> None:
+def delete_manifest_objects(api: ApiServer) -> None:
     """Delete all objects of the manifests but Namespaces."""
     api.delete_all(one for path in manifests() for one in filled(path) if one["kind"] != "Namespace")
 
 
 @pytest.mark.parametrize("example", [path.stem for path in sorted((CHART / "examples").glob("*.yaml"))])
-def test_the_chart_installs_and_uninstalls(api: ApiServer, binaries: Binaries, example: str) -> None:
+def test_chart_installs_and_uninstalls(api: ApiServer, binaries: Binaries, example: str) -> None:
     name, namespace = ("vm-dns", "vm-dns") if example == "vm" else ("kube-dns", "kube-system")
-    clear(api)
+    delete_manifest_objects(api)
     api.apply_all(of_kind(filled("vm/vm-dns.yaml.in"), "Namespace"))
     place = ["--namespace", namespace]
     given = [*place, "--values", str(CHART / "examples" / f"{example}.yaml")]
     kubeconfig = api.kubeconfig()
     found = objects(helm(binaries, "template", name, str(CHART), *given))
     for one in found:
-        try_strictly(api, one)
+        dry_run_strictly(api, one)
     helm(binaries, "install", name, str(CHART), *given, kubeconfig=kubeconfig)
     try:
         for one in found:
             assert api.get(
                 one["apiVersion"], one["kind"], one["metadata"]["name"], one["metadata"].get("namespace")
             )
-        try_pods(api, found)
+        admit_pods(api, found)
     finally:
         helm(binaries, "uninstall", name, *place, kubeconfig=kubeconfig)
     crds = of_kind(found, "CustomResourceDefinition")
@@ -169,10 +169,10 @@ def test_the_chart_installs_and_uninstalls(api: ApiServer, binaries: Binaries, e
     assert bool(crds) == (example == "external-dns")
 
 
-def test_the_guide_to_the_chart_works(api: ApiServer, binaries: Binaries) -> None:
+def test_commands_in_the_helm_guide_work(api: ApiServer, binaries: Binaries) -> None:
     """Run its commands in order; where it shows an error, the command fails with it."""
     kubeconfig = api.kubeconfig()
-    clear(api)
+    delete_manifest_objects(api)
     blocks = re.findall(r"```console\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     command_and_output = re.compile(r"^\$ helm (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
     shown = [found for block in blocks for found in command_and_output.findall(block)]

@@ -63,7 +63,7 @@ QUESTIONS = [
 ]
 
 
-def test_two_pods_behind_the_service(cluster: Cluster) -> None:
+def test_two_pods_serve_behind_the_service(cluster: Cluster) -> None:
     two = [cluster.dns_pod() for _ in range(int(VALUES["DNS_REPLICAS"]))]
     assert len(two) == 2
     labels = filled(SVC)[0]["spec"]["selector"]
@@ -77,10 +77,10 @@ def test_two_pods_behind_the_service(cluster: Cluster) -> None:
         # each pod has its own etcd, and all answer alike, as does the Service
         assert_answers(QUESTIONS, *(one.network.address for one in two), ADDRESS)
         # like kubectl exec: with the pod's settings, by its own bridge
-        explained = execute(two[0], "explain", KUBERNETES, "A")
+        explained = exec_kube2etcd(two[0], "explain", KUBERNETES, "A")
         assert (explained.returncode, explained.stderr) == (0, "")
         assert "comes from services/default/kubernetes" in explained.stdout
-        listed = execute(two[0], "records", "--object", "service/default/kubernetes", "--type", "A")
+        listed = exec_kube2etcd(two[0], "records", "--object", "service/default/kubernetes", "--type", "A")
         assert KUBERNETES in listed.stdout, listed.stderr
         cluster.api.apply(service("later", clusterIP="10.0.7.7"))
         for one in two:
@@ -94,7 +94,7 @@ def test_two_pods_behind_the_service(cluster: Cluster) -> None:
             cluster.remove_pod(one)
 
 
-def execute(pod: Pod, *words: str) -> subprocess.CompletedProcess[str]:
+def exec_kube2etcd(pod: Pod, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a command of kube2etcd in its container: `kubectl exec POD -c kube2etcd -- kube2etcd WORDS`."""
     process = Path("/proc", str(pod.containers["kube2etcd"].process.pid))
     line, environment = (
@@ -106,7 +106,7 @@ def execute(pod: Pod, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("name", ORDER)
-def test_a_killed_container_is_restarted(cluster: Cluster, pod: Pod, name: str) -> None:
+def test_killed_container_restarts_and_serves_later_changes(cluster: Cluster, pod: Pod, name: str) -> None:
     wait_for_answer(KUBERNETES, API_ADDRESS, at=ADDRESS)
     victim = pod.containers[name]
     victim.process.kill()
@@ -119,7 +119,7 @@ def test_a_killed_container_is_restarted(cluster: Cluster, pod: Pod, name: str) 
     assert pod.restarts() == {**dict.fromkeys(ORDER, 0), name: 1}, pod.events
 
 
-def test_lost_etcd_data_is_refilled(cluster: Cluster, pod: Pod) -> None:
+def test_pod_refills_etcd_after_data_loss(cluster: Cluster, pod: Pod) -> None:
     wait_for_answer(KUBERNETES, API_ADDRESS, at=ADDRESS)
     etcd = pod.containers["etcd"]
     data = pod.directory / "volume-etcd-storage" / "data"
@@ -134,7 +134,7 @@ def test_lost_etcd_data_is_refilled(cluster: Cluster, pod: Pod) -> None:
     assert pod.restarts() == {"etcd": 1, "kube2etcd": 0, "coredns": 0}
 
 
-def test_a_changed_setting_needs_nothing_else(cluster: Cluster) -> None:
+def test_config_map_change_applies_without_a_restart(cluster: Cluster) -> None:
     pod = cluster.dns_pod()
     pod.wait_ready()
     [config] = of_kind(filled(RC), "ConfigMap")
@@ -155,7 +155,7 @@ def test_a_changed_setting_needs_nothing_else(cluster: Cluster) -> None:
         cluster.api.delete(custom)
 
 
-def test_no_probe_depends_on_the_api_server(cluster: Cluster, pod: Pod) -> None:
+def test_probes_pass_while_the_api_server_is_down(cluster: Cluster, pod: Pod) -> None:
     wait_for_answer(KUBERNETES, API_ADDRESS, at=ADDRESS)
     cluster.api.kill()
     try:
@@ -180,7 +180,7 @@ def test_no_probe_depends_on_the_api_server(cluster: Cluster, pod: Pod) -> None:
         cluster.api.start()
 
 
-def test_coredns_waits_until_the_bridge_is_ready(cluster: Cluster) -> None:
+def test_coredns_starts_only_once_the_bridge_is_ready(cluster: Cluster) -> None:
     one = cluster.dns_pod(speedup=10)
     cluster.api.pause()
     try:
@@ -196,19 +196,19 @@ def test_coredns_waits_until_the_bridge_is_ready(cluster: Cluster) -> None:
         cluster.remove_pod(one)
 
 
-def status(process: Process) -> dict[str, str]:
+def proc_status(process: Process) -> dict[str, str]:
     lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
-def rooted(one: Container, path: str) -> Path:
+def path_in(one: Container, path: str) -> Path:
     return Path(f"/proc/{one.process.pid}/root{path}")
 
 
-def test_containers_run_without_rights(pod: Pod) -> None:
+def test_containers_run_unprivileged(pod: Pod) -> None:
     net_bind_service = 1 << 10
     for one in pod.containers.values():
-        found = status(one.process)
+        found = proc_status(one.process)
         assert set(found["Uid"].split()) | set(found["Gid"].split()) == {"65532"}, one.name
         assert found["NoNewPrivs"] == "1"
         assert int(found["CapEff"], 16) == 0
@@ -219,9 +219,9 @@ def test_containers_run_without_rights(pod: Pod) -> None:
             if line.split()[4] == "/"
         )
         assert root[5].split(",")[0] == "ro"
-        token = rooted(one, "/var/run/secrets/kubernetes.io/serviceaccount/token")
+        token = path_in(one, "/var/run/secrets/kubernetes.io/serviceaccount/token")
         assert token.exists() == (one.name == "kube2etcd")
-        assert rooted(one, "/var/etcd/data").exists() == (one.name == "etcd")
+        assert path_in(one, "/var/etcd/data").exists() == (one.name == "etcd")
 
 
 def allowed(cluster: Cluster, verb: str, resource: str, group: str = "", namespace: str = "") -> bool:
@@ -237,7 +237,7 @@ def allowed(cluster: Cluster, verb: str, resource: str, group: str = "", namespa
     return bool(answer.json()["status"]["allowed"])
 
 
-def test_rbac_grants_nothing_else(cluster: Cluster) -> None:
+def test_rbac_grants_only_list_and_watch(cluster: Cluster) -> None:
     read = {("services", ""), ("namespaces", ""), ("endpointslices", "discovery.k8s.io")}
     others = {(core, "") for core in ("pods", "secrets", "configmaps", "endpoints", "nodes")}
     others |= {("deployments", "apps"), ("leases", "coordination.k8s.io")}
@@ -256,7 +256,7 @@ def test_rbac_grants_nothing_else(cluster: Cluster) -> None:
 METRICS = {"coredns_": 9153, "kube2etcd_": 8081, "process_": 8081, "etcd_": 2381}
 
 
-def test_monitored_metrics_are_served(pod: Pod) -> None:
+def test_metrics_used_by_alerts_are_exported(pod: Pod) -> None:
     wait_for_answer(KUBERNETES, API_ADDRESS, at=ADDRESS)
     wait_for_answer(KUBERNETES, API_ADDRESS, at=ADDRESS)
 
@@ -276,7 +276,7 @@ def test_monitored_metrics_are_served(pod: Pod) -> None:
     wait_for(served, "the metrics", 20)
 
 
-def test_pods_verified_needs_its_role(cluster: Cluster) -> None:
+def test_pods_verified_needs_its_cluster_role(cluster: Cluster) -> None:
     role, [config] = filled("dns/pods-verified.yaml"), of_kind(addon.with_short_ttl(filled(RC)), "ConfigMap")
     settings = config["data"]["settings.yaml"]
     assert settings.count("# pods: verified") == 1
@@ -307,7 +307,7 @@ def test_pods_verified_needs_its_role(cluster: Cluster) -> None:
         cluster.api.delete_all([*role, first, second])
 
 
-def test_machines_are_answered_and_nothing_else(cluster: Cluster) -> None:
+def test_vm_pod_answers_only_the_vm_zone(cluster: Cluster) -> None:
     """The pod of addons/vm, to anyone."""
     manifest, zone, address = filled("vm/vm-dns.yaml.in"), f"vm.{VALUES['DOMAIN']}", VALUES["NAME_SERVER_IP"]
     cluster.apply([vmi_crd(), *manifest, vmi("default", "vmi-sec", nic("nic1", "10.10.0.5"))])

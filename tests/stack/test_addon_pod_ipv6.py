@@ -40,39 +40,39 @@ def cluster(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture(scope="module")
-def two(cluster: Cluster) -> list[Pod]:
+def dns_pods(cluster: Cluster) -> list[Pod]:
     made = [cluster.dns_pod(VALUES6) for _ in range(2)]
     for pod in made:
         pod.wait_ready()
     return made
 
 
-def test_the_network_has_no_ipv4(two: list[Pod]) -> None:
+def test_the_network_has_no_ipv4(dns_pods: list[Pod]) -> None:
     """Otherwise the other tests would prove nothing."""
-    for pod in two:
+    for pod in dns_pods:
         shown = pod.network.run("ip", "-4", "-brief", "address")
         assert [line.split()[0] for line in shown.splitlines()] == ["lo"]
 
 
-def test_both_pods_answer_alike(cluster: Cluster, two: list[Pod]) -> None:
-    assert_answers(QUESTIONS, *(pod.network.address for pod in two), ADDRESS)
+def test_both_pods_answer_over_ipv6(cluster: Cluster, dns_pods: list[Pod]) -> None:
+    assert_answers(QUESTIONS, *(pod.network.address for pod in dns_pods), ADDRESS)
     cluster.api.apply(service("later", clusterIP="fd00:10::77"))
-    for pod in two:
+    for pod in dns_pods:
         wait_for_answer(f"later.default.svc.{DOMAIN}", "fd00:10::77", at=pod.network.address, rtype="AAAA")
 
 
-def test_every_port_is_open_to_the_node(two: list[Pod]) -> None:
+def test_probe_and_metrics_ports_listen_on_ipv6(dns_pods: list[Pod]) -> None:
     """The ports that the kubelet probes and Prometheus scrapes; etcd's are the pod's own."""
     template = next(pods(filled(RC, VALUES6)))
     ports = [port for one in containers(template) for port in one["ports"] if port["protocol"] == "TCP"]
     for port in (port["containerPort"] for port in ports if not port["name"].startswith("dns")):
-        assert http("GET", f"http://[{two[0].network.address}]:{port}/metrics").status_code < 500, port
+        assert http("GET", f"http://[{dns_pods[0].network.address}]:{port}/metrics").status_code < 500, port
     for port in (2379, 2380):
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection((two[0].network.address, port), 5)
+            socket.create_connection((dns_pods[0].network.address, port), 5)
 
 
-def test_machines_are_answered(cluster: Cluster) -> None:
+def test_vm_pod_answers_over_ipv6(cluster: Cluster) -> None:
     values = {**VALUES6, "NAME_SERVER_IP": "fd00:10::b"}
     manifest, zone = filled("vm/vm-dns.yaml.in", values), f"vm.{values['DOMAIN']}"
     cluster.apply([vmi_crd(), *manifest, vmi("default", "vmi-sec", nic("nic1", "fd00:99::5"))])

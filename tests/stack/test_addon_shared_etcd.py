@@ -74,7 +74,7 @@ def shared(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield Shared(cluster, members, servers, made)
 
 
-def test_one_bridge_writes_for_all_pods(shared: Shared) -> None:
+def test_one_leader_writes_for_all_pods(shared: Shared) -> None:
     for pod in shared.servers:
         assert ask(KUBERNETES, at=pod.network.address) == [API_ADDRESS]
     assert ask(KUBERNETES, at=ADDRESS) == [API_ADDRESS]
@@ -83,7 +83,7 @@ def test_one_bridge_writes_for_all_pods(shared: Shared) -> None:
     shared.create("first", "10.0.9.1")
 
 
-def test_etcd_cannot_be_read_without_a_certificate(shared: Shared) -> None:
+def test_etcd_requires_a_client_certificate(shared: Shared) -> None:
     client = shared.certificates / "client"
     pair = (str(client / "tls.crt"), str(client / "tls.key"))
     trusted = str(client / "ca.crt")
@@ -94,7 +94,7 @@ def test_etcd_cannot_be_read_without_a_certificate(shared: Shared) -> None:
     assert answer.status_code == 200
 
 
-def test_a_standby_takes_over(shared: Shared) -> None:
+def test_standby_takes_over_from_a_killed_leader(shared: Shared) -> None:
     before = shared.leader()
     bridge = before.containers["kube2etcd"]
     bridge.process.kill()
@@ -106,7 +106,7 @@ def test_a_standby_takes_over(shared: Shared) -> None:
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_one_etcd_of_three_may_be_killed(shared: Shared, number: int) -> None:
+def test_changes_are_served_without_one_etcd_member(shared: Shared, number: int) -> None:
     container = shared.etcds[number].containers["etcd"]
     restarts = container.restarts
     container.process.kill()

@@ -18,7 +18,7 @@ def check(*arguments: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, {one["what"]: one for one in json.loads(done.stdout)}
 
 
-def test_a_healthy_cluster(etcd: Etcd, servers: list[str]) -> None:
+def test_healthy_cluster_passes_and_nothing_is_written(etcd: Etcd, servers: list[str]) -> None:
     before = etcd.revision()
     code, found = check(*servers)
     assert (code, {one["verdict"] for one in found.values()}) == (0, {"ok"}), found
@@ -34,13 +34,13 @@ def test_a_healthy_cluster(etcd: Etcd, servers: list[str]) -> None:
     assert etcd.revision() == before, "a check writes nothing"
 
 
-def test_a_missing_optional_kind_is_not_a_fault(servers: list[str]) -> None:
+def test_missing_optional_crd_is_a_note(servers: list[str]) -> None:
     code, found = check("--vm-domain", "example.test", *servers)
     assert code == 0
     assert found["virtualmachineinstances.kubevirt.io"]["verdict"] == "note"
 
 
-def test_foreign_and_malformed_keys_are_named(etcd: Etcd, servers: list[str]) -> None:
+def test_foreign_and_malformed_keys_are_listed(etcd: Etcd, servers: list[str]) -> None:
     theirs = {
         "/skydns/local/cluster/svc/default/theirs": '{"host":"192.0.2.2"}',
         "/skydns/arpa/in-addr/192/0/2/8": '{"host":"theirs.example","owner":"others"}',
@@ -54,7 +54,7 @@ def test_foreign_and_malformed_keys_are_named(etcd: Etcd, servers: list[str]) ->
     assert found["malformed keys"]["text"].startswith(malformed)
 
 
-def test_all_dependencies_are_down() -> None:
+def test_unreachable_servers_are_faults() -> None:
     api, etcd = free_port(), free_port()
     code, found = check(
         "--kube-master-url", f"http://127.0.0.1:{api}", "--etcd-server", f"http://127.0.0.1:{etcd}"
@@ -67,14 +67,14 @@ def test_all_dependencies_are_down() -> None:
     assert "etcd rights" not in found
 
 
-def test_rights_on_other_keys_only(etcd: Etcd, servers: list[str]) -> None:
+def test_read_only_etcd_user_is_a_fault(etcd: Etcd, servers: list[str]) -> None:
     password = etcd.restrict("/skydns/", user="dns", access="read")
     code, found = check(*servers, "--etcd-user", "dns", "--etcd-password-file", str(password))
     assert (code, found["etcd rights"]["verdict"]) == (1, "fault")
     assert "permission denied" in found["etcd rights"]["text"]
 
 
-def test_an_election(etcd: Etcd, servers: list[str]) -> None:
+def test_leader_election_needs_rights_to_its_key(etcd: Etcd, servers: list[str]) -> None:
     """The rights to its key are checked, and the key stays as it was."""
     key = "/kube2etcd/leader/skydns/kube2etcd"
     password = etcd.restrict("/skydns/", user="dns")
@@ -100,7 +100,7 @@ def test_an_election(etcd: Etcd, servers: list[str]) -> None:
     assert election() == (0, "ok", f"{key} can be read and written; the leader is dns-7f-1a")
 
 
-def test_the_webhooks_state_in_etcd(etcd: Etcd, servers: list[str]) -> None:
+def test_webhook_state_in_etcd(etcd: Etcd, servers: list[str]) -> None:
     code, found = check("--webhook", "--domains", "dtk.io", *servers)
     assert (code, found["state under /kube2etcd/webhook"]["verdict"]) == (0, "ok")
     assert etcd.dump("/kube2etcd") == {}
@@ -113,7 +113,7 @@ RBAC = "rbac.authorization.k8s.io"
 LISTED = ["services", "endpointslices", "namespaces", "dnsendpoints"]
 
 
-def role(kind: str, name: str, verbs: list[str], resources: list[str], **where: str) -> list[Object]:
+def bound_role(kind: str, name: str, verbs: list[str], resources: list[str], **where: str) -> list[Object]:
     """A role of the user ``bridge``, and its binding."""
     version, rules = f"{RBAC}/v1", [{"apiGroups": ["*"], "resources": resources, "verbs": verbs}]
     bound: Object = {
@@ -127,20 +127,20 @@ def role(kind: str, name: str, verbs: list[str], resources: list[str], **where: 
 
 
 @pytest.fixture
-def strict(binaries: Binaries, tmp_path: Path) -> Iterator[ApiServer]:
+def rbac_apiserver(binaries: Binaries, tmp_path: Path) -> Iterator[ApiServer]:
     """An API server with RBAC, on which ``bridge`` may list and watch."""
     users, place = {"bridge-token": ("bridge", ())}, tmp_path / "apiserver"
     with (
         Etcd(tmp_path / "api-etcd", binaries, name="api-etcd") as etcd,
         ApiServer(place, binaries, etcd.url, authorization_mode="RBAC", users=users) as server,
     ):
-        server.apply_all(role("ClusterRole", "bridge", ["list", "watch"], LISTED))
+        server.apply_all(bound_role("ClusterRole", "bridge", ["list", "watch"], LISTED))
         yield server
 
 
-def test_the_webhooks_state_in_objects(strict: ApiServer, etcd: Etcd) -> None:
+def test_webhook_state_in_dnsendpoints_needs_rights(rbac_apiserver: ApiServer, etcd: Etcd) -> None:
     """The API server is asked what is allowed: nothing is written."""
-    kubeconfig = strict.kubeconfig(token="bridge-token", name="bridge")
+    kubeconfig = rbac_apiserver.kubeconfig(token="bridge-token", name="bridge")
 
     def expect(namespace: str, verdict: str, text: str) -> None:
         def right() -> bool:
@@ -158,16 +158,18 @@ def test_the_webhooks_state_in_objects(strict: ApiServer, etcd: Etcd) -> None:
         wait_for(right, f"{verdict}: {text}", 20)
 
     expect("default", "fault", "are not installed")
-    strict.apply(dns_endpoint_crd())
+    rbac_apiserver.apply(dns_endpoint_crd())
     expect("default", "fault", "not created or updated")
     expect("nowhere", "fault", "there is no namespace nowhere")
-    strict.apply_all(role("Role", "webhook", ["create", "update"], ["dnsendpoints"], namespace="default"))
+    rbac_apiserver.apply_all(
+        bound_role("Role", "webhook", ["create", "update"], ["dnsendpoints"], namespace="default")
+    )
     expect("default", "ok", "--cleanup may not")
-    strict.apply_all(role("Role", "all", ["*"], ["dnsendpoints"], namespace="default"))
+    rbac_apiserver.apply_all(bound_role("Role", "all", ["*"], ["dnsendpoints"], namespace="default"))
     expect("default", "ok", "--cleanup can delete it")
     former = dns_endpoint("kube2etcd-webhook-01", endpoint("foo.dtk.io", "A", "10.0.0.5"))
     former["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "kube2etcd-webhook"}
-    strict.apply(former)
+    rbac_apiserver.apply(former)
     expect("default", "note", "reads as desired endpoints")
-    strict.delete(former)
-    assert strict.list("externaldns.k8s.io/v1alpha1", "DNSEndpoint", "default") == []
+    rbac_apiserver.delete(former)
+    assert rbac_apiserver.list("externaldns.k8s.io/v1alpha1", "DNSEndpoint", "default") == []

@@ -31,7 +31,7 @@ from tests.stack.process import run_command
 SHOP = str(Path(__file__).parents[2] / "examples" / "shop.yaml")
 
 
-def on_a_terminal(command: Sequence[str], columns: int, **environ: str) -> str:
+def run_in_a_terminal(command: Sequence[str], columns: int, **environ: str) -> str:
     """What a command shows on a terminal, standard output and errors."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
@@ -48,7 +48,7 @@ def on_a_terminal(command: Sequence[str], columns: int, **environ: str) -> str:
 
 
 @both_apis
-def test_resync_writes_what_it_showed_once(apiserver: ApiServer, etcd: Etcd, servers: list[str]) -> None:
+def test_resync_applies_the_dry_run_plan_once(apiserver: ApiServer, etcd: Etcd, servers: list[str]) -> None:
     apiserver.apply_all(services(5))
     before = etcd.revision()
     dry = call("resync", "--dry-run", *servers)
@@ -87,16 +87,16 @@ def test_resync_writes_what_it_showed_once(apiserver: ApiServer, etcd: Etcd, ser
     assert (pruned["deleted"], theirs in etcd.dump("/skydns")) == ([theirs], False)
 
 
-def test_a_dry_run_with_files_needs_etcd_only(etcd: Etcd) -> None:
+def test_dry_run_of_manifests_needs_no_api_server(etcd: Etcd) -> None:
     done = call("resync", "--dry-run", "--etcd-server", etcd.url, "--objects", SHOP)
     assert done.returncode == 2
     assert "+ web.shop.svc.cluster.local. " in done.stdout
     assert "\x1b" not in done.stdout
     assert etcd.dump("/skydns") == {}
     command = [sys.executable, "-m", "kube2etcd", "resync", "--dry-run", "--etcd-server", etcd.url]
-    wide = on_a_terminal([*command, "--objects", SHOP], 200)
+    wide = run_in_a_terminal([*command, "--objects", SHOP], 200)
     assert re.search(r"\x1b\[32m\+ web\.shop\.svc\.cluster\.local\. {2,}A {2,}10\.96\.20\.10 ", wide)
-    narrow = on_a_terminal([*command, "--objects", SHOP], 40, NO_COLOR="1")
+    narrow = run_in_a_terminal([*command, "--objects", SHOP], 40, NO_COLOR="1")
     assert "\r\n+ web.shop.svc.cluster.local.  A  10.96.20.10  services/shop/web\r\n" in narrow
     assert "\x1b" not in narrow
     # The reader of a pipe may stop early.
@@ -106,7 +106,7 @@ def test_a_dry_run_with_files_needs_etcd_only(etcd: Etcd) -> None:
 
 
 @both_apis
-def test_a_mass_deletion_is_held(apiserver: ApiServer, etcd: Etcd, servers: list[str]) -> None:
+def test_resync_holds_mass_deletions(apiserver: ApiServer, etcd: Etcd, servers: list[str]) -> None:
     apiserver.apply_all(services(40))
     assert call("resync", *servers).returncode == 0
     apiserver.delete_all(services(40))
@@ -120,7 +120,7 @@ def test_a_mass_deletion_is_held(apiserver: ApiServer, etcd: Etcd, servers: list
 
 
 @both_apis
-def test_records_and_explain(apiserver: ApiServer, etcd: Etcd, servers: list[str]) -> None:
+def test_records_and_explain_around_a_resync(apiserver: ApiServer, etcd: Etcd, servers: list[str]) -> None:
     apiserver.apply(service("alone"))
     listed = call("records", *servers, "--object", "service/default/alone", "--output", "json")
     rows = json.loads(listed.stdout)
@@ -135,9 +135,9 @@ def test_records_and_explain(apiserver: ApiServer, etcd: Etcd, servers: list[str
 
 
 ZONE = "cluster.local"
-MORE = ("SRV", "TXT", "NS", "MX")
+OTHER_TYPES = ("SRV", "TXT", "NS", "MX")
 #: Each kind of name that a zone file can hold.
-IN_A_ZONE = [
+ZONE_OBJECTS = [
     service("one"),
     service("two", ports=[{"name": "a", "port": 1, "protocol": "UDP"}, {"name": "b", "port": 2}]),
     service("head", clusterIP="None"),
@@ -148,10 +148,10 @@ IN_A_ZONE = [
 ]
 
 
-def test_a_zone_file_answers_as_the_keys_do(
+def test_zone_file_answers_match_the_keys(
     apiserver: ApiServer, etcd: Etcd, servers: list[str], binaries: Binaries, tmp_path: Path
 ) -> None:
-    apiserver.apply_all(IN_A_ZONE)
+    apiserver.apply_all(ZONE_OBJECTS)
     published = ("--dns-server-ip", "10.0.0.10", *servers)
     assert call("resync", *published).returncode == 0
     written = call("records", "--zone", ZONE, "--output", "zone", *published)
@@ -177,8 +177,10 @@ def test_a_zone_file_answers_as_the_keys_do(
             return ["NOERROR"] if dangling else sorted(records)
 
         wait_for(lambda: keys.addresses(f"one.default.svc.{ZONE}"), "the keys", 20)
-        for name, rtype in product(sorted(names), ("A", "AAAA", "CNAME", *MORE)):
-            if (name.startswith("_") and rtype in ("A", "AAAA")) or (name in aliases and rtype in MORE):
+        for name, rtype in product(sorted(names), ("A", "AAAA", "CNAME", *OTHER_TYPES)):
+            if (name.startswith("_") and rtype in ("A", "AAAA")) or (
+                name in aliases and rtype in OTHER_TYPES
+            ):
                 continue  # docs/records.md
             assert answer(from_file, name, rtype) == answer(keys, name, rtype), (name, rtype)
         assert answer(from_file, f"{ZONE}.", "NS") == answer(keys, f"{ZONE}.", "NS")
@@ -186,7 +188,7 @@ def test_a_zone_file_answers_as_the_keys_do(
         assert first[:6] + first[7:] == second[:6] + second[7:], "all but the serial"
 
 
-def test_records_are_watched_until_nobody_reads_them(apiserver: ApiServer, tmp_path: Path) -> None:
+def test_records_watch_prints_changes_until_its_reader_closes(apiserver: ApiServer, tmp_path: Path) -> None:
     apiserver.apply_all(services(3))
     command = [sys.executable, "-m", "kube2etcd", "records", "--watch"]
     command += ["--kubeconfig", str(apiserver.kubeconfig())]
@@ -217,7 +219,7 @@ def test_records_are_watched_until_nobody_reads_them(apiserver: ApiServer, tmp_p
 
 
 @pytest.mark.parametrize("command", ["resync", "resync --dry-run", "records"])
-def test_a_server_that_is_away_is_one_sentence(command: str, apiserver: ApiServer, etcd: Etcd) -> None:
+def test_unreachable_server_is_one_line_on_stderr(command: str, apiserver: ApiServer, etcd: Etcd) -> None:
     nowhere = f"{LOOPBACK}:{free_port()}"
     away = [["--kube-master-url", f"https://{nowhere}", "--etcd-server", etcd.url]]
     if command != "records":
@@ -233,7 +235,7 @@ def test_run_ends_on_ctrl_c(run: Run) -> None:
     assert bridge.wait(1.0) == 0
 
 
-def test_run_waits_for_etcd(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
+def test_run_starts_without_etcd_and_waits_for_it(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     etcd.stop()
     apiserver.apply(service("early"))
     bridge = run(ready=False)

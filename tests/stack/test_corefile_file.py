@@ -15,7 +15,7 @@ CUSTOM = (
 )
 
 
-def test_a_parent_domain_at_run_time(binaries: Binaries, etcd: Etcd, tmp_path: Path) -> None:
+def test_coredns_reloads_a_domain_added_at_run_time(binaries: Binaries, etcd: Etcd, tmp_path: Path) -> None:
     port, custom = free_port(), tmp_path / "custom"
     custom.mkdir()
     own = ["--corefile", str(tmp_path / "coredns.Corefile"), "--corefile-import", f"{custom}/*.server"]
@@ -64,7 +64,7 @@ def test_a_parent_domain_at_run_time(binaries: Binaries, etcd: Etcd, tmp_path: P
     server.kill()
 
 
-def test_changed_settings_are_applied(etcd: Etcd, tmp_path: Path) -> None:
+def test_settings_file_change_restarts_the_webhook_in_place(etcd: Etcd, tmp_path: Path) -> None:
     file, settings = tmp_path / "Corefile", tmp_path / "settings.yaml"
     settings.write_text("corefile: {cache: 7}\n")
     with webhook_for(

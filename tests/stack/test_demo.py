@@ -27,7 +27,7 @@ def children(process: Process) -> list[str]:
     return task.read_text().split()
 
 
-def test_every_answer_is_right(started: Process) -> None:
+def test_demo_once_gets_the_expected_answers(started: Process) -> None:
     started.command.append("--once")
     started.start()
     assert started.wait(120) == 0, started.log_tail(60)
@@ -35,7 +35,7 @@ def test_every_answer_is_right(started: Process) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupts_leave_nothing_behind(started: Process, tmp_path: Path, number: signal.Signals) -> None:
+def test_signal_leaves_nothing_behind(started: Process, tmp_path: Path, number: signal.Signals) -> None:
     started.start()
     wait_for(lambda: "until Ctrl-C" in started.log_text(), "the demo to wait", 120, started)
     servers = children(started)
@@ -46,7 +46,7 @@ def test_interrupts_leave_nothing_behind(started: Process, tmp_path: Path, numbe
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_a_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_port_in_use_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as other:
         other.bind((LOOPBACK, 0))
         port = other.getsockname()[1]
@@ -54,7 +54,7 @@ def test_a_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[str]) -> No
     assert f"port {port} of {LOOPBACK} cannot be had" in capsys.readouterr().err
 
 
-def test_a_failed_build(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_build_error_is_reported(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*, names: Sequence[str]) -> dict[str, Path]:
         raise BuildError("building coredns failed")
 
@@ -63,7 +63,7 @@ def test_a_failed_build(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     assert "building coredns failed" in capsys.readouterr().err
 
 
-def test_a_wrong_answer_is_named() -> None:
+def test_wrong_answer_is_marked_in_the_table() -> None:
     answers = [question.answer.split("; ") for question in demo.QUESTIONS]
     answers[0] = ["NXDOMAIN"]
     text = demo.table(answers)

@@ -18,10 +18,10 @@ from tests.stack.pair import Pair, StartPair
 from tests.stack.questions import Question, questions
 from tests.stack.random_cluster import OVERLAP_NAMESPACE, mutate, random_cluster
 
-LEAST_IDENTICAL = 0.995
+MIN_IDENTICAL = 0.995
 
 #: Of the small clusters, in which odd questions weigh more.
-LEAST_IDENTICAL_SMALL = 0.97
+MIN_IDENTICAL_SMALL = 0.97
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"seed{case.seed}-{case.pods}")
-def test_same_answers_as_the_kubernetes_plugin(
+def test_answers_match_the_kubernetes_plugin(
     case: Case, start_pair: StartPair, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pair = start_pair(pods=case.pods, with_upstream=case.with_upstream)
@@ -56,11 +56,11 @@ def test_same_answers_as_the_kubernetes_plugin(
     report = pair.compare(questions(pair.objects()))
     names = classified(report, str(case), capsys)
     assert report.asked >= 1000
-    least = LEAST_IDENTICAL if case.size >= 40 else LEAST_IDENTICAL_SMALL
+    least = MIN_IDENTICAL if case.size >= 40 else MIN_IDENTICAL_SMALL
     assert 1 - sum(name not in INTENTIONAL for name in names) / report.asked >= least
 
 
-def test_alias_to_a_pod(start_pair: StartPair) -> None:
+def test_cname_to_a_pod_matches(start_pair: StartPair) -> None:
     """The etcd plugin follows an alias past the Corefile; DS goes to the uppermost zone of the server."""
     targets = {
         "ipv4": "10-1-2-3.default.pod",
@@ -86,62 +86,66 @@ def test_alias_to_a_pod(start_pair: StartPair) -> None:
     assert report.answered >= 8
 
 
-def test_terminating_pod(start_pair: StartPair, apiserver: ApiServer) -> None:
+def test_terminating_pod_matches_until_it_is_gone(start_pair: StartPair, apiserver: ApiServer) -> None:
     one = pod("draining", "10.9.8.7", finalizers=["example.com/drain"])
     asked = [Question("10-9-8-7.default.pod.cluster.local.", rtype, "pod") for rtype in ("A", "AAAA", "SRV")]
     pair = start_pair(pods="verified")
 
-    def same(answered: bool) -> None:
+    def assert_slices_match(answered: bool) -> None:
         pair.catch_up()
         report = pair.compare(asked)
         assert not report.found, report.table("a terminating pod")
         assert bool(report.answered) is answered
 
     apiserver.apply(one)
-    same(answered=True)
+    assert_slices_match(answered=True)
     apiserver.delete(one, wait=False)
     assert apiserver.get("v1", "Pod", "draining", "default")["metadata"]["deletionTimestamp"]
-    same(answered=True)
+    assert_slices_match(answered=True)
     del one["status"], one["metadata"]["finalizers"]
     apiserver.apply(one)
-    same(answered=False)
+    assert_slices_match(answered=False)
 
 
-ASKED = re.compile("(headless|ClusterIP) (service|endpoint|port|port without underscores|unnamed port)")
+SLICE_QUESTIONS = re.compile(
+    "(headless|ClusterIP) (service|endpoint|port|port without underscores|unnamed port)"
+)
 TYPES = ("A", "AAAA", "SRV", "CNAME")
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_crowded_slices(
+def test_overlapping_slices_match(
     seed: int, start_pair: StartPair, apiserver: ApiServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     objects = random_cluster(seed, 150, overlapping=True)
     pair = start_pair()
     apiserver.apply_all(objects)
-    same(pair, f"crowded, seed {seed}", capsys, least=3000)
+    assert_slices_match(pair, f"crowded, seed {seed}", capsys, least=3000)
     for operation in mutate(seed, objects, 150, overlapping=True):
         operation.perform(apiserver)
-    same(pair, f"disturbed, seed {seed}", capsys, least=3000)
+    assert_slices_match(pair, f"disturbed, seed {seed}", capsys, least=3000)
 
 
-def test_odd_slices(start_pair: StartPair, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unusual_slices_match(start_pair: StartPair, capsys: pytest.CaptureFixture[str]) -> None:
     pair = start_pair()
-    pair.apiserver.apply_all(odd())
-    same(pair, "odd", capsys, least=200)
+    pair.apiserver.apply_all(unusual_slices())
+    assert_slices_match(pair, "odd", capsys, least=200)
 
 
-def same(pair: Pair, title: str, capsys: pytest.CaptureFixture[str], least: int) -> None:
+def assert_slices_match(pair: Pair, title: str, capsys: pytest.CaptureFixture[str], least: int) -> None:
     """Ask what the slices decide about: every answer is the plugin's, or differs in a way that is listed."""
     pair.catch_up()
     about_slices = (
-        one for one in questions(pair.objects()) if one.rdtype in TYPES and ASKED.fullmatch(one.kind)
+        one
+        for one in questions(pair.objects())
+        if one.rdtype in TYPES and SLICE_QUESTIONS.fullmatch(one.kind)
     )
     report = pair.compare(about_slices)
     classified(report, title, capsys)
     assert report.asked >= least
 
 
-def odd() -> list[Object]:
+def unusual_slices() -> list[Object]:
     """Services of which each has one slice that the API server takes and no controller would write."""
     one, other = {"addresses": ["10.2.0.1"]}, {"addresses": ["10.2.0.4"]}
     going = [
@@ -149,23 +153,23 @@ def odd() -> list[Object]:
         {"addresses": ["10.2.0.9"], "conditions": {"ready": False, "serving": True}},
     ]
     slices = [
-        piece("names-1", {"addresses": ["www.example.com"]}, family="FQDN"),
-        piece("names-2", {"addresses": ["long.crowd.svc.cluster.local"]}, family="FQDN"),
-        piece("colons-1", {"addresses": ["::5"]}, family="IPv6"),
-        piece("colons-2", {"addresses": ["::5:0:0:0"]}, {"addresses": ["fd00::"]}, family="IPv6"),
-        piece("long", one, ports=[{"name": "p" * 63, "port": 80}]),
-        piece("nearly", one, ports=[{"name": "p" * 62, "port": 80}]),
-        piece("zero", {"addresses": ["10.2.0.2"]}, ports=[{"name": "http", "port": 0}]),
-        piece(
+        a_slice("names-1", {"addresses": ["www.example.com"]}, family="FQDN"),
+        a_slice("names-2", {"addresses": ["long.crowd.svc.cluster.local"]}, family="FQDN"),
+        a_slice("colons-1", {"addresses": ["::5"]}, family="IPv6"),
+        a_slice("colons-2", {"addresses": ["::5:0:0:0"]}, {"addresses": ["fd00::"]}, family="IPv6"),
+        a_slice("long", one, ports=[{"name": "p" * 63, "port": 80}]),
+        a_slice("nearly", one, ports=[{"name": "p" * 62, "port": 80}]),
+        a_slice("zero", {"addresses": ["10.2.0.2"]}, ports=[{"name": "http", "port": 0}]),
+        a_slice(
             "same-number",
             {"addresses": ["10.2.0.3"]},
             ports=[{"name": name, "port": 80} for name in ("a", "b", "")],
         ),
-        piece("twice", other, other, {"addresses": ["10.2.0.5", "10.2.0.4"], "hostname": "h"}),
-        piece(
+        a_slice("twice", other, other, {"addresses": ["10.2.0.5", "10.2.0.4"], "hostname": "h"}),
+        a_slice(
             "others-name", {"addresses": ["10.2.0.6"]}, {"addresses": ["10.2.0.7"], "hostname": "10-2-0-6"}
         ),
-        piece("going", *going),
+        a_slice("going", *going),
     ]
     names = [one["metadata"]["name"] for one in slices]
     return [
@@ -175,27 +179,27 @@ def odd() -> list[Object]:
     ]
 
 
-def piece(name: str, *endpoints: Object, family: str = "IPv4", ports: Sequence[Object] = (HTTP,)) -> Object:
+def a_slice(name: str, *endpoints: Object, family: str = "IPv4", ports: Sequence[Object] = (HTTP,)) -> Object:
     return endpoint_slice(name, name, endpoints, namespace=OVERLAP_NAMESPACE, family=family, ports=ports)
 
 
 #: A zone of selected Services whose selector matches all.  The plugin serves the one above as it does a
 #: cluster's zone, so that the same questions are about the same Services.
-ABOVE = "all.example"
-ZONE = f"svc.{ABOVE}"
+ORACLE_ZONE = "all.example"
+ZONE = f"svc.{ORACLE_ZONE}"
 
 #: Many of the questions are about endpoints that have no names here.
-LEAST_IDENTICAL_ZONE = 0.90
+MIN_IDENTICAL_ZONE = 0.90
 
 #: The specification names the endpoints of headless Services alone; so do zones of Services.
-PROMISED_LESS = KnownDifference(
+CLUSTER_IP_ENDPOINTS = KnownDifference(
     name="endpoints of Services with an address",
     kinds="ClusterIP (no such )?endpoint( in capitals)?",
     what="NOERROR became NXDOMAIN",
 )
 
 
-def detours(objects: Sequence[Object]) -> KnownDifference:
+def dropped_aliases(objects: Sequence[Object]) -> KnownDifference:
     """Services that are an alias into a zone of ours, left out: two could lead to each other for ever."""
     ours = (".cluster.local", f".{ZONE}")
     services = [
@@ -212,17 +216,17 @@ def detours(objects: Sequence[Object]) -> KnownDifference:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_zone_of_all_services(seed: int, start_pair: StartPair, capsys: pytest.CaptureFixture[str]) -> None:
+def test_services_zone_matches(seed: int, start_pair: StartPair, capsys: pytest.CaptureFixture[str]) -> None:
     zone = {"zone": ZONE, "addresses": ["internal"], "selector": "!no-service-has-this-label"}
-    pair = start_pair(pods="disabled", config={"zones": [zone]}, oracle_zones=ABOVE)
+    pair = start_pair(pods="disabled", config={"zones": [zone]}, oracle_zones=ORACLE_ZONE)
     for obj in random_cluster(seed, 40):
         pair.apiserver.apply(obj)
     pair.catch_up()
     # not the apex, where ours has a name server and the plugin none
-    below = [one for one in questions(pair.objects(), ABOVE) if one.name.lower().endswith(f".{ZONE}.")]
+    below = [one for one in questions(pair.objects(), ORACLE_ZONE) if one.name.lower().endswith(f".{ZONE}.")]
     report = pair.compare(below)
-    classes = (detours(pair.objects()), PROMISED_LESS, *KNOWN)
+    classes = (dropped_aliases(pair.objects()), CLUSTER_IP_ENDPOINTS, *KNOWN)
     classified(report, f"seed {seed}, a zone of all Services", capsys, classes)
     assert report.asked >= 1000
     assert report.answered >= 300
-    assert report.identical >= LEAST_IDENTICAL_ZONE
+    assert report.identical >= MIN_IDENTICAL_ZONE

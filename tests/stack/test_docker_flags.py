@@ -15,7 +15,7 @@ from tests.stack.objects import endpoints, namespace, service
 from tests.stack.process import Process, run_command
 
 DOMAIN = "kubernetes.local"
-FOUR, SIX, NOBODY = "10.0.0.10", "fd00:53::a", "10.0.0.11"
+IPV4_SERVER, IPV6_SERVER, DEAD_SERVER = "10.0.0.10", "fd00:53::a", "10.0.0.11"
 OBJECTS = [
     namespace("shop"),
     service("near", clusterIP="10.0.7.1"),
@@ -25,7 +25,7 @@ OBJECTS = [
     endpoints("db", "10.244.1.11", "10.244.1.12", namespace="shop"),
 ]
 #: All other names do not exist, so that the resolver goes on with its search list.
-WORLD = """
+NXDOMAIN_BLOCK = """
 .:53 {
     template ANY ANY . {
         rcode NXDOMAIN
@@ -35,7 +35,7 @@ WORLD = """
 """
 #: What else decides how a name is resolved.
 ETC = {"nsswitch.conf": "hosts: files dns\n", "hosts": "127.0.0.1 localhost\n::1 localhost\n"}
-ASK = """
+GETADDRINFO = """
 import json, socket, sys
 try:
     found = socket.getaddrinfo(sys.argv[1], int(sys.argv[2]), type=socket.SOCK_STREAM)
@@ -45,13 +45,13 @@ except socket.gaierror as error:
 """
 
 
-class Machine:
+class ClientHost:
     """A machine outside the cluster, on which only resolv.conf names the servers."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.network = Namespace("machine", directory)
-        for address in (FOUR, f"{SIX}/128"):
+        for address in (IPV4_SERVER, f"{IPV6_SERVER}/128"):
             nodad = ["nodad"] if ":" in address else []  # no duplicate address detection
             self.network.run("ip", "address", "add", address, "dev", "lo", *nodad)
         for name, text in ETC.items():
@@ -64,7 +64,7 @@ class Machine:
         files = {f"/etc/{one}": self.directory / one for one in (*ETC, conf.name)}
         if Path("/run/nscd").is_dir():  # a running nscd would answer instead of the resolver
             files["/run/nscd"] = self.directory / "etcd"
-        command = with_bind_mounts(files, [sys.executable, "-I", "-S", "-c", ASK, name, str(port)])
+        command = with_bind_mounts(files, [sys.executable, "-I", "-S", "-c", GETADDRINFO, name, str(port)])
         done = run_command(*self.network.inside(*command))
         assert done.returncode == 0, done.stderr
         found: list[str] | str = json.loads(done.stdout)
@@ -72,12 +72,12 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def machine(
+def client(
     binaries: Binaries, shared_apiserver: ApiServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Machine]:
+) -> Iterator[ClientHost]:
     """CoreDNS on the keys of a real cluster, behind two addresses of a machine of its own."""
     directory = tmp_path_factory.mktemp("machine")
-    machine = Machine(directory)
+    client = ClientHost(directory)
     etcd = Etcd(directory / "etcd", binaries)
     dns = Process("coredns", [], directory)
     try:
@@ -90,44 +90,49 @@ def machine(
         kube2etcd("resync", *options, "--kubeconfig", str(shared_apiserver.kubeconfig()))
         # Written from outside, read inside: the same data on the same port of the other loopback.
         etcd.stop()
-        etcd.command = machine.network.inside(*etcd.command)
+        etcd.command = client.network.inside(*etcd.command)
         etcd.launch()
         corefile = directory / "Corefile"
-        corefile.write_text(coredns.corefile(53, *options, "--dns-listen", ":53") + WORLD)
-        dns.command = machine.network.inside(str(binaries["coredns"]), "-conf", str(corefile))
+        corefile.write_text(coredns.corefile(53, *options, "--dns-listen", ":53") + NXDOMAIN_BLOCK)
+        dns.command = client.network.inside(str(binaries["coredns"]), "-conf", str(corefile))
         dns.start()
-        first = ("near", "--dns-server-ip", FOUR)
-        wait_for(lambda: machine.addresses(*first) == ["10.0.7.1"], "the first answer", 60, dns, etcd)
-        yield machine
+        first = ("near", "--dns-server-ip", IPV4_SERVER)
+        wait_for(lambda: client.addresses(*first) == ["10.0.7.1"], "the first answer", 60, dns, etcd)
+        yield client
     finally:
         dns.kill()
         etcd.kill()
-        machine.network.kill()
+        client.network.kill()
 
 
-SERVERS = {"IPv4": (FOUR,), "IPv6": (SIX,), "both": (FOUR, SIX), "the first is silent": (NOBODY, FOUR)}
+SERVERS = {
+    "IPv4": (IPV4_SERVER,),
+    "IPv6": (IPV6_SERVER,),
+    "both": (IPV4_SERVER, IPV6_SERVER),
+    "the first is silent": (DEAD_SERVER, IPV4_SERVER),
+}
 
 
 @pytest.mark.parametrize("servers", list(SERVERS.values()), ids=list(SERVERS))
 @pytest.mark.parametrize("ndots", [(), ("--ndots", "5")], ids=["no ndots", "ndots 5"])
-def test_names_that_pods_use(servers: tuple[str, ...], ndots: tuple[str, ...], machine: Machine) -> None:
+def test_resolves_names_as_pods(servers: tuple[str, ...], ndots: tuple[str, ...], client: ClientHost) -> None:
     options = [*(part for server in servers for part in ("--dns-server-ip", server)), *ndots]
-    found = machine.addresses("kubernetes", *options)
+    found = client.addresses("kubernetes", *options)
     assert isinstance(found, list), found
-    assert found == machine.addresses(f"kubernetes.default.svc.{DOMAIN}.", *options)
+    assert found == client.addresses(f"kubernetes.default.svc.{DOMAIN}.", *options)
     for name in ("web.shop", "web.shop.svc", f"web.shop.svc.{DOMAIN}", f"web.shop.svc.{DOMAIN}."):
-        assert machine.addresses(name, *options) == ["10.0.7.3"], name
-    assert machine.addresses("db.shop", *options) == ["10.244.1.11", "10.244.1.12"]
+        assert client.addresses(name, *options) == ["10.0.7.3"], name
+    assert client.addresses("db.shop", *options) == ["10.244.1.11", "10.244.1.12"]
 
 
-def test_the_own_namespace_comes_first(machine: Machine) -> None:
-    server = ("--dns-server-ip", FOUR)
-    assert machine.addresses("near", *server) == ["10.0.7.1"]
-    assert machine.addresses("near", *server, "--namespace", "shop") == ["10.0.7.2"]
-    assert machine.addresses("near.default", *server, "--namespace", "shop") == ["10.0.7.1"]
-    assert machine.addresses("web", *server, "--namespace", "shop") == ["10.0.7.3"]
+def test_own_namespace_is_searched_first(client: ClientHost) -> None:
+    server = ("--dns-server-ip", IPV4_SERVER)
+    assert client.addresses("near", *server) == ["10.0.7.1"]
+    assert client.addresses("near", *server, "--namespace", "shop") == ["10.0.7.2"]
+    assert client.addresses("near.default", *server, "--namespace", "shop") == ["10.0.7.1"]
+    assert client.addresses("web", *server, "--namespace", "shop") == ["10.0.7.3"]
 
 
-def test_unknown_names_do_not_resolve(machine: Machine) -> None:
+def test_unknown_names_fail(client: ClientHost) -> None:
     for name in ("web", "gone.shop", "shop", "svc"):
-        assert "Errno" in machine.addresses(name, "--dns-server-ip", FOUR), name
+        assert "Errno" in client.addresses(name, "--dns-server-ip", IPV4_SERVER), name

@@ -19,18 +19,18 @@ from kube2etcd import __version__
 from tests.dockerfile import DOCKERFILE, ROOT, Stage, ignored, patterns, stages
 from tests.stack.process import free_port, run_command
 
-RIGHTS = "this test mounts a root file system, which is refused here: run it as root"
+NEEDS_ROOT = "this test mounts a root file system, which is refused here: run it as root"
 DIGEST = "python:3.13-slim@sha256:" + "0123456789abcdef" * 4
 RELEASE = {"RELEASE": "yes", "REVISION": "0123456789" * 4, "VERSION": __version__, "PYTHON_IMAGE": DIGEST}
 BASE_PYTHON = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
 ARGUMENTS, STAGES = stages(DOCKERFILE.read_text())
 #: The only variables passed on: how to reach a package index and check its certificates.
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
-PASSED = ("PIP_", "SSL_CERT_", *PROXIES, *map(str.lower, PROXIES))
-START = "/usr/local/bin:/usr/bin:/bin"
+PASSED_VARIABLES = ("PIP_", "SSL_CERT_", *PROXIES, *map(str.lower, PROXIES))
+BASE_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
-def built(given: Mapping[str, str], context: Path) -> Iterator[str]:
+def build_script(given: Mapping[str, str], context: Path) -> Iterator[str]:
     """The build as lines of a shell script, with these arguments and this context, in the directory $top."""
     for number, stage in enumerate(STAGES):
         root, layers = f"$top/{stage.name or 'final'}", f"$top/layers{number}"
@@ -43,12 +43,12 @@ def built(given: Mapping[str, str], context: Path) -> Iterator[str]:
         yield f"chmod 755 {root}/usr/local/bin/python"
         for folder in list(BASE_PYTHON.parents)[:-1]:
             yield f"chmod a+x {root}{folder}"
-        yield from steps(stage, root, given, context)
+        yield from stage_script(stage, root, given, context)
 
 
-def steps(stage: Stage, root: str, given: Mapping[str, str], context: Path) -> Iterator[str]:
+def stage_script(stage: Stage, root: str, given: Mapping[str, str], context: Path) -> Iterator[str]:
     """The instructions of a stage as lines of a shell script."""
-    known: dict[str, str] = {"PATH": START}
+    known: dict[str, str] = {"PATH": BASE_PATH}
     folder = "/"
     for one in stage.instructions:
         if one.keyword == "ARG":
@@ -68,7 +68,7 @@ def steps(stage: Stage, root: str, given: Mapping[str, str], context: Path) -> I
                 contents = f"$(test -d {inside} && echo /.)"
                 yield f"mkdir -p {target} && cp -a {inside}{contents} {target}"
         elif one.keyword == "RUN":
-            yield enter(root, f"cd {shlex.quote(folder)}\n{one.value}", known)
+            yield in_root(root, f"cd {shlex.quote(folder)}\n{one.value}", known)
 
 
 def run(lines: Iterable[str], top: Path) -> subprocess.CompletedProcess[str]:
@@ -78,9 +78,9 @@ def run(lines: Iterable[str], top: Path) -> subprocess.CompletedProcess[str]:
     return run_command("unshare", "--mount", "--", "sh", "-c", "\n".join([*head, *lines]), timeout=600)
 
 
-def enter(root: str, command: str, environment: Mapping[str, str], user: str = "") -> str:
+def in_root(root: str, command: str, environment: Mapping[str, str], user: str = "") -> str:
     """The command in that root; without ``user`` it is a step of the build and reaches the package index."""
-    passed = {name: value for name, value in os.environ.items() if name.startswith(PASSED)}
+    passed = {name: value for name, value in os.environ.items() if name.startswith(PASSED_VARIABLES)}
     known = environment if user else {**passed, "HOME": "/root", **environment}
     words = [f"{name}={value}" for name, value in known.items()]
     change = ["chroot", *([f"--userspec={user}"] if user else [])]
@@ -100,7 +100,7 @@ def context(tmp_path: Path) -> Path:
     return folder
 
 
-def inspected() -> list[str]:
+def inspection_script() -> list[str]:
     """Look at the final root as the image is run: with its user, read-only."""
     (user,) = (one.value for one in STAGES[-1].of("USER"))
     root = "$top/final"
@@ -119,16 +119,16 @@ def inspected() -> list[str]:
     }
     lines = [f"cp {shlex.quote(str(ROOT / 'examples' / 'shop.yaml'))} {root}/tmp/shop.yaml"]
     lines.append(f"mount -o remount,ro {root}")
-    environment = {"PATH": f"/opt/kube2etcd/bin:{START}", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {"PATH": f"/opt/kube2etcd/bin:{BASE_PATH}", "PYTHONDONTWRITEBYTECODE": "1"}
     for name, command in checks.items():
-        lines += [f"echo '== {name}'", enter(root, command, environment, user)]
+        lines += [f"echo '== {name}'", in_root(root, command, environment, user)]
     return lines
 
 
-def test_the_steps_make_the_image(context: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    done = run([*built(RELEASE, context), *inspected()], tmp_path_factory.mktemp("top"))
+def test_build_steps_produce_the_image(context: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    done = run([*build_script(RELEASE, context), *inspection_script()], tmp_path_factory.mktemp("top"))
     refused = done.returncode and re.search("not permitted|[Pp]ermission denied|superuser", done.stderr)
-    assert not refused, f"{RIGHTS}\n{done.stderr}"
+    assert not refused, f"{NEEDS_ROOT}\n{done.stderr}"
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     _, *sections = re.split("^== ", done.stdout, flags=re.MULTILINE)
     seen = {name: lines for name, *lines in map(str.splitlines, sections)}
@@ -160,7 +160,9 @@ def test_the_steps_make_the_image(context: Path, tmp_path_factory: pytest.TempPa
     ],
     ids=["a base without a digest", "a truncated digest", "no commit", "another version"],
 )
-def test_a_release_names_version_commit_base(wrong: dict[str, str], message: str, tmp_path: Path) -> None:
+def test_release_build_requires_version_commit_and_base_digest(
+    wrong: dict[str, str], message: str, tmp_path: Path
+) -> None:
     (check,) = (run.value for run in STAGES[0].of("RUN") if "RELEASE" in run.value)
     program = tmp_path / "kube2etcd"
     program.write_text(f"#!/bin/sh\necho kube2etcd, version {__version__}\n")
@@ -168,6 +170,6 @@ def test_a_release_names_version_commit_base(wrong: dict[str, str], message: str
     check = check.replace("/opt/kube2etcd/bin/kube2etcd", str(program))
     bad = {**RELEASE, **wrong}
     for environment, code in ((RELEASE, 0), (bad, 1), ({**bad, "RELEASE": ""}, 0)):
-        done = run_command("/bin/sh", "-c", check, env={"PATH": START, **environment})
+        done = run_command("/bin/sh", "-c", check, env={"PATH": BASE_PATH, **environment})
         assert done.returncode == code, done.stderr
         assert (message in done.stderr) == bool(code)

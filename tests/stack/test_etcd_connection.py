@@ -27,7 +27,7 @@ def password(tmp_path: Path) -> Path:
     return file
 
 
-def works(connection: EtcdConnection) -> bool:
+def round_trips(connection: EtcdConnection) -> bool:
     store = EtcdStore(connection, PREFIX)
     store.apply([[(Put(b"/skydns/probe", b"1"),)]])
     seen = store.snapshot().entries.get(b"/skydns/probe")
@@ -35,7 +35,9 @@ def works(connection: EtcdConnection) -> bool:
     return seen == b"1"
 
 
-def test_user_and_password(server: Etcd, password: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_password_and_token_changes_recover(
+    server: Etcd, password: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     server.enable_auth("bridge", "hunter2")
     password.write_text("wrong-one\n")
@@ -44,14 +46,14 @@ def test_user_and_password(server: Etcd, password: Path, caplog: pytest.LogCaptu
         EtcdStore(nobody, PREFIX).apply([[(Put(b"/skydns/a", b"1"),)]])
     with EtcdConnection(settings) as connection:
         with pytest.raises(EtcdUnauthenticated) as caught:
-            works(connection)
+            round_trips(connection)
         assert "wrong-one" not in str(caught.value)
         password.write_text("hunter2\n")
-        assert works(connection)
+        assert round_trips(connection)
 
         # tokens are in the server's memory: a restart invalidates ours
         server.restart()
-        assert wait_for(lambda: works(connection), "a new token", 20, not_yet=NOT_YET)
+        assert wait_for(lambda: round_trips(connection), "a new token", 20, not_yet=NOT_YET)
 
         # transactions in flight when the token expires
         server.ctl("user", "passwd", "bridge", "--interactive=false", stdin="second")
@@ -90,18 +92,18 @@ def test_user_without_rights_is_refused_not_unavailable(server: Etcd, password: 
         assert len(store.apply([[batch]]).refused) == 4
 
 
-def test_a_user_while_authentication_is_off(
+def test_user_works_with_authentication_off_and_turned_on(
     server: Etcd, password: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with server.connection(user="bridge", password_file=password) as connection:
-        assert works(connection)
+        assert round_trips(connection)
         assert "authentication is off" in caplog.text
         server.enable_auth("bridge", "hunter2")
-        assert works(connection), "enabled while we are connected"
+        assert round_trips(connection), "enabled while we are connected"
 
 
 @pytest.mark.parametrize("mutual", [False, True])
-def test_tls_and_its_rotation(binaries: Binaries, tmp_path: Path, mutual: bool) -> None:
+def test_tls_verification_and_certificate_rotation(binaries: Binaries, tmp_path: Path, mutual: bool) -> None:
     first, second = Authority(tmp_path / "first"), Authority(tmp_path / "second")
     cafile, cert, key = tmp_path / "ca.crt", tmp_path / "tls.crt", tmp_path / "tls.key"
 
@@ -115,40 +117,40 @@ def test_tls_and_its_rotation(binaries: Binaries, tmp_path: Path, mutual: bool) 
     with Etcd(tmp_path / "etcd", binaries, tls=use(first)) as server:
         pair: dict[str, Any] = {"cert": cert, "key": key} if mutual else {}
         with server.connection(cafile=cafile, **pair) as connection:
-            assert works(connection)
+            assert round_trips(connection)
             with server.connection(cafile=second.ca_file, **pair) as other, pytest.raises(EtcdUnavailable):
-                works(other)
+                round_trips(other)
             if mutual:
                 with server.connection(cafile=cafile) as nobody, pytest.raises(EtcdUnavailable):
-                    works(nobody)
+                    round_trips(nobody)
             server.stop()
             server.tls = use(second)
             server.join([server])
             server.start()
-            assert wait_for(lambda: works(connection), "the new certificates", 20, not_yet=NOT_YET)
+            assert wait_for(lambda: round_trips(connection), "the new certificates", 20, not_yet=NOT_YET)
             cafile.unlink()  # in the middle of a rotation
             server.restart()
             shutil.copy(second.ca_file, cafile)
-            assert wait_for(lambda: works(connection), "the file to be back", 20, not_yet=NOT_YET)
+            assert wait_for(lambda: round_trips(connection), "the file to be back", 20, not_yet=NOT_YET)
 
 
-def test_cluster_that_loses_the_member_in_use(binaries: Binaries, tmp_path: Path) -> None:
+def test_client_fails_over_from_dead_and_hung_members(binaries: Binaries, tmp_path: Path) -> None:
     with (
         EtcdCluster([Etcd(tmp_path, binaries, name=f"etcd{number}") for number in range(3)]) as cluster,
         EtcdConnection(EtcdSettings(tuple(cluster.urls)), timeout=2) as connection,
     ):
-        assert works(connection)
+        assert round_trips(connection)
         member = cluster.members[connection.endpoints.index(connection.current().endpoint)]
         member.kill()
-        assert wait_for(lambda: works(connection), "another member", 20, not_yet=NOT_YET)
+        assert wait_for(lambda: round_trips(connection), "another member", 20, not_yet=NOT_YET)
         member.start()
         silent = cluster.members[connection.endpoints.index(connection.current().endpoint)]
         silent.pause()
-        assert wait_for(lambda: works(connection), "a member that answers", 30, not_yet=NOT_YET)
+        assert wait_for(lambda: round_trips(connection), "a member that answers", 30, not_yet=NOT_YET)
         silent.resume()
 
 
-def test_ipv6(binaries: Binaries, tmp_path: Path) -> None:
+def test_ipv6_endpoint(binaries: Binaries, tmp_path: Path) -> None:
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
@@ -157,4 +159,4 @@ def test_ipv6(binaries: Binaries, tmp_path: Path) -> None:
     ipv6 = f"http://[::1]:{etcd.port}"
     etcd.command.append(f"--listen-client-urls={etcd.url},{ipv6}")  # the last one counts
     with etcd, EtcdConnection(EtcdSettings((ipv6,))) as connection:
-        assert works(connection)
+        assert round_trips(connection)

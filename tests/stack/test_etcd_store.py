@@ -48,7 +48,7 @@ def batches(changes: dict[bytes, bytes], size: int = 128) -> list[Batch]:
     return [tuple(puts[start : start + size]) for start in range(0, len(puts), size)]
 
 
-def test_snapshot_equals_what_was_written(server: Etcd, connection: EtcdConnection) -> None:
+def test_snapshot_returns_what_was_written(server: Etcd, connection: EtcdConnection) -> None:
     wanted = entries(20_000)
     store = EtcdStore(connection, PREFIX, page=1000)
     assert store.snapshot().entries == {}
@@ -65,7 +65,7 @@ def test_snapshot_equals_what_was_written(server: Etcd, connection: EtcdConnecti
         assert snapshot.revision == result.revision + 1
 
 
-def test_snapshot_is_of_one_revision(connection: EtcdConnection) -> None:
+def test_snapshot_shows_a_single_revision(connection: EtcdConnection) -> None:
     """A writer moves one key back and forth; a snapshot of mixed revisions has none or two of it."""
     wanted = entries(4000)
     first, last = min(wanted), max(wanted)
@@ -92,7 +92,7 @@ def test_snapshot_is_of_one_revision(connection: EtcdConnection) -> None:
         thread.join()
 
 
-def test_a_paused_server_is_unavailable(server: Etcd, connection: EtcdConnection, store: EtcdStore) -> None:
+def test_hung_server_is_unavailable(server: Etcd, connection: EtcdConnection, store: EtcdStore) -> None:
     store.snapshot()
     server.pause()
     began = time.monotonic()
@@ -105,7 +105,7 @@ def test_a_paused_server_is_unavailable(server: Etcd, connection: EtcdConnection
     assert wait_for(store.snapshot, "etcd", not_yet=(EtcdUnavailable,)).revision > 0
 
 
-def test_lost_data_is_noticed_by_every_part(server: Etcd, store: EtcdStore) -> None:
+def test_watch_and_write_detect_lost_data(server: Etcd, store: EtcdStore) -> None:
     revision = store.apply([batches(entries(1000), 1)]).revision
     watching = Watching(store, revision + 1).standing()
     server.wipe()
@@ -124,7 +124,7 @@ def test_lost_data_is_noticed_by_every_part(server: Etcd, store: EtcdStore) -> N
     assert store.apply([[(Put(b"/skydns/b", b"1"),)]]).written == 1
 
 
-def test_watch_delivers_everything_once_and_in_order(server: Etcd, store: EtcdStore) -> None:
+def test_watch_delivers_events_once_and_in_order(server: Etcd, store: EtcdStore) -> None:
     start = server.revision() + 1
     watching = Watching(store, start).standing()
     assert watching.batches[0] == WatchBatch(start - 1)
@@ -142,7 +142,7 @@ def test_watch_delivers_everything_once_and_in_order(server: Etcd, store: EtcdSt
     assert watching.error is None
 
 
-def test_watch_resumes_from_the_middle(server: Etcd, store: EtcdStore) -> None:
+def test_watch_resumes_from_a_revision(server: Etcd, store: EtcdStore) -> None:
     wanted = entries(3000)
     start = server.revision() + 1
     store.apply([batches(wanted, 2)])
@@ -158,7 +158,7 @@ def test_watch_resumes_from_the_middle(server: Etcd, store: EtcdStore) -> None:
     assert revisions == sorted(revisions)
 
 
-def test_compacted_revision(connection: EtcdConnection, store: EtcdStore) -> None:
+def test_watch_from_a_compacted_revision_fails(connection: EtcdConnection, store: EtcdStore) -> None:
     store.apply([batches(entries(100), 1)])
     connection.call("Compact", rpc.CompactionRequest(revision=50, physical=True))
     with pytest.raises(EtcdCompacted, match="50"):
@@ -179,7 +179,7 @@ def test_watch_of_a_silent_server_ends(server: Etcd, connection: EtcdConnection,
     assert again.revision == 0
 
 
-def test_quiet_watch_lives_on(server: Etcd) -> None:
+def test_idle_watch_stays_open(server: Etcd) -> None:
     """Without events for several timeouts, the server is probed, answers, and the watch stays."""
     with server.connection(timeout=1) as connection:
         store = EtcdStore(connection, PREFIX)
@@ -199,7 +199,7 @@ def test_stop_ends_a_watch_of_a_silent_server(server: Etcd, store: EtcdStore) ->
     server.resume()
 
 
-def test_no_space(binaries: Binaries, tmp_path: Path) -> None:
+def test_full_etcd_raises_no_space_and_still_reads(binaries: Binaries, tmp_path: Path) -> None:
     server = Etcd(tmp_path / "etcd", binaries, extra_args=["--quota-backend-bytes=2000000"])
     with server, server.connection() as connection:
         store = EtcdStore(connection, PREFIX)

@@ -73,7 +73,7 @@ class WebhookStack(DnsStack):
 
 
 #: Keeps the webhook's state in objects.
-AS_OBJECTS = ("--dns-endpoints", "--state-objects", "default")
+STATE_IN_OBJECTS = ("--dns-endpoints", "--state-objects", "default")
 
 
 @pytest.fixture
@@ -135,7 +135,9 @@ HOSTS_LINES = [
     [(), ("--txt-prefix=pre-",), ("--registry=noop",)],
     ids=["TXT", "TXT with prefix", "no registry"],
 )
-def test_every_kind_of_name(stack: WebhookStack, apiserver: ApiServer, registry: Sequence[str]) -> None:
+def test_ingress_names_are_published_and_deleted(
+    stack: WebhookStack, apiserver: ApiServer, registry: Sequence[str]
+) -> None:
     apiserver.apply_all(INGRESSES)
     stack.start()
     stack.external_dns.run_once(*registry)
@@ -153,7 +155,7 @@ def test_every_kind_of_name(stack: WebhookStack, apiserver: ApiServer, registry:
     stack.up_to_date(*registry)
 
 
-def test_targets_and_types_change(stack: WebhookStack, apiserver: ApiServer) -> None:
+def test_target_and_type_changes_are_published(stack: WebhookStack, apiserver: ApiServer) -> None:
     def becomes(*to: str, name: str = "foo.dtk.io", **annotations: str) -> None:
         apiserver.apply(ingress("a", name, to=to, **annotations))
         stack.external_dns.run_once()
@@ -181,7 +183,7 @@ def test_targets_and_types_change(stack: WebhookStack, apiserver: ApiServer) -> 
     stack.up_to_date()
 
 
-def test_a_daemon_survives_outages(stack: WebhookStack, apiserver: ApiServer) -> None:
+def test_external_dns_daemon_recovers_from_outages(stack: WebhookStack, apiserver: ApiServer) -> None:
     stack.start()
     client = stack.external_dns.start()
 
@@ -213,11 +215,11 @@ def test_a_daemon_survives_outages(stack: WebhookStack, apiserver: ApiServer) ->
     assert stack.hosts_lines() == ["two.dtk.io 10.0.0.2"]
 
 
-def test_5000_names(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> None:
+def test_5000_names_at_once(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> None:
     """All in one call with their ownership texts; then one more."""
     apiserver.apply(dns_endpoint_crd())
     many = [a(f"n{number}.dtk.io", f"10.1.{number // 250}.{number % 250}") for number in range(5000)]
-    with WebhookStack(tmp_path, binaries, apiserver, etcd, AS_OBJECTS) as stack:
+    with WebhookStack(tmp_path, binaries, apiserver, etcd, STATE_IN_OBJECTS) as stack:
         assert (
             stack.webhook.apply(create=[one for host in many for one in (host, ownership_txt(host))]) == 204
         )
@@ -238,7 +240,9 @@ def test_5000_names(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, et
         assert etcd.revision() == revision
 
 
-def test_run_webhook(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> None:
+def test_run_with_webhook_serves_cluster_and_external_names(
+    binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd
+) -> None:
     apiserver.apply_all([*INGRESSES, service("web", clusterIP="10.0.2.1")])
     page = f":{free_port()}"
     with WebhookStack(tmp_path, binaries, apiserver, etcd, ("--listen-page", page)) as stack:
@@ -276,14 +280,18 @@ def test_run_webhook(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, e
         assert "refused when ExternalDNS last posted it" in refused.stdout
 
 
-def test_two_bridges(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> None:
+def test_two_bridges_share_their_state_in_dnsendpoints(
+    binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd
+) -> None:
     apiserver.apply(dns_endpoint_crd())
     apiserver.apply_all(INGRESSES)
     kind = ("externaldns.k8s.io/v1alpha1", "DNSEndpoint", "default")
     with contextlib.ExitStack() as exits:
 
         def bridge(name: str, at: Etcd) -> WebhookStack:
-            return exits.enter_context(WebhookStack(tmp_path / name, binaries, apiserver, at, AS_OBJECTS))
+            return exits.enter_context(
+                WebhookStack(tmp_path / name, binaries, apiserver, at, STATE_IN_OBJECTS)
+            )
 
         other, third = (exits.enter_context(Etcd(tmp_path / f"{name}-etcd", binaries)) for name in "23")
         one, two = bridge("one", etcd), bridge("two", other)
@@ -331,14 +339,16 @@ def records(stack: WebhookStack) -> list[str]:
     return sorted(map(str, stack.webhook.records()))
 
 
-def test_crd_source(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> None:
+def test_crd_source_ignores_state(
+    binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd
+) -> None:
     """With --source=crd too, ExternalDNS does not take the state's objects for desired endpoints."""
     apiserver.apply(dns_endpoint_crd())
     foo, bar = ingress("a", "foo.dtk.io", to=["10.0.0.5"]), ingress("b", "bar.dtk.io", to=["10.0.0.6"])
     apiserver.apply_all([foo, bar])
     crd = ("--source=crd", *(f"--managed-record-types={one}" for one in ("A", "CNAME", "TXT")))
     records = ["a-bar.dtk.io", "a-foo.dtk.io", "bar.dtk.io", "foo.dtk.io"]
-    with WebhookStack(tmp_path, binaries, apiserver, etcd, AS_OBJECTS) as stack:
+    with WebhookStack(tmp_path, binaries, apiserver, etcd, STATE_IN_OBJECTS) as stack:
         for _ in range(3):
             stack.external_dns.run_once(*crd)
             assert stack.webhook.names() == records
@@ -360,7 +370,7 @@ def test_crd_source(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, et
         homeless.wait_readyz('namespaces "nowhere" not found', 10)
 
 
-def test_refused_names_and_unicode(stack: WebhookStack, apiserver: ApiServer) -> None:
+def test_refused_records_and_unicode_names(stack: WebhookStack, apiserver: ApiServer) -> None:
     apiserver.apply(dns_endpoint_crd())
     crd = ["--source=crd", *(f"--managed-record-types={one}" for one in ("A", "CNAME", "MX", "NAPTR", "TXT"))]
     wishes = dns_endpoint(
@@ -389,7 +399,7 @@ def test_refused_names_and_unicode(stack: WebhookStack, apiserver: ApiServer) ->
     stack.up_to_date(*crd)
 
 
-def test_beside_a_bridge_of_the_same_domain(
+def test_webhook_and_bridge_coexist_on_one_domain(
     tmp_path: Path, apiserver: ApiServer, etcd: Etcd, stack: WebhookStack
 ) -> None:
     """Neither deletes the other's keys, and they do not fight over a common name."""

@@ -7,7 +7,7 @@ from tests.stack.harness import ApiServer, wait_for
 from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint, nic, vmi, vmi_crd
 
 
-def test_names_of_several_objects(start_stack: StartStack, apiserver: ApiServer) -> None:
+def test_names_merge_across_dnsendpoints(start_stack: StartStack, apiserver: ApiServer) -> None:
     stack = start_stack(
         *("--domains", "dtk.io,.my.io", "--dns-endpoints"),
         objects=[
@@ -61,7 +61,7 @@ def test_names_of_several_objects(start_stack: StartStack, apiserver: ApiServer)
     stack.expect("down.foo.dtk.io", "A", "NXDOMAIN")
 
 
-def test_kinds_appear_later(start_stack: StartStack, apiserver: ApiServer) -> None:
+def test_crds_installed_after_the_start_are_noticed(start_stack: StartStack, apiserver: ApiServer) -> None:
     stack = start_stack("--domains", "dtk.io", "--dns-endpoints", "--vm-domain", "")
     stack.expect("dtk.io", "A", "NODATA")
     stack.expect("default.vm", "A", "NODATA")
@@ -76,7 +76,7 @@ def test_kinds_appear_later(start_stack: StartStack, apiserver: ApiServer) -> No
     assert "dnsendpoints/default/one" in kube2etcd(*look)
 
 
-def test_a_change_of_type_leaves_no_gap(start_stack: StartStack, apiserver: ApiServer) -> None:
+def test_type_change_leaves_no_gap(start_stack: StartStack, apiserver: ApiServer) -> None:
     end = dns_endpoint("end", endpoint("end.dtk.io", "A", "10.0.0.5"))
     one = dns_endpoint("one", endpoint("foo.dtk.io", "A", "10.0.0.5"))
     stack = start_stack("--domains", "dtk.io", "--dns-endpoints", objects=[dns_endpoint_crd(), end, one])

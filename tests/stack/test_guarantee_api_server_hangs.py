@@ -19,7 +19,9 @@ from tests.stack.harness import SLOW, ApiServer, CoreDns, Etcd, wait_for
 from tests.stack.objects import service, services
 
 
-def test_a_pause(apiserver: ApiServer, dns: CoreDns, run: Run) -> None:
+def test_answers_and_readiness_survive_a_hung_api_server(
+    apiserver: ApiServer, dns: CoreDns, run: Run
+) -> None:
     bridge = run(objects=services(3))
     name = "s001.default.svc.cluster.local."
     wait_for(lambda: dns.addresses(name), "the answer", 10)
@@ -34,7 +36,7 @@ def test_a_pause(apiserver: ApiServer, dns: CoreDns, run: Run) -> None:
     wait_for(lambda: dns.addresses("later.default.svc.cluster.local."), "the new name", 10)
 
 
-def test_a_change_arrives_at_once(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
+def test_watch_events_are_not_buffered(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     run()
     delays = []
     for number in range(20):
@@ -45,7 +47,7 @@ def test_a_change_arrives_at_once(apiserver: ApiServer, etcd: Etcd, run: Run) ->
     assert sorted(delays)[10] < 0.25 * SLOW
 
 
-def test_changes_arrive_after_a_restart(apiserver: ApiServer, etcd: Etcd, proxy: Proxy, run: Run) -> None:
+def test_watch_resumes_after_a_restart(apiserver: ApiServer, etcd: Etcd, proxy: Proxy, run: Run) -> None:
     bridge = run(kubeconfig=proxy.kubeconfig, objects=services(3))
     listed = bridge.metric("kube2etcd_lists_total", kind="services")
     before = etcd.dump("/skydns")
@@ -69,9 +71,7 @@ HUNG = ("nothing", "api server", "before it lists", "etcd", "etcd for long", "bo
     indirect=["etcd"],
     ids=["alone", "elected", "v2"],
 )
-def test_a_stop_takes_under_a_second(
-    options: tuple[str, ...], apiserver: ApiServer, etcd: Etcd, run: Run
-) -> None:
+def test_stop_within_a_second(options: tuple[str, ...], apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     bridge = run(*options, objects=services(3))
     for number, hung in enumerate(HUNG):
         print(hung)
@@ -114,7 +114,7 @@ def connections(port: int) -> int:
 
 
 #: Of watches; `test_guarantee_no_mass_deletion.py` has those of lists.
-WRONG: dict[str, dict[str, Any]] = {
+WATCH_FAULTS: dict[str, dict[str, Any]] = {
     "410 when a watch is opened": {"status": 410, "times": 2},
     "429 when a watch is opened": {"status": 429, "headers": {"Retry-After": "1"}, "times": 2},
     "500 when a watch is opened": {"status": 500, "times": 3},
@@ -122,10 +122,10 @@ WRONG: dict[str, dict[str, Any]] = {
 }
 
 
-def test_wrong_answers_to_a_watch(apiserver: ApiServer, etcd: Etcd, proxy: Proxy, run: Run) -> None:
+def test_watch_faults_lose_no_change(apiserver: ApiServer, etcd: Etcd, proxy: Proxy, run: Run) -> None:
     bridge = run(kubeconfig=proxy.kubeconfig, objects=services(5))
     before = etcd.dump("/skydns")
-    for number, (wrong, what) in enumerate(WRONG.items()):
+    for number, (wrong, what) in enumerate(WATCH_FAULTS.items()):
         print(wrong)
         fault = proxy.fault("services", watch=True, **what)
         assert proxy.expire_watches() >= 3
@@ -144,7 +144,7 @@ def test_wrong_answers_to_a_watch(apiserver: ApiServer, etcd: Etcd, proxy: Proxy
         assert bridge.ready()
 
 
-def test_a_half_open_connection_to_etcd(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
+def test_half_open_etcd_connection_is_detected(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     apiserver.apply_all(services(3))
     real = etcd.url
     with closing(Tunnel(etcd.port)) as tunnel:
@@ -165,7 +165,7 @@ def test_a_half_open_connection_to_etcd(apiserver: ApiServer, etcd: Etcd, run: R
         wait_for_keys(etcd, "later")
 
 
-def test_a_half_open_watch(apiserver: ApiServer) -> None:
+def test_half_open_watch_is_detected(apiserver: ApiServer) -> None:
     with closing(Tunnel(apiserver.port)) as tunnel:
         server = {"server": f"https://127.0.0.1:{tunnel.port}"}
         kubeconfig = apiserver.kubeconfig(cluster=server, name="tunnelled")

@@ -32,7 +32,7 @@ def own_apiserver(
 
 
 @pytest.mark.parametrize("how", ["client certificate", "exec plugin"])
-def test_users_of_a_kubeconfig(
+def test_kubeconfig_client_certificate_and_exec_plugin(
     how: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The environment's proxies and authorities have no say in it."""
@@ -53,9 +53,7 @@ def test_users_of_a_kubeconfig(
     create_and_wait(apiserver, etcd, "first")
 
 
-def test_a_signal_ends_a_start_that_waits_for_an_exec_plugin(
-    apiserver: ApiServer, etcd: Etcd, tmp_path: Path
-) -> None:
+def test_signal_ends_a_wait_for_an_exec_plugin(apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     plugin, began = tmp_path / "plugin", tmp_path / "began"
     plugin.write_text(f"#!/bin/sh\ntouch {began}\nexec sleep 20\n")
     plugin.chmod(0o755)
@@ -76,9 +74,7 @@ def revoke(apiserver: ApiServer, token: str) -> None:
     apiserver.start()
 
 
-def test_tokens_wrong_rotated_and_revoked(
-    own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run
-) -> None:
+def test_wrong_rotated_revoked_tokens(own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run) -> None:
     token = tmp_path / "token"
     token.write_text("token-bad-secret")
     kubeconfig = own_apiserver.kubeconfig(user={"tokenFile": str(token)}, name="kubeconfig-with-token-file")
@@ -113,7 +109,9 @@ def test_tokens_wrong_rotated_and_revoked(
     assert "-secret" not in bridge.log_text()
 
 
-def test_late_and_changed_passwords(apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run) -> None:
+def test_missing_wrong_and_changed_etcd_passwords_recover(
+    apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run
+) -> None:
     etcd.enable_auth("root", PASSWORD)
     file = tmp_path / "password"
     bridge = run("--etcd-user", "root", "--etcd-password-file", str(file), ready=False)
@@ -143,7 +141,7 @@ def test_late_and_changed_passwords(apiserver: ApiServer, etcd: Etcd, tmp_path: 
     assert WRONG not in log
 
 
-def test_a_rotated_api_server_ca(own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run) -> None:
+def test_api_server_ca_rotation(own_apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run) -> None:
     bridge = run(kubeconfig=own_apiserver.kubeconfig())
     create_and_wait(own_apiserver, etcd, "first")
     other = Authority(tmp_path / "other-pki", "kubernetes-ca")
@@ -163,9 +161,7 @@ def test_a_rotated_api_server_ca(own_apiserver: ApiServer, etcd: Etcd, tmp_path:
     create_and_wait(own_apiserver, etcd, "second", 40)
 
 
-def test_rotated_etcd_certificates(
-    binaries: Binaries, apiserver: ApiServer, tmp_path: Path, run: Run
-) -> None:
+def test_etcd_ca_rotation(binaries: Binaries, apiserver: ApiServer, tmp_path: Path, run: Run) -> None:
     """A new authority, which the old one knows nothing of: the server changes first, then our files."""
 
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"

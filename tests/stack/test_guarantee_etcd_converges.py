@@ -12,7 +12,7 @@ def key_of(etcd: Etcd, name: str) -> str:
 
 
 @both_apis
-def test_keys_changed_by_hand_are_repaired(etcd: Etcd, run: Run) -> None:
+def test_changed_and_deleted_keys_are_repaired(etcd: Etcd, run: Run) -> None:
     bridge = run(objects=services(5))
     expected = etcd.dump("/skydns")
     assert bridge.metric("kube2etcd_repairs_total") == 0
@@ -37,7 +37,7 @@ def test_keys_changed_by_hand_are_repaired(etcd: Etcd, run: Run) -> None:
 
 
 @both_apis
-def test_etcd_is_wiped_again_and_again(etcd: Etcd, run: Run) -> None:
+def test_repeated_etcd_data_loss_is_repaired(etcd: Etcd, run: Run) -> None:
     bridge = run(objects=services(20))
     expected = etcd.dump("/skydns")
     # at once again: no watch stands for long, and the next loss is noticed none the later
@@ -47,7 +47,7 @@ def test_etcd_is_wiped_again_and_again(etcd: Etcd, run: Run) -> None:
     bridge.wait_ready(5)
 
 
-def test_deletions_while_the_bridge_was_down(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
+def test_keys_of_objects_deleted_while_down_are_removed(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     before = services(8)
     bridge = run(objects=before)
     assert key_of(etcd, "s000")
@@ -59,7 +59,7 @@ def test_deletions_while_the_bridge_was_down(apiserver: ApiServer, etcd: Etcd, r
     assert key_of(etcd, "s001")
 
 
-def lost(apiserver: ApiServer, proxy: Proxy, bridge: Bridge, *changes: Operation) -> None:
+def lose_events(apiserver: ApiServer, proxy: Proxy, bridge: Bridge, *changes: Operation) -> None:
     """One event of Services and one of slices reach nobody; then there are two full passes."""
     faults = [
         proxy.fault(kind, watch=True, drop_event=True, times=1) for kind in ("services", "endpointslices")
@@ -88,21 +88,21 @@ def labels(etcd: Etcd, below: str) -> set[str]:
     return {key.removeprefix(prefix).partition("/")[0] for key in etcd.dump(prefix)}
 
 
-def test_a_resync_repairs_lost_events(apiserver: ApiServer, etcd: Etcd, proxy: Proxy, run: Run) -> None:
+def test_resync_recovers_lost_watch_events(apiserver: ApiServer, etcd: Etcd, proxy: Proxy, run: Run) -> None:
     head = [service("head", clusterIP="None"), endpoints("head", "10.8.0.1")]
     second = endpoints("head", "10.8.0.2", number=1)
     objects = [*services(20), *head, second]
     bridge = run("--resync-period", "2", kubeconfig=proxy.kubeconfig, objects=objects)
     first = Operation("apply", endpoints("head", "10.8.0.9"))
-    lost(apiserver, proxy, bridge, Operation("delete", service("s001")), first)
+    lose_events(apiserver, proxy, bridge, Operation("delete", service("s001")), first)
     assert not labels(etcd, "s001")
     assert labels(etcd, "head/10") == {"-8-0-9", "-8-0-2"}
     other = Operation("apply", service("s002", ports=[port("other", 81)]))
-    lost(apiserver, proxy, bridge, other, Operation("delete", second))
+    lose_events(apiserver, proxy, bridge, other, Operation("delete", second))
     assert labels(etcd, "s002/_tcp/") == {"_other"}
     assert labels(etcd, "head/10") == {"-8-0-9"}
     third = Operation("apply", endpoints("head", "10.8.0.7", number=2))
-    lost(apiserver, proxy, bridge, Operation("apply", service("later")), third)
+    lose_events(apiserver, proxy, bridge, Operation("apply", service("later")), third)
     assert labels(etcd, "later/_tcp/") == {"_http"}
     assert labels(etcd, "head/10") == {"-8-0-9", "-8-0-7"}
     assert bridge.metric("kube2etcd_repairs_total") == 0, "nobody has touched the keys"

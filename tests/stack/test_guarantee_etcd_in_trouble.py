@@ -28,7 +28,7 @@ OUTAGE = float(os.environ.get("KUBE2ETCD_FAULT_OUTAGE") or "10")
 
 
 @pytest.mark.parametrize("etcd", [["--quota-backend-bytes=2000000"]], indirect=True)
-def test_a_full_etcd(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
+def test_full_etcd_is_reported_and_recovers(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     bridge = run(objects=services(3))
     before = etcd.dump("/skydns")
 
@@ -76,7 +76,7 @@ def test_compacted_changes_are_repaired(etcd: Etcd, run: Run) -> None:
     same_keys(etcd, expected, 5)
 
 
-def test_an_outage_costs_only_readiness(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
+def test_outage_costs_only_readiness(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     bridge = run(objects=services(10))
     etcd.kill()
     wait_for(lambda: not bridge.ready(), "readiness to be withdrawn", 10)
@@ -104,7 +104,7 @@ def test_an_outage_costs_only_readiness(apiserver: ApiServer, etcd: Etcd, run: R
 @pytest.mark.parametrize(
     "etcd", [["--max-txn-ops=20"], ["--max-request-bytes=2000"]], indirect=True, ids=["operations", "bytes"]
 )
-def test_small_limits(etcd: Etcd, run: Run) -> None:
+def test_writes_fit_small_etcd_limits(etcd: Etcd, run: Run) -> None:
     head = endpoints("head", *(f"10.8.0.{number}" for number in range(1, 60)))
     bridge = run(objects=[*services(40), service("head", clusterIP="None"), head])
     for number in range(40):
@@ -119,7 +119,7 @@ def refusals(bridge: Bridge) -> list[str]:
     return [line for line in bridge.log_text().splitlines() if "etcd refuses /" in line]
 
 
-def test_refused_keys(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
+def test_refused_key_affects_no_other_key(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     culprit = f"{HERE}/svc/default/s050"
     password = etcd.restrict("/skydns/", access="read")
     etcd.ctl("role", "grant-permission", "names", "readwrite", "/skydns/", culprit)
@@ -133,7 +133,7 @@ def test_refused_keys(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     wait_for(lambda: keys_of(etcd, "later"), "the next change", 5)
 
 
-def test_many_refused_keys(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
+def test_many_refused_keys_are_logged_once(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     password = etcd.restrict("/skydns/", access="read")
     etcd.ctl("role", "grant-permission", "names", "--prefix=true", "readwrite", f"{HERE}/")
     etcd.ctl("role", "grant-permission", "names", "readwrite", HERE)
@@ -145,28 +145,30 @@ def test_many_refused_keys(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     create_and_wait(apiserver, etcd, "later", 5)
 
 
-DOMAIN = ("--domains", "dtk.io", "--dns-endpoints")
-THERE = "/skydns/io/dtk"
+EXTERNAL = ("--domains", "dtk.io", "--dns-endpoints")
+DOMAIN_PREFIX = "/skydns/io/dtk"
 
 
-def texts(etcd: Etcd) -> set[str]:
-    found = (key.removeprefix(f"{THERE}/").split("/") for key in etcd.dump(THERE) if "/T-" in key)
+def txt_names(etcd: Etcd) -> set[str]:
+    found = (
+        key.removeprefix(f"{DOMAIN_PREFIX}/").split("/") for key in etcd.dump(DOMAIN_PREFIX) if "/T-" in key
+    )
     return {parts[0] for parts in found}
 
 
 @pytest.mark.parametrize("etcd", [["--max-request-bytes=2000"]], indirect=True)
-def test_a_value_too_large(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
+def test_oversized_value_is_logged_once(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     small = [endpoint(f"small{number}.dtk.io", "TXT", f"text {number}") for number in range(10)]
     large = [endpoint("large.dtk.io", "TXT", "x" * 3000), endpoint("large.dtk.io", "A", "10.0.0.5")]
     objects = [dns_endpoint_crd(), *services(100), dns_endpoint("one", *small[:5], *large, *small[5:])]
     names = {f"small{number}" for number in range(10)}
-    bridge = run(*DOMAIN, "--resync-period", "1", objects=objects)
-    wait_for(lambda: texts(etcd) == names, "the small ones", 10, bridge)
-    wait_for(lambda: "10-0-0-5" in "".join(etcd.dump(f"{THERE}/large/")), "the address beside it", 10)
+    bridge = run(*EXTERNAL, "--resync-period", "1", objects=objects)
+    wait_for(lambda: txt_names(etcd) == names, "the small ones", 10, bridge)
+    wait_for(lambda: "10-0-0-5" in "".join(etcd.dump(f"{DOMAIN_PREFIX}/large/")), "the address beside it", 10)
     for number in range(100):
         assert f"{HERE}/svc/default/s{number:03d}" in etcd.dump(HERE)
     wait_for(lambda: refusals(bridge), "the refusal in the log", 5)
-    assert all(f"{THERE}/large/" in line and "too large" in line for line in refusals(bridge))
+    assert all(f"{DOMAIN_PREFIX}/large/" in line and "too large" in line for line in refusals(bridge))
     # said once, however often it is tried again, and it holds nothing up
     logged = len(refusals(bridge))
     bridge.full_passes(3)
@@ -176,10 +178,10 @@ def test_a_value_too_large(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     # put right, it is there
     large[0] = endpoint("large.dtk.io", "TXT", "short by now")
     apiserver.apply(dns_endpoint("one", *small, *large))
-    wait_for(lambda: texts(etcd) == {*names, "large"}, "the text", 10, bridge)
+    wait_for(lambda: txt_names(etcd) == {*names, "large"}, "the text", 10, bridge)
 
 
-def test_many_large_values(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
+def test_values_larger_than_a_transaction_and_a_response(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     """More than one transaction takes (1.5 MB), and than one answer usually may have (4 MB)."""
     apiserver.apply(dns_endpoint_crd())
     for number in range(6):
@@ -189,8 +191,8 @@ def test_many_large_values(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
         ]
         apiserver.apply(dns_endpoint(f"large{number}", *several))
     names = {f"t{number}-{one}" for number in range(6) for one in range(60)}
-    bridge = run(*DOMAIN)
-    wait_for(lambda: texts(etcd) == names, "all of them", 20, bridge)
+    bridge = run(*EXTERNAL)
+    wait_for(lambda: txt_names(etcd) == names, "all of them", 20, bridge)
     expected = etcd.dump("/skydns")
     assert sum(map(len, expected.values())) > 5_000_000
     assert not refusals(bridge)

@@ -19,7 +19,7 @@ NAMES = 50
 #: Seconds for all of them on a quiet machine.
 DEADLINE = 90.0
 #: Bytes that the second half of a life may cost: garbage that is not collected yet, fragments.
-GROWTH = 8_000_000
+MAX_GROWTH = 8_000_000
 
 
 def slices(number: int) -> list[Object]:
@@ -29,7 +29,7 @@ def slices(number: int) -> list[Object]:
     ]
 
 
-def change(apiserver: ApiServer, number: int) -> None:
+def patch_all(apiserver: ApiServer, number: int) -> None:
     """All of them at once, one request each."""
 
     def patch(one: Object) -> None:
@@ -41,7 +41,7 @@ def change(apiserver: ApiServer, number: int) -> None:
         list(pool.map(patch, slices(number)))
 
 
-class Size:
+class Usage:
     """What a process holds at one moment."""
 
     def __init__(self, bridge: Bridge) -> None:
@@ -55,7 +55,7 @@ class Size:
         return f"{self.threads} threads, {self.files} files, {self.memory / 1e6:.0f} MB"
 
 
-def test_nothing_leaks(
+def test_threads_files_and_memory_do_not_leak(
     apiserver: ApiServer, etcd: Etcd, capsys: pytest.CaptureFixture[str], proxy: Proxy, run: Run
 ) -> None:
     apiserver.apply_all([service(f"s{at:03d}", clusterIP="None") for at in range(NAMES)])
@@ -66,7 +66,7 @@ def test_nothing_leaks(
 
     def live(first: int, turns: int) -> None:
         for number in range(first, first + turns):
-            change(apiserver, number)
+            patch_all(apiserver, number)
             if number % 2:
                 proxy.break_watches()
             if number % 5 == 0:
@@ -84,24 +84,24 @@ def test_nothing_leaks(
         bridge.wait_ready(10)
 
     live(1, TURNS // 2)
-    before = at_rest(bridge, proxy)
+    before = settled_usage(bridge, proxy)
     live(TURNS // 2 + 1, TURNS // 2)
-    after = at_rest(bridge, proxy)
+    after = settled_usage(bridge, proxy)
     events = bridge.metric("kube2etcd_watch_events_total")
     with capsys.disabled():
         print(f"\n{before}; in the end, after {events:.0f} events: {after}")
     assert after.threads <= before.threads
     assert after.files <= before.files
-    assert after.memory - before.memory < GROWTH
+    assert after.memory - before.memory < MAX_GROWTH
 
 
-def at_rest(bridge: Bridge, proxy: Proxy) -> Size:
+def settled_usage(bridge: Bridge, proxy: Proxy) -> Usage:
     """The size once all watches are open and two looks agree: connections that were left take a moment."""
-    looks = [Size(bridge)]
+    looks = [Usage(bridge)]
 
     def same() -> bool:
         threading.Event().wait(0.5)
-        looks.append(Size(bridge))
+        looks.append(Usage(bridge))
         one, other = looks[-2:]
         watched = len(set(proxy.watches.values()))
         return (one.threads, one.files, watched) == (other.threads, other.files, KINDS)

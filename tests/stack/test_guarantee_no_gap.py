@@ -17,7 +17,7 @@ ASKED = [
 ]
 
 
-def test_updates(apiserver: ApiServer, etcd: Etcd, dns: CoreDns, run: Run) -> None:
+def test_service_updates_leave_no_gap(apiserver: ApiServer, etcd: Etcd, dns: CoreDns, run: Run) -> None:
     more = port("more", 81)
     single: dict[str, Any] = {"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4"]}
     dual: dict[str, Any] = {"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv4", "IPv6"]}
@@ -51,7 +51,9 @@ def test_updates(apiserver: ApiServer, etcd: Etcd, dns: CoreDns, run: Run) -> No
             wait_for(lambda gone=gone: gone not in keys("/default/many"), "one slice", 10)  # type: ignore[misc]
 
 
-def test_headless(apiserver: ApiServer, dns: CoreDns, proxy: Proxy, run: Run) -> None:
+def test_change_between_headless_and_cluster_ip_leaves_no_gap(
+    apiserver: ApiServer, dns: CoreDns, proxy: Proxy, run: Run
+) -> None:
     run(kubeconfig=proxy.kubeconfig, objects=[service("web"), endpoints("web", "10.9.0.1", "10.9.0.2")])
     with asked_all_the_time(questions_to(dns, *ASKED[:2]), at_least=100):
         headless: dict[str, Any] = {"clusterIP": "None"}
@@ -72,7 +74,9 @@ def test_headless(apiserver: ApiServer, dns: CoreDns, proxy: Proxy, run: Run) ->
             )
 
 
-def test_alias(apiserver: ApiServer, etcd: Etcd, dns: CoreDns, run: Run) -> None:
+def test_change_between_external_name_and_cluster_ip_leaves_no_gap(
+    apiserver: ApiServer, etcd: Etcd, dns: CoreDns, run: Run
+) -> None:
     key, target = "/skydns/local/cluster/svc/default/web", "db.default.svc.cluster.local"
     alias: dict[str, Any] = {"type": "ExternalName", "externalName": target}
     address = {"type": "ClusterIP", "externalName": None, "clusterIP": "10.0.0.77"}
@@ -85,7 +89,7 @@ def test_alias(apiserver: ApiServer, etcd: Etcd, dns: CoreDns, run: Run) -> None
             wait_for(lambda before=before: etcd.dump(key).get(key) != before, "the other kind", 10)  # type: ignore[misc]
 
 
-def test_machines(apiserver: ApiServer, start_stack: StartStack) -> None:
+def test_vmi_address_changes_leave_no_gap(apiserver: ApiServer, start_stack: StartStack) -> None:
     names = ("desk.default.vm.", "blue.desk.default.vm.")
     stack = start_stack(
         "--vm-domain", "", objects=[vmi_crd(), vmi("default", "desk", nic("blue", "10.10.0.1"))]

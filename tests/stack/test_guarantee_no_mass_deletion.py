@@ -11,7 +11,7 @@ from tests.stack.faults import Proxy, Run, create_and_wait, keys_of, keys_of_fre
 from tests.stack.harness import SLOW, ApiServer, Binaries, Bridge, Etcd, Object, free_port, wait_for
 from tests.stack.objects import endpoints, identity, service, services
 
-WRONG: dict[str, dict[str, Any]] = {
+LIST_FAULTS: dict[str, dict[str, Any]] = {
     "403": {"status": 403, "times": 2},
     "500": {"status": 500, "times": 2},
     "429": {"status": 429, "headers": {"Retry-After": "1"}, "times": 2},
@@ -32,7 +32,7 @@ def many(count: int) -> list[Object]:
 
 
 #: What the API server has without us.
-MADE_BY_ITSELF = {(kind, "default", "kubernetes") for kind in ("Service", "EndpointSlice")}
+BUILT_IN = {(kind, "default", "kubernetes") for kind in ("Service", "EndpointSlice")}
 
 
 def lists(bridge: Bridge, kind: str) -> float:
@@ -45,29 +45,29 @@ def apiserver(shared_apiserver: ApiServer) -> ApiServer:
     wanted = many(40)
     kinds = (("v1", "Service"), ("discovery.k8s.io/v1", "EndpointSlice"))
     present = [one for kind in kinds for one in shared_apiserver.list(*kind)]
-    if {identity(one) for one in present} - MADE_BY_ITSELF != {identity(one) for one in wanted}:
+    if {identity(one) for one in present} - BUILT_IN != {identity(one) for one in wanted}:
         shared_apiserver.reset()
         shared_apiserver.apply_all(wanted)
     return shared_apiserver
 
 
-@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("fault_name", LIST_FAULTS)
 @pytest.mark.parametrize("resource", ["services", "namespaces", "endpointslices"])
-def test_wrong_answers(
-    wrong: str, resource: str, apiserver: ApiServer, etcd: Etcd, proxy: Proxy, run: Run
+def test_faulty_lists_delete_nothing(
+    fault_name: str, resource: str, apiserver: ApiServer, etcd: Etcd, proxy: Proxy, run: Run
 ) -> None:
     proxy.page = 2 if resource == "namespaces" else 10
     bridge = run(kubeconfig=proxy.kubeconfig)
     expected = etcd.dump("/skydns")
     revision = etcd.revision()
-    fault = proxy.fault(resource, **WRONG[wrong])
+    fault = proxy.fault(resource, **LIST_FAULTS[fault_name])
     before = lists(bridge, resource)
     assert proxy.expire_watches() >= 3
     wait_for(lambda: fault.exhausted, "the wrong answers to be given", 20, bridge)
     # once for the listing that went well after all, and for a wrong one that was believed
-    enough = before + ("empty" in WRONG[wrong])
+    enough = before + ("empty" in LIST_FAULTS[fault_name])
     wait_for(lambda: lists(bridge, resource) > enough, "a good list", 30, bridge)
-    if "empty" in wrong:
+    if "empty" in fault_name:
         assert "held until a second listing agrees" in bridge.log_text()
     wait_for(lambda: bridge.metric("kube2etcd_held_deletes") == 0, "nothing to be held", 10)
     assert bridge.metrics()['kube2etcd_writes_total{op="delete"}'] == 0
@@ -78,7 +78,7 @@ def test_wrong_answers(
     apiserver.delete(service("later"))
 
 
-def test_empty_at_start(
+def test_empty_list_at_start_deletes_nothing(
     apiserver: ApiServer, etcd: Etcd, tmp_path: Path, binaries: Binaries, proxy: Proxy, run: Run
 ) -> None:
     expected = keys_of_fresh_bridge(tmp_path, binaries, apiserver.kubeconfig())
@@ -94,7 +94,7 @@ def test_empty_at_start(
     assert etcd.revision() == revision
 
 
-def broken_then_few(proxy: Proxy, apiserver: ApiServer, bridge: Bridge, etcd: Etcd) -> dict[str, str]:
+def delete_services_unseen(proxy: Proxy, apiserver: ApiServer, bridge: Bridge, etcd: Etcd) -> dict[str, str]:
     """The API server forgets 60 % of the Services while nobody can list: seen all at once."""
     before = etcd.dump("/skydns")
     proxy.fault("*", status=500)
@@ -104,11 +104,11 @@ def broken_then_few(proxy: Proxy, apiserver: ApiServer, bridge: Bridge, etcd: Et
     return before
 
 
-def test_real_deletion(
+def test_real_mass_deletion_runs_after_a_second_list(
     apiserver: ApiServer, etcd: Etcd, tmp_path: Path, binaries: Binaries, proxy: Proxy, run: Run
 ) -> None:
     bridge = run(kubeconfig=proxy.kubeconfig)
-    before = broken_then_few(proxy, apiserver, bridge, etcd)
+    before = delete_services_unseen(proxy, apiserver, bridge, etcd)
     assert etcd.dump("/skydns") == before
     # the first listing of Services goes well, those behind it fail: so the plan stays held
     proxy.mend()
@@ -125,7 +125,7 @@ def test_real_deletion(
     same_keys(etcd, keys_of_fresh_bridge(tmp_path, binaries, apiserver.kubeconfig()), 5)
 
 
-def test_held_without_a_second_list(etcd: Etcd, proxy: Proxy, run: Run) -> None:
+def test_deletions_stay_held_without_a_second_list(etcd: Etcd, proxy: Proxy, run: Run) -> None:
     page = f":{free_port()}"
 
     bridge = run("--listen-page", page, kubeconfig=proxy.kubeconfig)

@@ -14,7 +14,7 @@ from tests.stack.process import LOOPBACK, free_port
 
 MAIN = "MainThread"
 
-ALIVE_IN = {
+THREADS = {
     "run": {
         MAIN,
         "corefile",
@@ -34,19 +34,19 @@ ALIVE_IN = {
 
 #: `stop` and `stop-on-signal` wait for the order to stop and do nothing before.  Threads of libraries: gRPC's
 #: are reported like ours, but sleep in C; waitress's workers survive whatever a request raises.
-OTHERS = ("stop", "Thread-", "waitress-")
+NOT_KILLED = ("stop", "Thread-", "waitress-")
 
 #: Seconds after which a thread that is still there is killed again.
-AGAIN = 2.0
+RETRY_S = 2.0
 
 
-def ask_to_kill(folder: Path, thread: str) -> None:
+def kill_thread(folder: Path, thread: str) -> None:
     (folder / "kill.new").write_text(thread)
     (folder / "kill.new").rename(folder / "kill")
 
 
 @pytest.mark.parametrize("command", ["run", "webhook"])
-def test_every_thread_is_missed(command: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
+def test_thread_deaths_are_reported(command: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     options = ["--etcd-server", etcd.url, "--domains", "dtk.io", "--resync-period", "1"]
     port, page = free_port(), free_port()
     options += ["--port", str(port), "--corefile", str(tmp_path / "Corefile")]
@@ -60,11 +60,11 @@ def test_every_thread_is_missed(command: str, apiserver: ApiServer, etcd: Etcd, 
 
     with Bridge(tmp_path, options, command=command, program=program) as process:
         process.wait_ready()
-        wait_for(lambda: threads() >= ALIVE_IN[command], "all threads to run", 10)
-        doomed = sorted(name for name in threads() - {MAIN, "probes"} if not name.startswith(OTHERS))
+        wait_for(lambda: threads() >= THREADS[command], "all threads to run", 10)
+        doomed = sorted(name for name in threads() - {MAIN, "probes"} if not name.startswith(NOT_KILLED))
         doomed.sort(key="etcd-follower".__eq__)  # the watch ends with its follower
         for number, thread in enumerate(doomed):
-            ask_to_kill(tmp_path, thread)
+            kill_thread(tmp_path, thread)
             asked = [time.monotonic()]
 
             def reported(thread: str = thread, number: int = number, asked: list[float] = asked) -> bool:
@@ -74,9 +74,9 @@ def test_every_thread_is_missed(command: str, apiserver: ApiServer, etcd: Etcd, 
                 for address in (f"{port}/records", f"{page}/"):
                     with contextlib.suppress(requests.RequestException):
                         requests.get(f"http://{LOOPBACK}:{address}", timeout=0.5)
-                if thread in threads() and time.monotonic() - asked[-1] > AGAIN:
+                if thread in threads() and time.monotonic() - asked[-1] > RETRY_S:
                     # waitress catches what hits it while it reads a connection
-                    ask_to_kill(tmp_path, thread)
+                    kill_thread(tmp_path, thread)
                     asked.append(time.monotonic())
                 return f"thread {thread} died" in process.readyz()
 
@@ -84,9 +84,9 @@ def test_every_thread_is_missed(command: str, apiserver: ApiServer, etcd: Etcd, 
             assert process.get("/livez").status_code == 503
             assert process.get("/readyz").status_code == 503
             wait_for(lambda: process.metric("kube2etcd_thread_deaths_total") > 0, "a death to be counted", 5)
-        ask_to_kill(tmp_path, "probes")
+        kill_thread(tmp_path, "probes")
         log = process.log
         wait_for(lambda: "thread probes died" in log.read_text(), "the death of probes to be reported", 10)
-        ask_to_kill(tmp_path, MAIN)
+        kill_thread(tmp_path, MAIN)
         wait_for(lambda: not process.alive, "the process to end with its main thread", 20)
         assert process.exit_code != 0

@@ -20,7 +20,7 @@ TAKEOVER = 10.0
 ELECT = ("--leader-elect",)
 
 
-def leading(*bridges: Bridge) -> Bridge:
+def wait_for_leader(*bridges: Bridge) -> Bridge:
     """The one that writes, once there is one."""
 
     def find() -> Bridge | None:
@@ -31,10 +31,10 @@ def leading(*bridges: Bridge) -> Bridge:
 
 
 @pytest.mark.parametrize("end", ["killed", "stopped"])
-def test_a_standby_takes_over(end: str, apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
+def test_standby_takes_over(end: str, apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     one = run(*ELECT, objects=services(5))
     two = run(*ELECT, name="second")
-    first = leading(one, two)
+    first = wait_for_leader(one, two)
     second = two if first is one else one
     assert "standing by" in second.readyz()
     assert "standing by" not in first.readyz()
@@ -49,15 +49,15 @@ def test_a_standby_takes_over(end: str, apiserver: ApiServer, etcd: Etcd, run: R
     # the one that comes back stands by
     first.start()
     first.wait_ready()
-    assert leading(one, two) is second
+    assert wait_for_leader(one, two) is second
 
 
-def test_a_paused_leader_never_writes_again(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
+def test_paused_leader_does_not_write_after_a_takeover(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     apiserver.apply_all([*services(5), service("head", clusterIP="None"), endpoints("head", "10.8.0.1")])
     apiserver.apply_all([endpoints("s001", "10.8.0.2"), endpoints("s002", "10.8.0.3")])
     # they disagree about the names of endpoints: whatever the other one writes, this one wants to repair
     one = run(*ELECT, "--endpoint-names", "all", "--resync-period", "1")
-    assert leading(one) is one
+    assert wait_for_leader(one) is one
     its_own = etcd.dump(HERE)
     two = run(*ELECT, name="second", ready=False)
     two.wait_readyz("standing by", 10)
@@ -84,7 +84,9 @@ def cluster(binaries: Binaries, tmp_path: Path) -> Iterator[EtcdCluster]:
 
 
 @pytest.mark.parametrize("elect", [False, True])
-def test_a_killed_member(elect: bool, cluster: EtcdCluster, apiserver: ApiServer, run: Run) -> None:
+def test_writes_continue_without_one_etcd_member(
+    elect: bool, cluster: EtcdCluster, apiserver: ApiServer, run: Run
+) -> None:
     apiserver.apply_all(services(20))
     servers = [option for member in cluster.members[1:] for option in ("--etcd-server", member.url)]
     options = (*servers, *(ELECT if elect else ()))
@@ -114,7 +116,7 @@ def disputes(bridge: Bridge) -> bool:
     return answer.status_code == 503 and "--owner-id" in answer.text
 
 
-def test_two_bridges_with_one_owner_id(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
+def test_two_bridges_with_one_owner_id_notice_each_other(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     apiserver.apply_all(services(12))
     zones = {"one.test": "/skydns/test/one", "two.test": "/skydns/test/two"}
 
@@ -143,7 +145,7 @@ def test_two_bridges_with_one_owner_id(apiserver: ApiServer, etcd: Etcd, run: Ru
     assert [key for key in etcd.dump(zones["one.test"]) if "/late" in key]
 
 
-def test_two_webhooks_with_one_owner_id(etcd: Etcd, tmp_path: Path) -> None:
+def test_two_webhooks_with_one_owner_id_notice_each_other(etcd: Etcd, tmp_path: Path) -> None:
     def webhook(domain: str) -> Webhook:
         options = ["--domains", domain, "--etcd-server", etcd.url, "--state-prefix", f"/state/{domain}"]
         return Webhook(tmp_path / domain, options)
@@ -186,23 +188,23 @@ def candidates(etcd: Etcd) -> Iterator[Callable[[str], Election]]:
         one.stop()
 
 
-def leads(one: Election, deadline_s: float = 10.0) -> None:
+def wait_until_leading(one: Election, deadline_s: float = 10.0) -> None:
     wait_for(lambda: not one.standing_by(), "it to lead", deadline_s)
 
 
 @pytest.mark.parametrize("etcd", [(), "3.4"], indirect=True, ids=["3.7", "3.4"])
-def test_a_former_leader_is_fenced(
+def test_former_leader_is_fenced(
     etcd: Etcd, candidates: Callable[[str], Election], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = candidates("first")
-    leads(first)
+    wait_until_leading(first)
     stale = first.guard()
     with etcd.connection() as connection:
         store = EtcdStore(connection, b"/skydns/", election=first)
         assert store.apply(CHANGE).written == 1
         first.stop()
         second = candidates("second")
-        leads(second)
+        wait_until_leading(second)
         revision = etcd.revision()
         # as when it was paused between asking and writing
         monkeypatch.setattr(first, "guard", lambda: stale)
@@ -213,16 +215,16 @@ def test_a_former_leader_is_fenced(
         assert etcd.revision() == revision
 
 
-def test_fencing_after_data_loss(
+def test_former_leader_is_fenced_after_data_loss(
     etcd: Etcd, candidates: Callable[[str], Election], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = candidates("first")
-    leads(first)
+    wait_until_leading(first)
     stale = first.guard()
     first.stop()
     etcd.wipe()
     second = candidates("second")
-    leads(second)
+    wait_until_leading(second)
     assert second.guard().create_revision == stale.create_revision, "revisions begin anew"
     monkeypatch.setattr(first, "guard", lambda: stale)
     with etcd.connection() as connection:
@@ -234,9 +236,9 @@ def test_fencing_after_data_loss(
 
 
 @pytest.mark.parametrize("loss", ["key", "data", "restart"])
-def test_an_election_survives_etcd(loss: str, etcd: Etcd, candidates: Callable[[str], Election]) -> None:
+def test_election_recovers_from_losses(loss: str, etcd: Etcd, candidates: Callable[[str], Election]) -> None:
     only = candidates("only")
-    leads(only)
+    wait_until_leading(only)
     if loss == "key":
         etcd.delete(KEY.decode())
         wait_for(lambda: KEY.decode() in etcd.dump("/kube2etcd"), "the key to be back", 10)

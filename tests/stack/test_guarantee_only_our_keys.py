@@ -33,7 +33,7 @@ def test_foreign_keys_are_untouched(apiserver: ApiServer, etcd: Etcd, run: Run) 
     assert bridge.ready()
 
 
-def test_two_bridges_on_one_etcd_do_not_fight(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
+def test_two_bridges_on_one_etcd_write_nothing_when_equal(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     extra = ("--resync-period", "1")
     one = run(*extra, objects=services(10))
     two = run(*extra, name="second")
@@ -49,7 +49,7 @@ def test_two_bridges_on_one_etcd_do_not_fight(apiserver: ApiServer, etcd: Etcd, 
     assert two.ready()
 
 
-def odd_ones() -> dict[str, Object]:
+def unusual_objects() -> dict[str, Object]:
     """What a real API server accepts and no DNS server can be told as it is."""
     nothing = endpoints("none", "10.8.1.1")
     nothing["endpoints"] = None
@@ -86,11 +86,11 @@ def odd_ones() -> dict[str, Object]:
     }
 
 
-def test_odd_objects(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
+def test_unusual_objects_affect_no_other_name(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     good = [*services(98), service("head", clusterIP="None"), endpoints("head", "10.8.0.2")]
     bridge = run(objects=good)
     expected = etcd.dump("/skydns")
-    odd = odd_ones()
+    odd = unusual_objects()
     for number, (what, one) in enumerate(odd.items()):
         apiserver.apply(one)
         last = f"last{number:02d}"
@@ -108,7 +108,7 @@ def test_odd_objects(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
 HOSTS = ("c.example.org", "c.cluster.local", "c.default.svc.cluster.local")
 
 
-def test_coredns_layout(
+def test_coexists_with_the_coredns_provider_of_external_dns(
     binaries: Binaries, apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run
 ) -> None:
     apiserver.apply_all(services(20))
@@ -158,7 +158,9 @@ def user(etcd: Etcd) -> tuple[str, ...]:
     return ("--etcd-user", "bridge", "--etcd-password-file", str(etcd.restrict("/skydns/")))
 
 
-def test_prefix_rights(user: tuple[str, ...], apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
+def test_etcd_user_needs_rights_below_the_prefix_only(
+    user: tuple[str, ...], apiserver: ApiServer, etcd: Etcd, run: Run
+) -> None:
     bridge = run(*user, objects=services(5))
     expected = etcd.dump("/skydns")
     etcd.delete(f"{HERE}/svc/default/s001")
@@ -171,7 +173,7 @@ def test_prefix_rights(user: tuple[str, ...], apiserver: ApiServer, etcd: Etcd, 
     assert "permission denied" not in bridge.log_text()
 
 
-def test_election_rights(user: tuple[str, ...], etcd: Etcd, run: Run) -> None:
+def test_missing_rights_for_leader_election_are_reported(user: tuple[str, ...], etcd: Etcd, run: Run) -> None:
     bridge = run(*user, "--leader-elect", ready=False, objects=services(5))
     bridge.wait_readyz("--leader-elect needs", 20)
     assert bridge.get("/readyz").status_code == 503
@@ -186,7 +188,7 @@ def test_election_rights(user: tuple[str, ...], etcd: Etcd, run: Run) -> None:
     assert "hunter2" not in bridge.log_text()
 
 
-def test_keys_that_are_not_text(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
+def test_keys_and_values_that_are_not_utf8(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     """As keys and as values, before the start and under a running watch."""
     odd = f"{HERE}/svc/default/\udcff\udc80x"
     for key in (odd, f"{HERE}//", f"{HERE}/svc/default/{'y' * 5000}", f"{HERE}/svc/default/\x01"):

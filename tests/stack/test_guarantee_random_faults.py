@@ -36,13 +36,13 @@ SEED = random.randrange(1_000_000) if _SEED == "random" else int(_SEED)
 #: socket without closing it (SSLSocket._create, where the peer is gone already).
 LEAK = "ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"
 #: Within this time of the last fault the keys are those of a fresh start.
-WITHIN = 20.0
+CONVERGED_WITHIN = 20.0
 FAULTS = (
     *("etcd wipe", "etcd kill", "etcd pause", "etcd keys", "etcd compact"),
     *("api kill", "api pause", "bridge kill", "bridge pause"),
     *("proxy cut", "proxy expire", "proxy wrong", "proxy wrong"),
 )
-WRONG: tuple[dict[str, Any], ...] = (
+LIST_FAULTS: tuple[dict[str, Any], ...] = (
     {"status": 403},
     {"status": 500},
     {"status": 410},
@@ -51,13 +51,13 @@ WRONG: tuple[dict[str, Any], ...] = (
 )
 #: An empty list is not believed before a second one agrees, but two wrong ones are: so the next one comes
 #: only after this time, when the first has been found out even if the server was down in between.
-EMPTY_AGAIN = 60.0
+EMPTY_LIST_PAUSE = 60.0
 GARBAGE = ("", "{}", "null", "[", '{"host":"192.0.2.1"}', "\\")
-EXTRA = ("--endpoint-names", "all", "--pods", "verified", "--ttl", "30")
+OPTIONS = ("--endpoint-names", "all", "--pods", "verified", "--ttl", "30")
 ELECT = ("--leader-elect",)
 
 
-class Changing(threading.Thread):
+class ApiChanges(threading.Thread):
     """Makes changes one after the other; those that find the server down are lost."""
 
     def __init__(self, apiserver: ApiServer, seed: int) -> None:
@@ -81,7 +81,7 @@ class Changing(threading.Thread):
                     self.lost += 1
 
 
-class Breaking:
+class FaultInjector:
     """One fault after the other, as the seed says."""
 
     def __init__(
@@ -90,7 +90,7 @@ class Breaking:
         self.rng, self.proxy, self.etcd, self.bridges = rng, proxy, etcd, bridges
         self.servers: dict[str, Sequence[Server]] = {"etcd": [etcd], "api": [apiserver], "bridge": bridges}
         self.happened: Counter[str] = Counter()
-        self.empty_at = -EMPTY_AGAIN
+        self.empty_at = -EMPTY_LIST_PAUSE
         self.foreign: set[tuple[str, str]] = set()
 
     def run(self, seconds: float) -> None:
@@ -136,8 +136,8 @@ class Breaking:
     def at_the_proxy(self, what: str) -> None:
         if what == "wrong":
             resource = self.rng.choice(("*", "services", "namespaces", "endpointslices", "pods"))
-            how = {"times": self.rng.randint(1, 3), **self.rng.choice(WRONG)}
-            if self.rng.random() < 0.2 and time.monotonic() > self.empty_at + EMPTY_AGAIN:
+            how = {"times": self.rng.randint(1, 3), **self.rng.choice(LIST_FAULTS)}
+            if self.rng.random() < 0.2 and time.monotonic() > self.empty_at + EMPTY_LIST_PAUSE:
                 how = {"empty": True, "times": 1}
                 self.empty_at = time.monotonic()
             self.proxy.mend()
@@ -157,7 +157,7 @@ class Breaking:
             self.etcd.delete(self.rng.choice(keys))
 
 
-def answers_differ(
+def unknown_differences(
     binaries: Binaries, directory: Path, apiserver: ApiServer, etcd: Etcd, bridge: Bridge
 ) -> list[str]:
     """Where CoreDNS on the keys answers otherwise than its kubernetes plugin, for no reason that is known."""
@@ -170,7 +170,7 @@ def answers_differ(
 
 @pytest.mark.filterwarnings(LEAK)
 @pytest.mark.parametrize("elect", [False, True], ids=["alone", "elected"])
-def test_random_faults(
+def test_keys_and_answers_converge_after_random_faults(
     elect: bool,
     binaries: Binaries,
     apiserver: ApiServer,
@@ -184,12 +184,12 @@ def test_random_faults(
     apiserver.apply_all(random_cluster(seed, 30))
     with capsys.disabled():
         bridges = [
-            run(*EXTRA, *options, kubeconfig=proxy.kubeconfig, name=name)
+            run(*OPTIONS, *options, kubeconfig=proxy.kubeconfig, name=name)
             for name, options in ([("first", ELECT), ("second", ELECT)] if elect else [("kube2etcd", ())])
         ]
         print(f"\nseed {seed}, {seconds:g} s")
-        changing = Changing(apiserver, seed)
-        breaking = Breaking(random.Random(seed), apiserver, proxy, etcd, bridges)
+        changing = ApiChanges(apiserver, seed)
+        breaking = FaultInjector(random.Random(seed), apiserver, proxy, etcd, bridges)
         changing.start()
         try:
             breaking.run(seconds)
@@ -197,18 +197,18 @@ def test_random_faults(
             changing.ended.set()
             changing.join(60)
         assert not changing.is_alive()
-        expected = keys_of_fresh_bridge(tmp_path, binaries, apiserver.kubeconfig(), *EXTRA)
+        expected = keys_of_fresh_bridge(tmp_path, binaries, apiserver.kubeconfig(), *OPTIONS)
         # A value put by hand while no bridge looks, at a name that is gone before one does, is foreign (G6):
         # nobody can tell that it was not always there. It is reported, and there is a command that prunes it.
-        took = same_keys(etcd, expected, WITHIN, breaking.foreign)
+        took = same_keys(etcd, expected, CONVERGED_WITHIN, breaking.foreign)
         left = etcd.dump("/skydns").keys() - expected.keys()
         for bridge in bridges:
             counted = partial(bridge.metric, "kube2etcd_foreign_keys")
             wait_for(lambda counted=counted: counted() == len(left), "foreign keys to be counted", 10)  # type: ignore[misc]
         if left:
             api = ("--kubeconfig", str(apiserver.kubeconfig()))
-            kube2etcd("resync", "--prune-foreign", *api, "--etcd-server", etcd.url, *EXTRA)
-            same_keys(etcd, expected, WITHIN)
+            kube2etcd("resync", "--prune-foreign", *api, "--etcd-server", etcd.url, *OPTIONS)
+            same_keys(etcd, expected, CONVERGED_WITHIN)
         for bridge in bridges:
             wait_for(bridge.ready, "it to say so", 10, bridge)
         changes = f"{changing.done} changes, {changing.lost} lost"
@@ -216,5 +216,5 @@ def test_random_faults(
         assert expected
         wait_for(lambda: sum(bridge.metric("kube2etcd_leader") for bridge in bridges) == 1, "one leader", 10)
         gc.collect()  # what the proxy left is counted here and not in a later test
-        different = answers_differ(binaries, tmp_path, apiserver, etcd, bridges[0])
+        different = unknown_differences(binaries, tmp_path, apiserver, etcd, bridges[0])
         assert not different, "\n".join(different)

@@ -10,7 +10,7 @@ from tests.stack.objects import large_headless_services, services
 
 
 @pytest.mark.parametrize("kind", ["services", "namespaces", "endpointslices"])
-def test_unready_before_listing(kind: str, apiserver: ApiServer, etcd: Etcd, proxy: Proxy, run: Run) -> None:
+def test_unready_until_listed(kind: str, apiserver: ApiServer, etcd: Etcd, proxy: Proxy, run: Run) -> None:
     apiserver.apply_all(services(3))
 
     proxy.fault(kind, status=403)
@@ -26,7 +26,7 @@ def test_unready_before_listing(kind: str, apiserver: ApiServer, etcd: Etcd, pro
     assert etcd.dump("/skydns")
 
 
-def test_every_key_is_back_when_it_is_ready_again(etcd: Etcd, run: Run) -> None:
+def test_ready_again_only_with_every_key_restored(etcd: Etcd, run: Run) -> None:
     bridge = run(objects=large_headless_services(5))
     expected, pid = etcd.dump("/skydns"), bridge.pid
     assert len(expected) >= 10_000

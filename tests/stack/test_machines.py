@@ -14,7 +14,7 @@ from tests.stack.harness import LOOPBACK, ApiServer, Binaries, CoreDns, Etcd, fr
 from tests.stack.objects import namespace, nic, vmi, vmi_crd
 
 
-def test_the_documented_example(start_stack: StartStack) -> None:
+def test_vmi_interfaces_get_names(start_stack: StartStack) -> None:
     both = vmi(
         "secondary-test",
         "both",
@@ -49,7 +49,7 @@ def test_the_documented_example(start_stack: StartStack) -> None:
 
 
 @pytest.mark.parametrize("address", ["192.0.2.53", "2001:db8::53"])
-def test_name_server(start_stack: StartStack, address: str) -> None:
+def test_apex_name_server_and_glue(start_stack: StartStack, address: str) -> None:
     stack = start_stack(
         *("--vm-domain", "example.test", "--name-server-ip", address),
         objects=[
@@ -81,7 +81,7 @@ def test_name_server(start_stack: StartStack, address: str) -> None:
             assert not [data for data in stack.ask(question, one) if data.startswith("10.")]
 
 
-def parent_of_the_zone(directory: Path, binaries: Binaries, glue: str) -> CoreDns:
+def parent_server(directory: Path, binaries: Binaries, glue: str) -> CoreDns:
     """A server of ``example.test`` that knows of its child only NS and glue."""
     zone_file = directory / "example.test.zone"
     zone_file.write_text(
@@ -96,7 +96,7 @@ def parent_of_the_zone(directory: Path, binaries: Binaries, glue: str) -> CoreDn
     return CoreDns(directory, binaries, text, name="parent")
 
 
-def test_own_port_and_delegation(
+def test_delegated_vm_zone_on_its_own_listener(
     start_stack: StartStack, apiserver: ApiServer, binaries: Binaries, tmp_path: Path
 ) -> None:
     """``--vm-listen``: the zone can be shown to the world, and the cluster's names not."""
@@ -108,7 +108,7 @@ def test_own_port_and_delegation(
         *("--vm-domain", "example.test", "--name-server-ip", host),
         dns_options=["--vm-listen", f"{host}:{port}"],
     )
-    parent = parent_of_the_zone(tmp_path, binaries, host)
+    parent = parent_server(tmp_path, binaries, host)
 
     def resolve(name: str, rtype: str, tcp: bool) -> list[str]:
         """Begin at the parent and follow its referral, as a resolver does; the port alone is known."""
@@ -148,7 +148,7 @@ def test_own_port_and_delegation(
             assert stack.ask("nic0.web.one.vm.example.test", tcp=tcp) == ["REFUSED"]
 
 
-def test_a_start_without_the_kind_deletes_nothing(start_stack: StartStack, apiserver: ApiServer) -> None:
+def test_start_without_the_crd_deletes_nothing(start_stack: StartStack, apiserver: ApiServer) -> None:
     """KubeVirt may be reinstalled while the bridge restarts."""
     objects = [namespace("one"), vmi("one", "web", nic("nic1", "10.10.0.5"))]
     apiserver.apply(vmi_crd())
@@ -166,7 +166,7 @@ def test_a_start_without_the_kind_deletes_nothing(start_stack: StartStack, apise
     wait_for(lambda: stack.bridge.metric("kube2etcd_held_deletes") == 0, "nothing to be held", 30)
 
 
-def test_a_migration_writes_what_changes(start_stack: StartStack, apiserver: ApiServer, etcd: Etcd) -> None:
+def test_migration_writes_changes_only(start_stack: StartStack, apiserver: ApiServer, etcd: Etcd) -> None:
     apiserver.apply(vmi_crd())
     apiserver.apply_all([namespace("one"), vmi("one", "web", nic("nic1", "10.10.0.5"), nodeName="a")])
     stack = start_stack("--vm-domain", "")
@@ -187,7 +187,7 @@ def test_a_migration_writes_what_changes(start_stack: StartStack, apiserver: Api
     stack.expect("mark.one.vm", "A", "10.10.0.6")
 
 
-def test_allowed_and_reverse_networks(start_stack: StartStack) -> None:
+def test_only_allowed_networks_get_names_and_ptr(start_stack: StartStack) -> None:
     allowed = {"dev": "10.10.0.0/16", "prod": ["10.20.0.0/16", "fd00:6::/64"]}
     reverse = ["10.10.0.0/16", "fd00:6::/64"]
     stack = start_stack(

@@ -101,7 +101,7 @@ def known(pair: Pair) -> list[str]:
     return list(dict.fromkeys(question.name for question in questions(pair.objects())))
 
 
-def test_same_answers_as_the_plugin(
+def test_answers_match_the_plugin(
     pair: Pair, known: list[str], pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
     thorough = pytestconfig.getoption("--hypothesis-profile") == "thorough"
@@ -112,7 +112,7 @@ def test_same_answers_as_the_plugin(
         number, one = item
         return one, ask(pair.oracle.port, one, number), ask(pair.ours.port, one, number)
 
-    instead = "|".join(sorted(_named_by_address(pair)) or ["none"])
+    instead = "|".join(sorted(_labels_of_any_endpoints(pair)) or ["none"])
     of_any = reason("not the plugin's name", names=f"({instead})\\..*", what="NXDOMAIN became NOERROR.*")
     report, answered = Report(response_differences), 0
     with ThreadPoolExecutor(4) as pool:
@@ -123,7 +123,7 @@ def test_same_answers_as_the_plugin(
     assert answered > QUICK / 50, "most random names are no names, but not all"
 
 
-def _named_by_address(pair: Pair) -> set[str]:
+def _labels_of_any_endpoints(pair: Pair) -> set[str]:
     """Labels of endpoints whose hostname is ``any``: they have the name of their address instead."""
     slices = pair.apiserver.list("discovery.k8s.io/v1", "EndpointSlice")
     return {
@@ -203,7 +203,7 @@ def _unpacked(*packages: str) -> Path:
 
 
 @pytest.mark.parametrize("package", RESOLVERS)
-def test_through_a_resolver(pair: Pair, known: list[str], package: str, tmp_path: Path) -> None:
+def test_answers_survive_a_resolver(pair: Pair, known: list[str], package: str, tmp_path: Path) -> None:
     """What a client gets through it is what it gets directly, or what the plugin's client gets through it."""
     home = _unpacked(package)
     with contextlib.ExitStack() as exits:
@@ -219,22 +219,22 @@ def test_through_a_resolver(pair: Pair, known: list[str], package: str, tmp_path
             ports.append(port)
         wrong = {}
         for name in random.Random(3).sample(known, min(400, len(known))):
-            if _outside(name):
+            if _differs_on_purpose(name):
                 continue
             # A wrong denial of DS makes a resolver with a cache deny the rest of the name.
             for rdtype in ("PTR",) if name.lower().endswith("arpa.") else ("DS", "A", "SRV"):
-                direct, through = (_said(port, name, rdtype) for port in (pair.ours.port, ports[0]))
-                if through not in (direct, _said(ports[1], name, rdtype)):
+                direct, through = (_answer(port, name, rdtype) for port in (pair.ours.port, ports[0]))
+                if through not in (direct, _answer(ports[1], name, rdtype)):
                     wrong[f"{name} {rdtype}"] = f"{direct} became {through}"
     assert not wrong, json.dumps(wrong, indent=1)
 
 
-def _outside(name: str) -> bool:
+def _differs_on_purpose(name: str) -> bool:
     """Names at which we and the plugin differ by decision: wildcards, and what is above a port."""
     return bool(re.search(r"\*|(^|\.)any\.|^_[^.]*\.[^.]+\.[^.]+\.svc\.", name.lower()))
 
 
-def _said(port: int, name: str, rdtype: str, address: str = LOOPBACK) -> tuple[str, frozenset[str]]:
+def _answer(port: int, name: str, rdtype: str, address: str = LOOPBACK) -> tuple[str, frozenset[str]]:
     """The code, and the data of the records that were asked for; an error of the transport is a code too."""
     try:
         answer = coredns.ask(name, rdtype, port, at=address)
@@ -246,7 +246,7 @@ def _said(port: int, name: str, rdtype: str, address: str = LOOPBACK) -> tuple[s
 
 
 def _is_up(port: int, address: str = LOOPBACK) -> bool:
-    return _said(port, "kubernetes.default.svc.cluster.local.", "A", address)[0] == "NOERROR"
+    return _answer(port, "kubernetes.default.svc.cluster.local.", "A", address)[0] == "NOERROR"
 
 
 LOOK_UP = r"""
@@ -289,7 +289,7 @@ def _musl(source: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("library", [_glibc, _musl], ids=["glibc", "musl"])
-def test_programs_find_what_is_there(
+def test_getaddrinfo_finds_the_published_addresses(
     pair: Pair, known: list[str], library: Callable[[Path], list[str]], binaries: Binaries, tmp_path: Path
 ) -> None:
     source, program = tmp_path / "look_up.c", tmp_path / "look_up"
@@ -324,7 +324,7 @@ def test_programs_find_what_is_there(
         name, *found = line.split()
         expected: set[str] = set()
         for rdtype in ("A", "AAAA"):
-            expected |= _said(pair.ours.port, name, rdtype)[1]
+            expected |= _answer(pair.ours.port, name, rdtype)[1]
         if set(found) - {"none"} != expected:
             wrong[name] = f"{sorted(expected)} became {found}"
     assert not wrong, json.dumps(wrong, indent=1)

@@ -45,15 +45,17 @@ def entries(keys: Mapping[str, str]) -> Entries:
     return Entries({key.encode(): value.encode() for key, value in keys.items()})
 
 
-def plain_answer(keys: Mapping[str, str], zone: Name, name: str, qtype: str) -> Answer:
+def model_answer(keys: Mapping[str, str], zone: Name, name: str, qtype: str) -> Answer:
     """What the model says of the etcd plugin alone, with its texts written as dnspython writes them."""
     modelled = answer(entries(keys), zone, name, qtype)
     return Answer(
-        modelled.rcode, tuple(map(normal, modelled.answers)), tuple(map(normal, modelled.additional))
+        modelled.rcode,
+        tuple(map(as_dnspython, modelled.answers)),
+        tuple(map(as_dnspython, modelled.additional)),
     )
 
 
-def normal(record: Rr) -> Rr:
+def as_dnspython(record: Rr) -> Rr:
     """The record with its texts written as dnspython writes them."""
     data = dns.rdata.from_text(dns.rdataclass.IN, dns.rdatatype.from_text(record.rtype), record.data)
     return Rr(dns.name.from_text(record.name).to_text(), record.rtype, record.ttl, _data(data))
@@ -95,7 +97,7 @@ class Pair:
     coredns: CoreDns
     held: Mapping[str, str] = field(default_factory=dict)
 
-    def hold(self, keys: Mapping[str, str]) -> None:
+    def set_keys(self, keys: Mapping[str, str]) -> None:
         """Make etcd hold these keys and no others."""
         self.etcd.put_all(keys, without=self.held.keys() - keys.keys())
         self.held = keys
@@ -112,10 +114,10 @@ def pair(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_fact_is_true_of_the_server(pair: Pair, case: Case) -> None:
-    pair.hold(case.etcd())
+def test_coredns_answers_as_the_case_table(pair: Pair, case: Case) -> None:
+    pair.set_keys(case.etcd())
     real = ask(pair.coredns, case.question, case.qtype)
-    assert real == plain_answer(case.etcd(), CLUSTER, case.question, case.qtype)
+    assert real == model_answer(case.etcd(), CLUSTER, case.question, case.qtype)
     assert real.rcode == case.rcode
 
 
@@ -155,11 +157,11 @@ _TYPES = st.sampled_from(["A", "AAAA", "CNAME", "SRV", "PTR", "TXT", "MX", "NS",
 @given(
     st.dictionaries(_KEYS, _VALUES, max_size=8), st.lists(st.tuples(_NAMES, _TYPES), min_size=6, max_size=12)
 )
-def test_any_keys(pair: Pair, keys: dict[str, str], questions: list[tuple[str, str]]) -> None:
-    pair.hold(keys)
+def test_model_holds_for_any_keys(pair: Pair, keys: dict[str, str], questions: list[tuple[str, str]]) -> None:
+    pair.set_keys(keys)
     for name, qtype in questions:
         real = ask(pair.coredns, name, qtype)
-        assert real == plain_answer(keys, CLUSTER, name, qtype), (keys, name, qtype)
+        assert real == model_answer(keys, CLUSTER, name, qtype), (keys, name, qtype)
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ class Served:
 
 
 #: External domains above, below and beside the cluster's zone and the reverse zones.
-AROUND = Served(
+NESTED_DOMAINS = Served(
     {
         **KEYS,
         "/skydns/local/own_": "{}",
@@ -199,7 +201,7 @@ AROUND = Served(
 EXTERNAL = {key.decode(): value.decode() for key, value in external_cases.keys().items()}
 SERVED = {
     **{f"pods {pods}": Served(KEYS, settings, QUESTIONS) for pods, settings in SETTINGS.items()},
-    "domains around the zones": AROUND,
+    "domains around the zones": NESTED_DOMAINS,
     "external domains": Served(EXTERNAL, external_cases.SETTINGS, external_cases.QUESTIONS),
 }
 
@@ -217,17 +219,17 @@ def unordered(given: Answer) -> tuple[str, list[str], list[str]]:
     """The answer in any order: the server turns the addresses round, so that load is spread."""
     return (
         given.rcode,
-        sorted(str(normal(record)) for record in given.answers),
-        sorted(str(normal(record)) for record in given.additional),
+        sorted(str(as_dnspython(record)) for record in given.answers),
+        sorted(str(as_dnspython(record)) for record in given.additional),
     )
 
 
 @pytest.mark.parametrize("with_upstream", [False, True], ids=["alone", "with upstream"])
 @pytest.mark.parametrize("case", SERVED.values(), ids=SERVED)
-def test_every_question(
+def test_model_holds_for_whole_corefiles(
     pair: Pair, binaries: Binaries, tmp_path: Path, case: Served, with_upstream: bool
 ) -> None:
-    pair.hold(case.keys)
+    pair.set_keys(case.keys)
     other = CoreDns(tmp_path, binaries, upstream_corefile("ext.example"), name="upstream")
     behind = f"{LOOPBACK}:{other.port}" if with_upstream else "none"
     settings = replace(
@@ -241,9 +243,9 @@ def test_every_question(
             assert unordered(real) == unordered(modelled), (name, qtype)
 
 
-def test_two_zones_in_a_cycle(binaries: Binaries, tmp_path: Path, pair: Pair) -> None:
+def test_alias_cycle_between_two_zones_times_out(binaries: Binaries, tmp_path: Path, pair: Pair) -> None:
     there = {"one": "two", "two": "one"}
-    pair.hold({f"/skydns/example/{one}/a": f'{{"host":"a.{two}.example"}}' for one, two in there.items()})
+    pair.set_keys({f"/skydns/example/{one}/a": f'{{"host":"a.{two}.example"}}' for one, two in there.items()})
     backend = f"{{\n    path /skydns\n    endpoint {pair.etcd.url}\n}}"
     zones = f"example:{{port}} {{\n    bind {LOOPBACK}\n    etcd one.example two.example {backend}\n}}\n"
     with CoreDns(tmp_path, binaries, zones) as coredns:

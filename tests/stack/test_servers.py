@@ -15,7 +15,7 @@ from tests.stack.harness import ApiServer, BuildError, DeadlineError, Process, w
 from tests.stack.objects import dns_endpoint, dns_endpoint_crd, identity, namespace, service
 
 
-def test_waiting_shows_the_log(tmp_path: Path) -> None:
+def test_wait_for_error_shows_the_log(tmp_path: Path) -> None:
     process = Process("broken", ["sh", "-c", "echo no such luck; exit 3"], tmp_path)
     process.start()
     with pytest.raises(DeadlineError, match=r"(?s)waited for luck: broken exited with 3.*no such luck"):
@@ -40,7 +40,7 @@ def test_children_die_with_a_killed_parent(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("binaries")
-def test_a_failed_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_build_shows_the_compiler_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.stack.build.HERE", tmp_path)
     monkeypatch.setattr("tests.stack.build.cache_dir", lambda: tmp_path / "cache")
     module = tmp_path / "broken"
@@ -61,7 +61,7 @@ def test_a_failed_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("name", ["coredns", "etcd", "externaldns", "helm", "promtool"])
-def test_go_compiles_what_servers_have_in_common_once(name: str) -> None:
+def test_servers_use_common_module_versions(name: str) -> None:
     """A package of two versions is compiled twice, with everything that imports it."""
     first, other = versions("apiserver"), versions(name)
     large = {f"k8s.io/{part}" for part in ("api", "apimachinery", "client-go")}
@@ -79,7 +79,7 @@ def versions(name: str) -> dict[str, str]:
     return dict(required) | dict(re.findall(r"(\S+) => \S+ (v\S+)", text))
 
 
-def test_a_reset_api_server_is_as_new(apiserver: ApiServer) -> None:
+def test_api_server_reset_restores_the_initial_objects(apiserver: ApiServer) -> None:
     kinds = [("v1", "Service"), ("v1", "Pod"), ("v1", "Namespace"), ("discovery.k8s.io/v1", "EndpointSlice")]
     kinds.append(CRD)
 

@@ -39,7 +39,9 @@ def explained(etcd: Etcd, binaries: Binaries, directory: Path, apiserver: ApiSer
         assert "there is no Service default/shown" in gone["reasons"]
 
 
-def test_one_change(apiserver: ApiServer, etcd: Etcd, binaries: Binaries, tmp_path: Path, run: Run) -> None:
+def test_change_shows_on_page_log_metrics_and_explain(
+    apiserver: ApiServer, etcd: Etcd, binaries: Binaries, tmp_path: Path, run: Run
+) -> None:
     apiserver.apply_all(services(3))
     port = free_port()
     url = f"http://{LOOPBACK}:{port}"
@@ -72,7 +74,7 @@ def test_one_change(apiserver: ApiServer, etcd: Etcd, binaries: Binaries, tmp_pa
     wait_for(lambda: " DEBUG " in bridge.log_text(), "a line of debug", 20)
 
 
-def test_an_event_says_why_a_record_is_left_out(apiserver: ApiServer, run: Run) -> None:
+def test_event_says_why_a_record_is_left_out(apiserver: ApiServer, run: Run) -> None:
     apiserver.apply(external("alias", "10.1.2.3"))
 
     def events() -> list[dict[str, object]]:

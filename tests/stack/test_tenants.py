@@ -12,7 +12,7 @@ SVC = "tenant.svc.cluster.local"
 WEB, OWN = f"web.{SVC}", "10.0.200.3"
 
 
-def test_the_annotation_comes_changes_and_goes(
+def test_tenant_cluster_ip_annotation_is_added_changed_and_removed(
     start_stack: StartStack, apiserver: ApiServer, binaries: Binaries, tmp_path: Path
 ) -> None:
     """As VirtualCluster's syncer writes it; tests/zones/test_cluster.py has all of its values."""

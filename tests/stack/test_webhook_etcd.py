@@ -32,7 +32,7 @@ def webhook(etcd: Etcd, tmp_path: Path) -> Iterator[Webhook]:
         yield one
 
 
-def test_names_become_keys(etcd: Etcd, tmp_path: Path) -> None:
+def test_names_become_keys_and_cleanup_removes_them(etcd: Etcd, tmp_path: Path) -> None:
     etcd.put("/skydns/io/dtk/theirs", '{"host":"192.0.2.9"}')
     with webhook_for(tmp_path, "--etcd-server", etcd.url) as webhook:
         foo = a("foo.dtk.io", "10.0.0.5", recordTTL=77)
@@ -72,7 +72,7 @@ def test_keys_and_state_are_repaired(etcd: Etcd, webhook: Webhook) -> None:
 @pytest.mark.parametrize(
     ("trouble", "said"), [("etcd stops", "etcd"), ("etcd is silent", "etcd"), ("no hosts file", "hosts file")]
 )
-def test_what_cannot_be_written_is_a_soft_error(etcd: Etcd, tmp_path: Path, trouble: str, said: str) -> None:
+def test_failed_write_is_a_soft_error(etcd: Etcd, tmp_path: Path, trouble: str, said: str) -> None:
     hosts = tmp_path / "hosts"
     hosts.write_bytes(LOCALHOST)
     with webhook_for(tmp_path, *etcd.options, "--hosts-file", str(hosts)) as webhook:
@@ -130,7 +130,7 @@ def test_stop_and_start_without_etcd(etcd: Etcd, webhook: Webhook) -> None:
     assert webhook.apply(create=[a("bar.dtk.io", "10.0.0.5")]) == 204
 
 
-def test_a_large_call_is_atomic(webhook: Webhook) -> None:
+def test_large_request_is_atomic(webhook: Webhook) -> None:
     chance = random.Random(7)
     # Texts that do not shrink: many transactions for one call.
     texts = [f"{chance.getrandbits(40000):x}" for _ in range(600)]
@@ -151,7 +151,7 @@ def test_a_large_call_is_atomic(webhook: Webhook) -> None:
         assert len(mine) in ((600,) if status == 204 else (0, 600))
 
 
-def test_a_mass_deletion_is_believed(etcd: Etcd, webhook: Webhook) -> None:
+def test_mass_deletion_by_external_dns_is_not_held(etcd: Etcd, webhook: Webhook) -> None:
     many = [a(f"n{number}.dtk.io", f"10.0.0.{number}") for number in range(1, 40)]
     assert webhook.apply(create=many) == 204
     wait_for(lambda: len(published_hosts(etcd)) == 39, "keys", 5)

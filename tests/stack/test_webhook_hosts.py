@@ -64,7 +64,7 @@ def _read_all(raw: socket.socket) -> bytes:
     return found
 
 
-JUNK = [
+MALFORMED = [
     b"\x00\x01\x02\r\n\r\n",
     b"GET / HTTP/9.9\r\n\r\n",
     b"GET  HTTP/1.1\r\n\r\n",
@@ -78,7 +78,7 @@ JUNK = [
 ]
 
 
-def _spoiled(good: bytes, chance: random.Random) -> bytes:
+def _mutated(good: bytes, chance: random.Random) -> bytes:
     """A request with a few bytes changed, deleted, inserted or repeated."""
     body = bytearray(good)
     for _ in range(chance.choice([1, 1, 2, 5, 20])):
@@ -88,7 +88,7 @@ def _spoiled(good: bytes, chance: random.Random) -> bytes:
     return bytes(body)
 
 
-def test_garbage_is_survived(tmp_path: Path, webhook: Webhook) -> None:
+def test_malformed_requests_are_survived(tmp_path: Path, webhook: Webhook) -> None:
     message = json.dumps({"create": [a("foo.dtk.io", "10.0.0.5"), cname("b.dtk.io", "foo.dtk.io")]})
     head = (
         f"POST /records HTTP/1.1\r\nHost: x\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {len(message)}"
@@ -96,7 +96,7 @@ def test_garbage_is_survived(tmp_path: Path, webhook: Webhook) -> None:
     good = f"{head}\r\n\r\n{message}".encode()
     chance = random.Random(8)
     pid = webhook.pid
-    for sent in [*JUNK, *(_spoiled(good, chance) for _ in range(500))]:
+    for sent in [*MALFORMED, *(_mutated(good, chance) for _ in range(500))]:
         with socket.create_connection((LOOPBACK, webhook.provider_port), timeout=10) as raw:
             with contextlib.suppress(OSError):
                 raw.sendall(sent)
@@ -132,7 +132,7 @@ def test_acknowledged_changes_survive_a_kill(tmp_path: Path, webhook: Webhook) -
     assert len(answered) > 8
 
 
-def test_a_stop_answers_the_pending_call(tmp_path: Path, webhook: Webhook) -> None:
+def test_stop_answers_the_pending_request(tmp_path: Path, webhook: Webhook) -> None:
     many = [a(f"n{number}.dtk.io", "10.0.0.5") for number in range(20000)]
     status: list[int] = []
     caller = threading.Thread(target=lambda: status.append(webhook.apply(create=many)))
@@ -149,7 +149,7 @@ def test_a_stop_answers_the_pending_call(tmp_path: Path, webhook: Webhook) -> No
     assert len(hosts_block(tmp_path / "hosts")) == 20000
 
 
-def test_the_block_is_repaired(tmp_path: Path, webhook: Webhook) -> None:
+def test_hosts_block_is_repaired(tmp_path: Path, webhook: Webhook) -> None:
     hosts = tmp_path / "hosts"
     assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
     good = hosts.read_bytes()
@@ -189,7 +189,7 @@ def test_two_webhooks_on_one_hosts_file(tmp_path: Path) -> None:
 
 
 #: The mounts that ProtectSystem=strict and ReadWritePaths=/etc/hosts make.
-AS_THE_UNIT = """
+READ_ONLY_MOUNTS = """
 set -e
 mount --bind "$1" "$1"
 mount --bind "$1/hosts" "$1/hosts"
@@ -199,11 +199,11 @@ exec "$@"
 """
 
 
-def test_a_hosts_file_in_a_read_only_folder(tmp_path: Path) -> None:
+def test_hosts_file_in_a_read_only_directory(tmp_path: Path) -> None:
     etc = tmp_path / "etc"
     etc.mkdir()
     hosts = etc / "hosts"
-    unit = ["unshare", "--mount", "--propagation=private", "--", "sh", "-c", AS_THE_UNIT, "sh", str(etc)]
+    unit = ["unshare", "--mount", "--propagation=private", "--", "sh", "-c", READ_ONLY_MOUNTS, "sh", str(etc)]
     with webhook_for(tmp_path, *file_options(tmp_path, hosts), wrapper=unit) as webhook:
         inode = hosts.stat().st_ino
         assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5"), a("bar.dtk.io", "10.0.0.6")]) == 204
@@ -223,7 +223,7 @@ def test_a_hosts_file_in_a_read_only_folder(tmp_path: Path) -> None:
         assert hosts_block(hosts) == ["10.0.0.5 foo.dtk.io", "10.0.0.7 new.dtk.io"]
 
 
-def test_desktop_kubernetes(tmp_path: Path) -> None:
+def test_desktop_kubernetes_settings_survive_a_restart(tmp_path: Path) -> None:
     """A domain and an address that are posted survive a restart; an address by option beats a posted one."""
     hosts, options = tmp_path / "hosts", file_options(tmp_path)
     with Webhook(tmp_path, options) as webhook:

@@ -19,12 +19,12 @@ from tests.stack.watching import record_requests
 from tests.stack.webhook import STATE, state_keys
 
 
-def made(*endpoints: Endpoint) -> State:
+def state_of(*endpoints: Endpoint) -> State:
     return State({one.key: one for one in endpoints})
 
 
 def state(*names: str) -> State:
-    return made(*(Endpoint(f"{name}.dtk.io", ("10.0.0.5",), "A") for name in names))
+    return state_of(*(Endpoint(f"{name}.dtk.io", ("10.0.0.5",), "A") for name in names))
 
 
 def numbered(count: int) -> State:
@@ -32,7 +32,7 @@ def numbered(count: int) -> State:
 
 
 def texts(values: Iterable[str]) -> State:
-    return made(*(Endpoint(f"t{at}.dtk.io", (value,), "TXT") for at, value in enumerate(values)))
+    return state_of(*(Endpoint(f"t{at}.dtk.io", (value,), "TXT") for at, value in enumerate(values)))
 
 
 def incompressible(count: int) -> State:
@@ -41,7 +41,7 @@ def incompressible(count: int) -> State:
     return texts(f"{chance.getrandbits(200000):x}" for _ in range(count))
 
 
-def soon() -> float:
+def deadline() -> float:
     return time.monotonic() + 10
 
 
@@ -53,53 +53,53 @@ def connection(etcd: Etcd) -> Iterator[EtcdConnection]:
 
 @pytest.fixture
 def store(connection: EtcdConnection) -> EtcdState:
-    made = EtcdState(connection, STATE)
-    assert made.load() == State()
-    return made
+    state_of = EtcdState(connection, STATE)
+    assert state_of.load() == State()
+    return state_of
 
 
-def fresh(connection: EtcdConnection) -> State:
+def reload(connection: EtcdConnection) -> State:
     return EtcdState(connection, STATE).load()
 
 
-def test_kept_and_read_again(etcd: Etcd, connection: EtcdConnection, store: EtcdState) -> None:
-    store.check(State(), soon())
+def test_saved_state_is_loaded(etcd: Etcd, connection: EtcdConnection, store: EtcdState) -> None:
+    store.check(State(), deadline())
     # Written at once, so that an etcd that refuses writes is noticed before the first call.
     assert state_keys(etcd) == [f"{STATE}/head"]
     for kept in (state("a"), state("a", "b"), state("b"), State()):
-        store.save(kept, soon())
-        assert fresh(connection) == kept
+        store.save(kept, deadline())
+        assert reload(connection) == kept
     assert state_keys(etcd) == [f"{STATE}/head"]
-    store.save(state("a"), soon())
+    store.save(state("a"), deadline())
     assert sorted(state_keys(etcd)) == [f"{STATE}/endpoint/a.dtk.io/A/", f"{STATE}/head"]
 
 
-def test_the_same_again_writes_nothing(etcd: Etcd, store: EtcdState) -> None:
-    store.save(state("a"), soon())
+def test_unchanged_state_writes_nothing(etcd: Etcd, store: EtcdState) -> None:
+    store.save(state("a"), deadline())
     revision = etcd.revision()
-    store.save(state("a"), soon())
-    assert store.check(state("a"), soon()) == state("a")
+    store.save(state("a"), deadline())
+    assert store.check(state("a"), deadline()) == state("a")
     assert etcd.revision() == revision
 
 
-def test_one_endpoint_more_is_one_small_transaction(etcd: Etcd, store: EtcdState) -> None:
-    store.save(numbered(10000), soon())
+def test_added_endpoint_is_one_small_transaction(etcd: Etcd, store: EtcdState) -> None:
+    store.save(numbered(10000), deadline())
     revision = etcd.revision()
     began = time.monotonic()
-    store.save(numbered(10001), soon())
+    store.save(numbered(10001), deadline())
     assert time.monotonic() - began < 1 * SLOW
     assert etcd.revision() == revision + 1
 
 
-def test_more_than_a_transaction_takes(connection: EtcdConnection, store: EtcdState) -> None:
-    store.save(incompressible(150), soon())
-    assert fresh(connection) == incompressible(150)
+def test_state_larger_than_a_transaction(connection: EtcdConnection, store: EtcdState) -> None:
+    store.save(incompressible(150), deadline())
+    assert reload(connection) == incompressible(150)
 
 
 @pytest.mark.parametrize(
     ("old", "new"), [(state("a"), incompressible(100)), (numbered(150), State())], ids=["writes", "deletes"]
 )
-def test_a_killed_writer_leaves_the_old_state(
+def test_killed_writer_leaves_the_old_state(
     etcd: Etcd,
     connection: EtcdConnection,
     store: EtcdState,
@@ -107,7 +107,7 @@ def test_a_killed_writer_leaves_the_old_state(
     old: State,
     new: State,
 ) -> None:
-    store.save(old, soon())
+    store.save(old, deadline())
     keys = state_keys(etcd)
 
     def dies(number: int) -> None:
@@ -116,26 +116,26 @@ def test_a_killed_writer_leaves_the_old_state(
 
     record_requests(connection, monkeypatch, dies)
     with pytest.raises(NotStored):
-        store.save(new, soon())
+        store.save(new, deadline())
     monkeypatch.undo()
     assert state_keys(etcd) != keys, "the first transaction is there"
     successor = EtcdState(connection, STATE)
     assert successor.load() == old
-    successor.save(state("a", "b"), soon())
+    successor.save(state("a", "b"), deadline())
     assert len(state_keys(etcd)) == 3
-    assert fresh(connection) == state("a", "b")
+    assert reload(connection) == state("a", "b")
 
 
-def test_a_partial_write_after_compaction(etcd: Etcd, connection: EtcdConnection, store: EtcdState) -> None:
-    store.save(state("a"), soon())
+def test_compacted_partial_write_is_undone(etcd: Etcd, connection: EtcdConnection, store: EtcdState) -> None:
+    store.save(state("a"), deadline())
     etcd.put(
         f"{STATE}/endpoint/b.dtk.io/A/", '{"dnsName":"b.dtk.io","targets":["10.0.0.5"],"recordType":"A"}'
     )
-    assert fresh(connection) == state("a")
+    assert reload(connection) == state("a")
     etcd.ctl("compact", str(etcd.revision()))
-    assert fresh(connection) == state("a", "b")
-    assert store.check(state("a"), soon()) == state("a")
-    assert fresh(connection) == state("a")
+    assert reload(connection) == state("a", "b")
+    assert store.check(state("a"), deadline()) == state("a")
+    assert reload(connection) == state("a")
 
 
 FOREIGN = {
@@ -146,33 +146,33 @@ FOREIGN = {
 }
 
 
-def test_foreign_values_harm_only_themselves(
+def test_foreign_and_damaged_values_affect_no_others(
     etcd: Etcd,
     connection: EtcdConnection,
     store: EtcdState,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    store.save(state("a", "b"), soon())
+    store.save(state("a", "b"), deadline())
     for key, value in FOREIGN.items():
         etcd.put(f"{STATE}/{key}", value)
     kept = state("a", "b")
     for _ in range(2):
-        assert store.check(kept, soon()) is kept
+        assert store.check(kept, deadline()) is kept
         assert [one.message for one in caplog.records] == [
             f"{STATE}: 4 foreign keys, left alone, the first is '{STATE}/endpoint/a.dtk.io/A/x'"
         ]
     # One of our values is damaged: it is written again, and until then the others are read.
     etcd.put(f"{STATE}/endpoint/b.dtk.io/A/", "garbage")
     etcd.ctl("compact", str(etcd.revision()))
-    assert fresh(connection) == state("a")
-    assert store.check(kept, soon()) is kept
+    assert reload(connection) == state("a")
+    assert store.check(kept, deadline()) is kept
     revision, asked = etcd.revision(), record_requests(connection, monkeypatch)
-    assert store.check(kept, soon()) is kept
+    assert store.check(kept, deadline()) is kept
     assert (etcd.revision(), asked) == (revision, ["Txn"]), "the state is not read again"
     monkeypatch.undo()
-    store.save(state("a", "c"), soon())
-    assert fresh(connection) == state("a", "c")
+    store.save(state("a", "c"), deadline())
+    assert reload(connection) == state("a", "c")
     for key, value in FOREIGN.items():
         assert etcd.ctl("get", "--print-value-only", "--", f"{STATE}/{key}").strip() == value
 
@@ -180,47 +180,47 @@ def test_foreign_values_harm_only_themselves(
 OLD, NEW = texts(["old"] * 250), texts(["new"] * 250)
 
 
-def test_a_value_damaged_before_a_call_is_repaired_after_it(
+def test_value_damaged_before_a_save_is_repaired_after_it(
     etcd: Etcd, connection: EtcdConnection, store: EtcdState
 ) -> None:
-    store.save(state("a"), soon())
+    store.save(state("a"), deadline())
     etcd.put(f"{STATE}/endpoint/a.dtk.io/A/", "garbage")
-    store.save(state("a", "b"), soon())
-    assert store.check(state("a", "b"), soon()) == state("a", "b")
-    assert fresh(connection) == state("a", "b")
+    store.save(state("a", "b"), deadline())
+    assert store.check(state("a", "b"), deadline()) == state("a", "b")
+    assert reload(connection) == state("a", "b")
     revision = etcd.revision()
-    assert store.check(state("a", "b"), soon()) == state("a", "b")
+    assert store.check(state("a", "b"), deadline()) == state("a", "b")
     assert etcd.revision() == revision
 
 
 @pytest.mark.parametrize("before", [State(), OLD], ids=["new keys", "new values"])
-def test_of_two_writers_of_many_keys_none_adopts_a_part(
+def test_concurrent_writers_never_adopt_partial_state(
     connection: EtcdConnection, store: EtcdState, monkeypatch: pytest.MonkeyPatch, before: State
 ) -> None:
-    store.save(before, soon())
+    store.save(before, deadline())
     other = EtcdState(connection, STATE)
     assert other.load() == before
     theirs = State({**before.endpoints, **state("b").endpoints})
 
     def between_two_transactions(number: int) -> None:
         if number == 2:
-            other.save(theirs, soon())
+            other.save(theirs, deadline())
 
     record_requests(connection, monkeypatch, between_two_transactions)
     with pytest.raises(Overtaken):
-        store.save(NEW, soon())
+        store.save(NEW, deadline())
     monkeypatch.undo()
-    assert store.check(before, soon()) == theirs
-    assert fresh(connection) == theirs
-    store.save(NEW, soon())
-    assert other.check(theirs, soon()) == NEW
+    assert store.check(before, deadline()) == theirs
+    assert reload(connection) == theirs
+    store.save(NEW, deadline())
+    assert other.check(theirs, deadline()) == NEW
 
 
 @pytest.mark.parametrize("carried_out", [True, False])
-def test_a_lost_response(
+def test_lost_response_restores_the_acknowledged_state(
     connection: EtcdConnection, store: EtcdState, monkeypatch: pytest.MonkeyPatch, carried_out: bool
 ) -> None:
-    store.save(state("a"), soon())
+    store.save(state("a"), deadline())
     real, sent = connection.start, []
 
     def start(method: str, request: Any) -> Any:
@@ -231,69 +231,69 @@ def test_a_lost_response(
 
     monkeypatch.setattr(connection, "start", start)
     with pytest.raises(NotStored):
-        store.save(state("b"), soon())
+        store.save(state("b"), deadline())
     monkeypatch.undo()
     # "a" was acknowledged, so "a" is restored.
-    assert store.check(state("a"), soon()) == state("a")
+    assert store.check(state("a"), deadline()) == state("a")
     for request in sent:
         assert not connection.start("Txn", request).result().succeeded, "too late"
-    assert fresh(connection) == state("a")
-    store.save(state("c"), soon())
-    assert fresh(connection) == state("c")
+    assert reload(connection) == state("a")
+    store.save(state("c"), deadline())
+    assert reload(connection) == state("c")
 
 
 def test_lost_data_is_restored(etcd: Etcd, connection: EtcdConnection, store: EtcdState) -> None:
     kept = state("a", "b")
-    store.save(kept, soon())
+    store.save(kept, deadline())
     for lost in ("", "/head", "/endpoint"):
         etcd.delete(STATE + lost)
-        assert store.check(kept, soon()) is kept
-        assert fresh(connection) == kept
+        assert store.check(kept, deadline()) is kept
+        assert reload(connection) == kept
     etcd.delete(STATE)
-    store.save(state("c"), soon())
-    assert fresh(connection) == state("c")
+    store.save(state("c"), deadline())
+    assert reload(connection) == state("c")
 
 
-def test_a_restored_backup_is_overwritten(connection: EtcdConnection, store: EtcdState, etcd: Etcd) -> None:
-    store.save(state("a"), soon())
+def test_restored_backup_is_overwritten(connection: EtcdConnection, store: EtcdState, etcd: Etcd) -> None:
+    store.save(state("a"), deadline())
     old = etcd.ctl("get", "--print-value-only", "--", f"{STATE}/head").strip()
-    store.save(state("b"), soon())
-    store.save(state("c"), soon())
+    store.save(state("b"), deadline())
+    store.save(state("c"), deadline())
     etcd.put(f"{STATE}/head", old)
-    assert store.check(state("c"), soon()) == state("c")
-    assert fresh(connection) == state("c")
+    assert store.check(state("c"), deadline()) == state("c")
+    assert reload(connection) == state("c")
 
 
-def test_another_writer_ahead_is_not_overwritten(connection: EtcdConnection, store: EtcdState) -> None:
-    store.save(state("a"), soon())
+def test_newer_state_of_another_writer_is_kept(connection: EtcdConnection, store: EtcdState) -> None:
+    store.save(state("a"), deadline())
     other = EtcdState(connection, STATE)
     other.load()
-    other.save(state("a", "b"), soon())
+    other.save(state("a", "b"), deadline())
     with pytest.raises(NotStored, match="another webhook"):
-        store.save(state("a", "c"), soon())
-    assert store.check(state("a"), soon()) == state("a", "b")
-    store.save(state("a", "b", "c"), soon())
-    assert other.check(state("a", "b"), soon()) == state("a", "b", "c")
+        store.save(state("a", "c"), deadline())
+    assert store.check(state("a"), deadline()) == state("a", "b")
+    store.save(state("a", "b", "c"), deadline())
+    assert other.check(state("a", "b"), deadline()) == state("a", "b", "c")
 
 
-def test_an_unreadable_state_is_kept(etcd: Etcd, connection: EtcdConnection, store: EtcdState) -> None:
-    store.save(state("a"), soon())
+def test_unreadable_state_is_kept(etcd: Etcd, connection: EtcdConnection, store: EtcdState) -> None:
+    store.save(state("a"), deadline())
     etcd.put(f"{STATE}/head", '{"version":2}')
     with pytest.raises(NotStored, match="--cleanup"):
-        fresh(connection)
+        reload(connection)
     with pytest.raises(NotStored, match="--cleanup"):
-        store.save(state("b"), soon())
+        store.save(state("b"), deadline())
     assert '{"version":2}' in etcd.ctl("get", "--", f"{STATE}/head")
     store.clear()
-    assert fresh(connection) == State()
+    assert reload(connection) == State()
 
 
-def test_other_servers_are_tried_while_there_is_time(etcd: Etcd) -> None:
+def test_other_servers_are_tried_until_the_deadline(etcd: Etcd) -> None:
     servers = ("http://127.0.0.1:1", etcd.url)
     with EtcdConnection(EtcdSettings(servers), timeout=2) as opened:
         store = EtcdState(opened, STATE)
         assert store.load() == State()
-        store.save(state("a"), soon())
+        store.save(state("a"), deadline())
     with (
         EtcdConnection(EtcdSettings(servers), timeout=2) as opened,
         pytest.raises(NotStored, match="too slow"),

@@ -6,7 +6,7 @@ from tests.stack.harness import ApiServer, wait_for
 from tests.stack.objects import dns_endpoint, dns_endpoint_crd, endpoint, external, namespace, service
 
 
-def test_selectors(start_stack: StartStack) -> None:
+def test_selectors_choose_the_services_of_a_zone(start_stack: StartStack) -> None:
     staging = {"environment": "staging", "tenant": "customerB"}
     stack = start_stack(
         objects=[
@@ -51,7 +51,7 @@ def test_selectors(start_stack: StartStack) -> None:
         assert (rtype, stack.ask("none.shop.example", rtype)) == (rtype, ["NXDOMAIN"])
 
 
-def moves(stack: BridgeStack, old: str, new: str, answer: str) -> None:
+def wait_for_move(stack: BridgeStack, old: str, new: str, answer: str) -> None:
     """Wait until ``new`` has what ``old`` had; one of them answers at every moment."""
 
     def moved() -> bool:
@@ -80,19 +80,19 @@ def test_label_changes_leave_no_gap(start_stack: StartStack, apiserver: ApiServe
     )
     stack.expect("web.shop.tier-a.example", "A", "10.0.2.1")
     relabel(apiserver, service("web", "shop", labels={"tier": "b"}, clusterIP="10.0.2.1"))
-    moves(stack, "web.shop.tier-a.example", "web.shop.tier-b.example", "10.0.2.1")
+    wait_for_move(stack, "web.shop.tier-a.example", "web.shop.tier-b.example", "10.0.2.1")
     relabel(apiserver, service("web", "shop", labels={"tier": "a"}, clusterIP="10.0.2.1"))
-    moves(stack, "web.shop.tier-b.example", "web.shop.tier-a.example", "10.0.2.1")
+    wait_for_move(stack, "web.shop.tier-b.example", "web.shop.tier-a.example", "10.0.2.1")
     stack.expect("api.shop.team-a.example", "A", "10.0.2.2")
     for old, new in (("a", "b"), ("b", "a")):
         relabel(apiserver, namespace("shop", team=new))
-        moves(stack, f"api.shop.team-{old}.example", f"api.shop.team-{new}.example", "10.0.2.2")
+        wait_for_move(stack, f"api.shop.team-{old}.example", f"api.shop.team-{new}.example", "10.0.2.2")
         stack.expect(f"web.shop.team-{new}.example", "A", "10.0.2.1")
         stack.expect(f"shop.team-{old}.example", "A", "NXDOMAIN")
         stack.expect(f"shop.team-{new}.example", "A", "NODATA")
 
 
-def test_the_order_of_the_addresses(start_stack: StartStack) -> None:
+def test_addresses_are_answered_in_the_configured_order(start_stack: StartStack) -> None:
     stack = start_stack(
         objects=[
             namespace("shop"),
@@ -125,7 +125,7 @@ def test_the_order_of_the_addresses(start_stack: StartStack) -> None:
     assert stack.ask("inner.shop.both.example") == ["10.0.2.2"]
 
 
-def test_wildcards_where_they_are_wanted(start_stack: StartStack, apiserver: ApiServer) -> None:
+def test_wildcards_only_where_enabled(start_stack: StartStack, apiserver: ApiServer) -> None:
     namespaces = ["shop", "other"]
     stack = start_stack(
         objects=[
@@ -167,7 +167,7 @@ def test_wildcards_where_they_are_wanted(start_stack: StartStack, apiserver: Api
     assert stack.ask("*.shop.svc.cluster.local") == ["NXDOMAIN"]
 
 
-def test_aliases_hide_what_is_below(start_stack: StartStack) -> None:
+def test_alias_shows_nothing_below_its_target(start_stack: StartStack) -> None:
     stack = start_stack(
         *("--domains", "ext.cluster.local", "--dns-endpoints"),
         objects=[
@@ -225,7 +225,7 @@ def test_aliases_hide_what_is_below(start_stack: StartStack) -> None:
 WEB = "web.stage.example"
 
 
-def test_rivals_take_over_without_a_gap(start_stack: StartStack, apiserver: ApiServer) -> None:
+def test_next_claimant_takes_over_without_a_gap(start_stack: StartStack, apiserver: ApiServer) -> None:
     """An alias, then addresses with ports, then an alias: whose turn it is the others do not show."""
     alias = {"ports": (), "type": "ExternalName", "externalName": "db.stage.example"}
     first, third = (service("web", one, **alias) for one in ("a", "c"))  # type: ignore[arg-type]
