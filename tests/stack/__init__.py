@@ -1,1 +1,1 @@
-"""Tests on real servers (API server, etcd, CoreDNS), built from source once, on loopback ports."""
+"""Tests against real servers (API server, etcd, CoreDNS), built from source once, on loopback ports."""

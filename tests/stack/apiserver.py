@@ -1,4 +1,4 @@
-"""A real kube-apiserver without the rest of a cluster."""
+"""A real kube-apiserver without controllers."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,10 +18,9 @@ CRD = ("apiextensions.k8s.io/v1", "CustomResourceDefinition")
 class ApiServer(Server, KubeClient):
     """One kube-apiserver on a loopback port.
 
-    There are no controllers: tests write EndpointSlices and statuses, and delete namespaces by
-    ``delete_namespace``. ``users`` adds tokens for RBAC tests: token -> (user, groups).
-    ``service_accounts``: a pod needs its account, as in a cluster. ``hosts``: more addresses of its
-    certificate.
+    Without controllers, tests write EndpointSlices and statuses, and delete namespaces by
+    ``delete_namespace``. ``users`` adds tokens: token -> (user, groups). ``service_accounts``: pods need
+    their ServiceAccount, as in a cluster. ``hosts``: more addresses of its certificate.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class ApiServer(Server, KubeClient):
             str(binaries["kube-apiserver"]),
             f"--bind-address={LOOPBACK}",
             f"--secure-port={self.port}",
-            # the endpoint of the Service kubernetes: must not be loopback, and nothing connects to it
+            # endpoint of the Service kubernetes: must not be loopback; nothing connects to it
             "--advertise-address=192.0.2.10",
             f"--etcd-servers={etcd_url}",
             "--service-cluster-ip-range=10.0.0.0/16,fd00:10::/112",
@@ -76,14 +75,14 @@ class ApiServer(Server, KubeClient):
         super().kill()
 
     def is_up(self) -> bool:
-        """Whether it is ready and has the objects that it creates shortly after its start."""
+        """Whether it is ready and has created its own objects."""
         if self.request("GET", "/readyz", check=False).status_code != 200:
             return False
         ready = ("/api/v1/namespaces/default", "/api/v1/namespaces/default/services/kubernetes")
         return all(self.request("GET", path, check=False).status_code == 200 for path in ready)
 
     def client_certificate(self, user: str) -> KeyPair:
-        """A client certificate of this user, who may do everything."""
+        """A client certificate of this user, a cluster admin."""
         return self.authority.issue(user, "system:masters", file=f"client-{user}")
 
     def kubeconfig(
@@ -95,7 +94,7 @@ class ApiServer(Server, KubeClient):
         cluster: Object | None = None,
         name: str = "kubeconfig",
     ) -> Path:
-        """A kubeconfig file, of the admin by default; ``cluster`` replaces fields of the cluster."""
+        """A kubeconfig file, by default of the admin; ``cluster`` overrides fields of the cluster."""
         if certificate is not None:
             user = {"client-certificate": str(certificate.cert_file), "client-key": str(certificate.key_file)}
         reached = {"server": self.url, "certificate-authority": str(self.ca_file), **(cluster or {})}
@@ -112,7 +111,7 @@ class ApiServer(Server, KubeClient):
         return path
 
     def reset(self) -> None:
-        """Reset it to the state of a new one, which takes far less time than a start."""
+        """Delete all objects but its own, which is far faster than a start."""
         kinds = [("v1", "Service"), ("discovery.k8s.io/v1", "EndpointSlice"), ("v1", "Pod")]
         kinds += sorted(self.applied_kinds - {*kinds, ("v1", "Namespace"), CRD})
         for api_version, kind in kinds:
@@ -126,7 +125,7 @@ class ApiServer(Server, KubeClient):
 
 
 def _is_own(item: Object) -> bool:
-    """Whether the API server created it, and would create it again."""
+    """Whether the API server itself creates it."""
     metadata = item["metadata"]
     namespace, name = metadata.get("namespace"), metadata["name"]
     if item.get("kind") in ("Service", "EndpointSlice") and (namespace, name) == ("default", "kubernetes"):

@@ -14,9 +14,9 @@ from tests.stack.process import LOOPBACK, Server, free_port, http, run_command, 
 
 
 class Bridge(Server):
-    """``kube2etcd run``, or another command, with the given options and a loopback port for its probes.
+    """``kube2etcd run``, or another command, with its probes on a loopback port.
 
-    ``start`` waits until the process is alive over HTTP; ``wait_ready`` until etcd equals the cluster.
+    ``start`` waits until it is live; ``wait_ready`` until etcd equals the cluster.
     """
 
     def __init__(
@@ -32,18 +32,18 @@ class Bridge(Server):
         self.port = free_port()
         self.url = f"http://{LOOPBACK}:{self.port}"
         listen = ["--listen", f"{LOOPBACK}:{self.port}"]
-        words = [*wrapper, sys.executable, "-m", *program, command, *listen, *args]
-        super().__init__(name, words, directory, env=clean_environment())
+        argv = [*wrapper, sys.executable, "-m", *program, command, *listen, *args]
+        super().__init__(name, argv, directory, env=clean_environment())
 
     def get(self, path: str) -> requests.Response:
-        """One request to the port of probes and metrics."""
+        """GET a path of the probes' and metrics' port."""
         return http("GET", self.url + path)
 
     def is_up(self) -> bool:
         return self.get("/livez").status_code == 200
 
     def ready(self) -> bool:
-        """Whether it is ready: etcd equals the cluster; False too if it does not answer."""
+        """Whether /readyz is 200; False if it does not answer."""
         try:
             return self.get("/readyz").status_code == 200
         except OSError:
@@ -53,21 +53,21 @@ class Bridge(Server):
         wait_for(self.ready, "kube2etcd to be ready", deadline_s, self)
 
     def readyz(self) -> str:
-        """The text of its readiness probe."""
+        """The body of /readyz."""
         return self.get("/readyz").text
 
     def wait_readyz(self, text: str, deadline_s: float) -> None:
-        """Wait until the text of its readiness probe contains this."""
+        """Wait until the body of /readyz contains this."""
         wait_for(lambda: text in self.readyz(), f"{text!r} in /readyz", deadline_s, self)
 
     def full_passes(self, more: int, deadline_s: float = 30.0) -> None:
-        """Wait for this many more full passes."""
+        """Wait for this many more resyncs."""
         count = "kube2etcd_resync_duration_seconds_count"
         before = self.metric(count)
-        wait_for(lambda: self.metric(count) >= before + more, "full passes", deadline_s, self)
+        wait_for(lambda: self.metric(count) >= before + more, "resyncs", deadline_s, self)
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum over all samples with these labels."""
+        """The sum of all samples with these labels."""
         pairs = [f'{key}="{value}"' for key, value in labels.items()]
         return sum(
             value
@@ -76,7 +76,7 @@ class Bridge(Server):
         )
 
     def metrics(self) -> dict[str, float]:
-        """The metrics page: ``name{label="value"}`` -> number; it may be half a second old."""
+        """All samples, by ``name{label="value"}``; they may be half a second old."""
         values: dict[str, float] = {}
         for line in self.get("/metrics").text.splitlines():
             if line and not line.startswith("#"):
@@ -86,19 +86,19 @@ class Bridge(Server):
 
 
 def call(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of kube2etcd to its end."""
+    """Run a command of kube2etcd until it exits."""
     return run_command(sys.executable, "-m", "kube2etcd", *arguments, env=clean_environment())
 
 
 def kube2etcd(*arguments: str) -> str:
-    """The standard output of a command, which must succeed."""
+    """The standard output of a command; asserts that it succeeds."""
     done = call(*arguments)
     assert done.returncode == 0, f"kube2etcd {arguments[0]} exited with {done.returncode}:\n{done.stderr}"
     return done.stdout
 
 
 def config_option(directory: Path, config: Mapping[str, Any] | None) -> list[str]:
-    """Write a settings file, if there are settings; returns the options for it."""
+    """Write a settings file, unless ``config`` is None; returns its ``--config`` option."""
     if config is None:
         return []
     directory.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def config_option(directory: Path, config: Mapping[str, Any] | None) -> list[str
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without variables that would configure the bridge."""
+    """The environment without variables that configure the bridge."""
     return {
         key: value
         for key, value in os.environ.items()

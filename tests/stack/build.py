@@ -1,11 +1,10 @@
 """Builds the real servers and tools that the tests and the demo run, once, into a cache outside the checkout.
 
-Each is a tool of a small Go module of its own under ``servers/`` because their requirements clash. Where they
-do not, the modules name the same versions: Go compiles a package once and has it in its cache for the others.
-Three quarters of CoreDNS's packages are kube-apiserver's. ``test_servers.py`` holds that.
-A built server is kept under a key made of everything that decides its bytes (go.mod, go.sum, flags, machine),
-so a second run starts at once and a changed version builds again.
-``python -m tests.stack.build [server...]`` does it by hand.
+Each has a Go module of its own under ``servers/``, because their requirements conflict. Elsewhere the modules
+name the same versions, so that Go compiles a package once for all: CoreDNS shares three quarters of its
+packages with kube-apiserver. ``test_servers.py`` checks it. The cache key of a server is everything that
+determines its bytes (go.mod, go.sum, flags, machine), so only a change is built again.
+``python -m tests.stack.build [server...]`` builds by hand.
 """
 
 import contextlib
@@ -34,11 +33,11 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Server:
-    """One Go module under ``servers/`` and the programs that come out of it."""
+    """A Go module under ``servers/`` and its programs."""
 
     name: str
-    programs: Mapping[str, str]  # file name of the program -> its Go package
-    variables: Mapping[str, str] = field(default_factory=dict)  # Go variables set by the linker
+    programs: Mapping[str, str]  # file name -> Go package
+    variables: Mapping[str, str] = field(default_factory=dict)  # set by the linker
     tags: str = ""
 
     @property
@@ -46,7 +45,7 @@ class Server:
         return HERE / self.name
 
     def flags(self) -> list[str]:
-        """The build flags: nothing of this machine in the program, no debug tables, which take time too."""
+        """Build flags: reproducible, and without debug tables, which take time."""
         ldflags = " ".join(["-s", "-w", *(f"-X {name}={value}" for name, value in self.variables.items())])
         plain = ["-mod=readonly", f"-tags={self.tags}", "-trimpath", "-buildvcs=false"]
         return [*plain, "-gcflags=all=-dwarf=false", f"-ldflags={ldflags}"]
@@ -66,7 +65,7 @@ class Server:
         return cache_dir() / "servers" / f"{self.name}-{self.key()}"
 
     def built(self) -> dict[str, Path] | None:
-        """The built programs, or None where one is missing."""
+        """The built programs, or None if one is missing."""
         paths = {program: self.home() / program for program in self.programs}
         return paths if all(os.access(path, os.X_OK) for path in paths.values()) else None
 
@@ -79,24 +78,24 @@ _HELM = {
     "helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor": "36",
 }
 
-#: Another server is one more line here and a folder with go.mod and go.sum. The longest to build comes first.
+#: A new server is a line here and a directory with go.mod and go.sum. The slowest build comes first.
 SERVERS: tuple[Server, ...] = (
     Server("apiserver", {"kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver"}, _KUBERNETES),
     Server("coredns", {"coredns": "."}),
     Server("etcd", {"etcd": "go.etcd.io/etcd/server/v3", "etcdctl": "go.etcd.io/etcd/etcdctl/v3"}),
     Server("externaldns", {"external-dns": "sigs.k8s.io/external-dns"}),
-    # Installs addons/helm. The last release on the Kubernetes modules of the API server above.
+    # Installs addons/helm. The last release with the Kubernetes modules of the API server above.
     Server("helm", {"helm": "helm.sh/helm/v3/cmd/helm"}, _HELM),
-    # Runs the unit tests of the alerts; without service discovery, which they do not need.
+    # Runs the unit tests of the alerts, which need no service discovery.
     Server("promtool", {"promtool": "github.com/prometheus/prometheus/cmd/promtool"}, tags="remove_all_sd"),
-    # The last etcd with the v2 API that the Go module proxy has (v3.4.13): what classic SkyDNS reads.
+    # v3.4.13, the last etcd in the Go module proxy with the v2 API, which classic SkyDNS reads.
     Server("etcd34", {"etcd34": "go.etcd.io/etcd"}),
 )
 
-#: What the benchmarks compare with: built only where it is named.
+#: For the benchmarks; built only by name.
 BENCH: tuple[Server, ...] = (Server("writer", {"etcd-writer": "."}),)
 
-#: The servers of a cluster's DNS: what the demo and the benchmarks need.
+#: The servers of the demo and the benchmarks.
 BRIDGE = ("apiserver", "coredns", "etcd")
 
 
@@ -113,7 +112,7 @@ def console(text: str) -> None:
 
 
 def binaries(progress: Progress = console, names: Sequence[str] = ()) -> dict[str, Path]:
-    """The programs by file name, built where they are missing; ``names`` of servers narrows them."""
+    """The programs by file name, of the servers ``names`` or all; missing ones are built."""
     known = {server.name: server for server in (*SERVERS, *BENCH)}
     unknown = set(names) - set(known)
     if unknown:
@@ -132,7 +131,7 @@ def binaries(progress: Progress = console, names: Sequence[str] = ()) -> dict[st
 
 @contextlib.contextmanager
 def _build_lock() -> Iterator[None]:
-    """Two runs at once would only halve each other's speed; the second waits, then finds everything there."""
+    """Lock out concurrent builds: the second run waits, then finds everything built."""
     (cache_dir() / "servers").mkdir(parents=True, exist_ok=True)
     with (cache_dir() / "servers" / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -140,7 +139,7 @@ def _build_lock() -> Iterator[None]:
 
 
 def build_all(servers: Sequence[Server], report: Progress) -> None:
-    """Build servers one after the other, each with what Go's cache has of those before."""
+    """Build servers in turn, so that each finds the packages of the others in Go's cache."""
     go, began = find_go(cache_dir(), report), time.monotonic()
     report(f"building {', '.join(server.name for server in servers)}: once, then kept in {cache_dir()}")
     for server in servers:
@@ -153,12 +152,12 @@ def build_all(servers: Sequence[Server], report: Progress) -> None:
 
 
 def _build(server: Server, go: Path) -> Iterator[str]:
-    """Build its programs aside, and move them in; yields each package, once it is fetched or compiled."""
-    with atomic_directory(server.home()) as aside:
+    """Build its programs, then move them in place; yields each package once fetched or compiled."""
+    with atomic_directory(server.home()) as staging:
         for program, package in server.programs.items():
             tail: deque[str] = deque(maxlen=30)
             with subprocess.Popen(
-                [str(go), "build", "-v", *server.flags(), "-o", str(aside / program), package],
+                [str(go), "build", "-v", *server.flags(), "-o", str(staging / program), package],
                 cwd=server.module,
                 env=go_environment(go, cache_dir()),
                 stdin=subprocess.DEVNULL,
@@ -190,7 +189,7 @@ def _build_failure(server: Server, output: Iterable[str]) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Build the named servers, all where none is named, and print where they are."""
+    """Build the named servers, or all, and print their paths."""
     if any(argument.startswith("-") for argument in arguments):
         print(f"usage: python -m tests.stack.build [{'|'.join(server.name for server in SERVERS)}]...")
         return 0 if set(arguments) <= {"-h", "--help"} else 2

@@ -1,4 +1,4 @@
-"""A throw-away certificate authority."""
+"""A throwaway certificate authority."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class KeyPair:
 
 
 class Authority:
-    """A CA that lives in a folder; each certificate it issues is a pair of files beside it."""
+    """A CA in a directory, to which it issues its certificates."""
 
     def __init__(self, directory: Path, name: str = "test-ca") -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -26,10 +26,9 @@ class Authority:
         self._ca.cert_pem.write_to_path(self.ca_file)
 
     def issue(self, name: str, group: str = "", *, file: str = "", hosts: Sequence[str] = ()) -> KeyPair:
-        """A certificate for the loopback addresses and ``hosts``, good for servers and clients.
+        """A certificate for the loopback addresses and ``hosts``, for servers and clients.
 
-        ``name`` becomes the common name (a user's name to the API server and to etcd), ``group`` the
-        organization.
+        ``name`` is the common name (the user, to the API server and etcd), ``group`` the organization.
         """
         made = self._ca.issue_cert(
             *("localhost", "127.0.0.1", "::1", *hosts), common_name=name, organization_name=group or None

@@ -1,4 +1,4 @@
-"""Compares two servers' answers to a question and classifies the difference."""
+"""Compares two servers' answers to a question and classifies their difference."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from tests.stack.questions import Question
 
 
 class Record(NamedTuple):
-    """A record without its TTL; names in lower case, as DNS ignores case."""
+    """A record without its TTL, and in lower case."""
 
     name: str
     rdtype: str
@@ -23,7 +23,7 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True)
 class Answer:
-    """What counts of an answer: order does not, nor does the letter case of names but the question's."""
+    """An answer without order, TTLs and letter case, but for the question's case."""
 
     rcode: str
     answer: frozenset[Record] = frozenset()
@@ -39,7 +39,7 @@ class Answer:
 
 
 def normalise(message: dns.message.Message) -> Answer:
-    """The message as a value that can be compared."""
+    """The message as a comparable value."""
     return Answer(
         rcode=dns.rcode.to_text(message.rcode()),
         answer=_records(message.answer),
@@ -64,16 +64,16 @@ def _records(section: Iterable[dns.rrset.RRset]) -> frozenset[Record]:
 def _data(rrset: dns.rrset.RRset, text: str) -> str:
     if rrset.rdtype == dns.rdatatype.TXT:
         return text
-    if rrset.rdtype == dns.rdatatype.SOA:  # the serial is a time
+    if rrset.rdtype == dns.rdatatype.SOA:  # without the serial, a timestamp
         parts = text.lower().split()
         return " ".join(parts[:2] + parts[3:])
     return text.lower()
 
 
 def differences(theirs: Answer, ours: Answer) -> list[str]:
-    """What makes the answers differ, in words of a few classes; empty where they are the same for a client.
+    """The classes of difference between the answers; empty if they are equal to a client.
 
-    Records beside the answer are a courtesy: ours may lack addresses of the second family, never have others.
+    Additional records are optional: ours may lack addresses of the second family, but never have others.
     """
     if theirs.rcode != ours.rcode:
         return [f"{theirs.rcode} became {ours.rcode}" + (" with records" if ours.answer else "")]
@@ -127,11 +127,11 @@ class Difference:
 
 @dataclass
 class Report:
-    """What came of many questions; ``differences`` says in words how two answers differ, or nothing."""
+    """The differences of many answers, as ``differences`` describes two of them."""
 
     differences: Callable[[Answer, Answer], list[str]] = differences
     asked: int = 0
-    answered: int = 0  # questions to which theirs has records
+    answered: int = 0  # questions that theirs answers with records
     found: list[Difference] = field(default_factory=list)
 
     def add(self, question: Question, theirs: Answer, ours: Answer) -> None:
@@ -147,7 +147,7 @@ class Report:
         return 1.0 - len(self.found) / self.asked if self.asked else 1.0
 
     def table(self, title: str, names: Sequence[str] = ()) -> str:
-        """Classes with counts and an example; ``names`` are the known class of each difference, if given."""
+        """Classes with counts and an example; ``names`` are the known class of each difference."""
         same = self.asked - len(self.found)
         with_records = sum(1 for one in self.found if one.theirs.answer)
         lines = [

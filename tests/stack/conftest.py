@@ -1,4 +1,4 @@
-"""Fixtures for tests on real servers; everything below this folder has the marker ``stack``."""
+"""Fixtures of tests on real servers, all of which get the marker ``stack``."""
 
 import contextlib
 import itertools
@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def binaries(pytestconfig: pytest.Config) -> Binaries:
-    """All servers, built on first use with visible progress."""
+    """All server binaries, built on first use with visible progress."""
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     if capture is None:
         return build_binaries()
@@ -47,14 +47,14 @@ def etcd_for_api(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -
 def shared_apiserver(
     binaries: Binaries, etcd_for_api: Etcd, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ApiServer]:
-    """One API server for the session: a start takes seconds, a reset tenths of one."""
+    """One API server for the session: a start takes seconds, a reset tenths of a second."""
     with ApiServer(tmp_path_factory.mktemp("apiserver"), binaries, etcd_for_api.url) as server:
         yield server
 
 
 @pytest.fixture
 def apiserver(shared_apiserver: ApiServer) -> Iterator[ApiServer]:
-    """The session's API server after a reset."""
+    """The session's API server, reset."""
     if not shared_apiserver.alive:
         shared_apiserver.start()
     shared_apiserver.reset()
@@ -66,14 +66,14 @@ def _etcd(place: Path, binaries: Binaries, given: Any) -> Etcd:
     if given == "v2":
         return EtcdV2(place, binaries)
     if given == "3.4":
-        # Without fsync it loses its log when it is killed, and cannot start again.
+        # Without fsync a killed etcd 3.4 loses its WAL and cannot start again.
         return Etcd(place, {**binaries, "etcd": binaries["etcd34"]}, fsync=True)
     return Etcd(place, binaries, extra_args=given)
 
 
 @pytest.fixture
 def etcd(binaries: Binaries, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Etcd]:
-    """An empty etcd; its parameter is a list of more options, ``3.4``, or ``v2`` for that API."""
+    """An empty etcd; its parameter is a list of options, ``3.4``, or ``v2`` for that API."""
     with _etcd(tmp_path / "etcd", binaries, getattr(request, "param", ())) as server:
         yield server
         server.resume()
@@ -81,13 +81,13 @@ def etcd(binaries: Binaries, tmp_path: Path, request: pytest.FixtureRequest) -> 
 
 @pytest.fixture
 def servers(apiserver: ApiServer, etcd: Etcd) -> list[str]:
-    """The options with which a command reaches the API server and etcd."""
+    """The options by which a command reaches the API server and etcd."""
     return args(apiserver.kubeconfig(), etcd)
 
 
 @pytest.fixture(params=[(), "3.4"], ids=["3.7", "3.4"])
 def server(request: pytest.FixtureRequest, binaries: Binaries, tmp_path: Path) -> Iterator[Etcd]:
-    """The newest etcd, and the oldest that clusters still run."""
+    """The newest etcd, and the oldest still in use."""
     with _etcd(tmp_path / "etcd", binaries, request.param) as server:
         yield server
         server.resume()
@@ -95,7 +95,7 @@ def server(request: pytest.FixtureRequest, binaries: Binaries, tmp_path: Path) -
 
 @pytest.fixture
 def dns(binaries: Binaries, tmp_path: Path, etcd: Etcd) -> Iterator[CoreDns]:
-    """CoreDNS on the keys in etcd."""
+    """CoreDNS that serves the keys in etcd."""
     with coredns_for(tmp_path, binaries, *etcd.options) as server:
         yield server
 
@@ -108,9 +108,9 @@ def proxy(apiserver: ApiServer) -> Iterator[Proxy]:
 
 @pytest.fixture
 def run(tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[Run]:
-    """Creates objects, starts a bridge and waits until it is ready, unless ``ready`` is False.
+    """Create objects, start a bridge and wait until it is ready, unless ``ready`` is False.
 
-    It ends with the test, and must have logged no traceback.
+    All bridges are killed after the test, and must have logged no traceback.
     """
     started: list[Bridge] = []
     with contextlib.ExitStack() as exits:
@@ -138,9 +138,9 @@ def run(tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[Run]:
 
 @pytest.fixture
 def start_stack(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[StartStack]:
-    """Creates objects, starts a bridge and its CoreDNS with these options; both end with the test.
+    """Create objects and start a bridge and its CoreDNS with these options, until the test ends.
 
-    ``zones`` are those of Services, by name.
+    ``zones`` are settings of Services zones, by zone.
     """
     with contextlib.ExitStack() as exits:
 
@@ -154,9 +154,9 @@ def start_stack(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: 
             apiserver.apply_all(objects)
             if zones is not None:
                 config = {"zones": [{"zone": zone, **more} for zone, more in zones.items()]}
-            place = tmp_path / f"zoned{next(number)}"
+            directory = tmp_path / f"stack{next(number)}"
             return exits.enter_context(
-                BridgeStack(place, binaries, apiserver, etcd, options, config, dns_options)
+                BridgeStack(directory, binaries, apiserver, etcd, options, config, dns_options)
             )
 
         number = itertools.count()
@@ -165,7 +165,7 @@ def start_stack(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: 
 
 @pytest.fixture
 def start_pair(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> Iterator[StartPair]:
-    """Starts the kubernetes plugin and ours with these options; both end with the test."""
+    """Start a `running_pair`, until the test ends."""
     with contextlib.ExitStack() as exits:
         yield lambda **options: exits.enter_context(
             running_pair(binaries, tmp_path, apiserver, etcd, **options)

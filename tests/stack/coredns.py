@@ -14,9 +14,8 @@ import dns.rdatatype
 from tests.stack.bridge import kube2etcd
 from tests.stack.process import LOOPBACK, Process, Server, free_port, wait_for
 
-#: Switches off the listeners of CoreDNS whose default ports may be in use on this machine.
+#: Disables CoreDNS listeners whose default ports may be in use.
 NO_LISTENERS = ("--health-listen", "", "--ready-listen", "", "--metrics-listen", "")
-
 
 UPSTREAM = """
 .:PORT {
@@ -40,16 +39,17 @@ UPSTREAM = """
 
 
 def upstream_corefile(name: str = "example.com", *, at: str = LOOPBACK, port: str = "{port}") -> str:
-    """A Corefile that stands in for the rest of the world: it has this name and those below it only."""
+    """The Corefile of an upstream that serves only ``name`` and the names below it."""
     return UPSTREAM.replace("NAME", name).replace("ADDRESS", at).replace("PORT", port)
 
 
 def plugin_corefile(
     access: str, *beside: str, zones: str = "", pods: str = "insecure", within: str = ""
 ) -> str:
-    """A Corefile of CoreDNS's own kubernetes plugin, as most clusters run it.
+    """A Corefile with CoreDNS's kubernetes plugin, as in most clusters.
 
-    ``access`` is its line about the API server, ``within`` one more, ``beside`` lines outside of it.
+    ``access`` is the plugin's line about the API server, ``within`` one more line in its block, ``beside``
+    lines outside the block.
     """
     own = [access, f"pods {pods}", "ttl 30", within]
     block = [f"kubernetes cluster.local {zones} in-addr.arpa ip6.arpa {{", *own, "}"]
@@ -57,7 +57,7 @@ def plugin_corefile(
 
 
 def rdata_or_rcode(message: dns.message.Message) -> list[str]:
-    """The answer's data in order, NODATA, or the response code."""
+    """The answer's rdata in order, NODATA, or the rcode."""
     if message.rcode() != dns.rcode.NOERROR:
         return [dns.rcode.to_text(message.rcode())]
     return [item.to_text() for rrset in message.answer for item in rrset] or ["NODATA"]
@@ -66,7 +66,7 @@ def rdata_or_rcode(message: dns.message.Message) -> list[str]:
 def ask(
     name: str, rdtype: str, port: int, *, at: str = LOOPBACK, tcp: bool = False, timeout: float = 5.0
 ) -> dns.message.Message:
-    """Ask one question; a truncated answer is asked for again over TCP, as resolvers do."""
+    """Send one query; a truncated answer is retried over TCP, as resolvers do."""
     question = dns.message.make_query(name, rdtype)
     if tcp:
         return dns.query.tcp(question, at, timeout=timeout, port=port)
@@ -74,7 +74,7 @@ def ask(
 
 
 def corefile(port: int, *options: str) -> str:
-    """What ``kube2etcd corefile`` prints, by default without upstream, cache and further listeners."""
+    """The output of ``kube2etcd corefile``, by default without upstream, cache and other listeners."""
     listen = ("--dns-listen", f"{LOOPBACK}:{port}", "--upstream", "none", "--cache", "0")
     return kube2etcd("corefile", *listen, *NO_LISTENERS, *options)
 
@@ -82,16 +82,16 @@ def corefile(port: int, *options: str) -> str:
 def coredns_for(
     directory: Path, binaries: Mapping[str, Path], *options: str, name: str = "coredns"
 ) -> CoreDns:
-    """CoreDNS with the Corefile of these options."""
+    """CoreDNS with the Corefile that kube2etcd writes for these options."""
     port = free_port()
     return CoreDns(directory, binaries, corefile(port, *options), port=port, name=name)
 
 
 class CoreDns(Server):
-    """One CoreDNS with a Corefile, in which ``{port}`` stands for its port; None: something else writes it.
+    """One CoreDNS; ``{port}`` in the Corefile stands for its port. Without a text something else writes it.
 
-    The Corefile decides where it listens, which must be loopback. It counts as up with the first answer of
-    any kind; a test that needs a plugin to be ready waits for the answer that it wants.
+    The Corefile must listen on loopback. It is up with its first answer of any kind; tests that need a plugin
+    to be ready wait for the answer.
     """
 
     def __init__(
@@ -127,18 +127,18 @@ class CoreDns(Server):
     def expect(
         self, name: str, rtype: str, *answer: str, deadline_s: float = 15.0, writer: Process | None = None
     ) -> None:
-        """Wait for this answer, in any order; ``writer`` is the process that writes the keys."""
+        """Wait for this answer, in any order; fails at once when ``writer`` exits, which writes the keys."""
 
-        def right() -> bool:
+        def matches() -> bool:
             seen = rdata_or_rcode(self.ask(name, rtype))
             assert sorted(seen) == sorted(answer), f"{name} {rtype}: {seen}, not {list(answer)}"
             return True
 
         processes = (self, *([writer] if writer else []))
-        wait_for(right, f"{name} {rtype}", deadline_s, *processes)
+        wait_for(matches, f"{name} {rtype}", deadline_s, *processes)
 
     def addresses(self, name: str, rdtype: str = "A") -> list[str]:
-        """The data of the answer's records of this type, sorted."""
+        """The rdata of this type in the answer, sorted."""
         answer = self.ask(name, rdtype)
         wanted = dns.rdatatype.from_text(rdtype)
         return sorted(item.to_text() for rrset in answer.answer if rrset.rdtype == wanted for item in rrset)

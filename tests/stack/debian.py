@@ -1,4 +1,4 @@
-"""Unpacks programs of Debian packages into the cache without installing them."""
+"""Unpacks Debian packages into the cache without installing them."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ class UnavailableError(RuntimeError):
 
 
 def unpacked(packages: Sequence[str]) -> Path:
-    """A folder with the packages and those of their dependencies that this system lacks."""
+    """A directory with the packages and their missing dependencies."""
     home = cache_dir() / "debian" / "-".join(sorted(packages))
     if home.exists():
         return home
@@ -32,7 +32,7 @@ def unpacked(packages: Sequence[str]) -> Path:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """The environment in which unpacked programs find their libraries."""
+    """An environment in which unpacked programs find their libraries."""
     folders = {str(library.parent) for library in home.rglob("*.so*")}
     return {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(sorted(folders))}
 

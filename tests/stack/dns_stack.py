@@ -1,4 +1,4 @@
-"""A bridge with further zones, and CoreDNS with the matching Corefile."""
+"""A writer of keys and the CoreDNS that reads them, with the same settings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,18 +9,18 @@ from tests.stack.coredns import coredns_for, rdata_or_rcode
 from tests.stack.harness import ApiServer, Bridge, CoreDns, Etcd, Object
 from tests.stack.process import Context
 
-#: What the fixture ``start_stack`` is: options and settings in, a bridge and its CoreDNS out.
+#: What the fixture ``start_stack`` returns: from options and settings a bridge and its CoreDNS.
 StartStack = Callable[..., "BridgeStack"]
 
 
 class DnsStack(Context):
-    """A writer of keys and the CoreDNS that reads them."""
+    """A process that writes keys, and the CoreDNS that reads them."""
 
     writer: Bridge
     dns: CoreDns
 
     def start(self) -> None:
-        """Start both, and wait until all keys are written."""
+        """Start both, and wait until the writer is ready."""
         self.writer.start()
         self.dns.start()
         self.writer.wait_ready()
@@ -30,16 +30,16 @@ class DnsStack(Context):
         self.dns.kill()
 
     def ask(self, name: str, rtype: str = "A", *, tcp: bool = False) -> list[str]:
-        """The answer's data in its order, or NODATA, or the code."""
+        """The answer's rdata in order, NODATA, or the rcode."""
         return rdata_or_rcode(self.dns.ask(name, rtype, tcp))
 
     def expect(self, name: str, rtype: str, *answer: str, deadline_s: float = 15.0) -> None:
-        """Wait for this answer; the order means nothing."""
+        """Wait for this answer, in any order."""
         self.dns.expect(name, rtype, *answer, deadline_s=deadline_s, writer=self.writer)
 
 
 class BridgeStack(DnsStack):
-    """A bridge and its CoreDNS with the same settings; ``dns_options`` are those of ``corefile`` alone."""
+    """A bridge and its CoreDNS; ``dns_options`` are for ``corefile`` alone."""
 
     def __init__(
         self,
@@ -61,9 +61,9 @@ class BridgeStack(DnsStack):
 
 
 def relabel(api: ApiServer, one: Object) -> None:
-    """Replace labels and annotations of an object; None removes one.
+    """Patch the labels and annotations of an object; None removes one.
 
-    `KubeClient.apply` cannot do this to a Service with an address: its address is checked before its name.
+    `KubeClient.apply` fails for a Service with a cluster IP: the API server checks that before the name.
     """
     metadata = {part: one["metadata"].get(part, {}) for part in ("labels", "annotations")}
     path = api.path(one["apiVersion"], one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"])

@@ -20,9 +20,9 @@ from tests.stack.process import LOOPBACK, Context, Server, free_port, http, run_
 
 @dataclass(frozen=True)
 class EtcdTls:
-    """TLS for etcd's client port: the server's pair, and the CA and pair that clients use.
+    """TLS of etcd's client port: the server's certificate, and the clients' CA and certificate.
 
-    With ``client_auth`` a client without a certificate of the CA is refused.
+    With ``client_auth`` the server requires a client certificate of that CA.
     """
 
     server: KeyPair
@@ -32,16 +32,16 @@ class EtcdTls:
 
     @classmethod
     def of(cls, authority: Authority, *, client_auth: bool = True) -> Self:
-        """Pairs of this authority, in its folder as ``server`` and ``client``."""
+        """Certificates of this CA, named ``server`` and ``client`` in its directory."""
         return cls(authority.issue("server"), authority.ca_file, authority.issue("client"), client_auth)
 
 
 class EtcdctlError(OSError):
-    """etcdctl failed; the text is what it said."""
+    """etcdctl failed; the text is its stderr."""
 
 
 class Etcd(Server):
-    """One etcd member, whose ports survive restarts and lost data."""
+    """One etcd member, which keeps its ports over restarts and data loss."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Etcd(Server):
         self.join([self])
 
     def join(self, members: Sequence[Etcd]) -> None:
-        """Make it a member of this cluster, before its first start."""
+        """Make it a member of this cluster before its first start."""
         cluster = ",".join(f"{member.name}={member.peer_url}" for member in members)
         self.command = [
             str(self._etcd),
@@ -95,7 +95,7 @@ class Etcd(Server):
 
     @property
     def options(self) -> list[str]:
-        """The options of kube2etcd for it."""
+        """kube2etcd's options for this etcd."""
         return ["--etcd-server", self.url]
 
     def is_up(self) -> bool:
@@ -116,13 +116,13 @@ class Etcd(Server):
         return EtcdConnection(EtcdSettings((self.url,), **given), timeout)
 
     def wipe(self) -> None:
-        """Lose all data: kill it, delete them, start empty on the same ports."""
+        """Lose all data: kill it, delete its data and start it empty on the same ports."""
         self.kill()
         shutil.rmtree(self.data, ignore_errors=True)
         self.start()
 
     def ctl(self, *arguments: str, stdin: str = "") -> str:
-        """etcdctl against this member; its standard output, or an EtcdctlError."""
+        """Run etcdctl against this member; its standard output, or an EtcdctlError."""
         command = [str(self._etcdctl), f"--endpoints={self.url}"]
         if self.tls is not None:
             command += [f"--cacert={self.tls.ca_file}"]
@@ -139,7 +139,7 @@ class Etcd(Server):
         self.ctl("put", "--", key, value)
 
     def put_all(self, keys: Mapping[str, str], without: Iterable[str] = ()) -> None:
-        """Write keys and delete others, a hundred in a transaction."""
+        """Write keys and delete those of ``without``, a hundred per transaction."""
         changes = [f"del {_quoted(key)}" for key in without]
         changes += [f"put {_quoted(key)} {_quoted(value)}" for key, value in keys.items()]
         for at in range(0, len(changes), 100):
@@ -150,17 +150,17 @@ class Etcd(Server):
         self.ctl("del", "--prefix", "--", prefix)
 
     def dump(self, prefix: str = "") -> dict[str, str]:
-        """All keys below a prefix with their values (for values without line breaks)."""
+        """All keys below a prefix, with their values, which must be without line breaks."""
         lines = self.ctl("get", "--prefix", "--", prefix).split("\n")
         return dict(zip(lines[0::2], lines[1::2], strict=False))
 
     def revision(self) -> int:
-        """etcd's revision: unchanged means that nothing was written."""
+        """etcd's revision: unchanged means nothing was written."""
         status = json.loads(self.ctl("endpoint", "status", "--write-out=json"))
         return int(status[0]["Status"]["header"]["revision"])
 
     def enable_auth(self, user: str = "root", password: str = "secret") -> None:
-        """Enable authentication with one user that may do everything, which ``ctl`` uses from then on."""
+        """Enable authentication, with one user of role root, whom ``ctl`` uses from then on."""
         self.ctl("user", "add", f"{user}:{password}")
         if user != "root":
             self.ctl("user", "add", f"root:{password}")
@@ -170,9 +170,9 @@ class Etcd(Server):
         self.user = (user, password)
 
     def restrict(self, *prefixes: str, user: str = "bridge", access: str = "readwrite") -> Path:
-        """Enable authentication with one more user, who has ``access`` below ``prefixes`` only.
+        """Enable authentication, with a user of the role ``names``: ``access`` below ``prefixes`` only.
 
-        The user's role is ``names``; returns the password file.
+        Returns the password file.
         """
         self.ctl("role", "add", "names")
         for prefix in prefixes:
@@ -186,7 +186,7 @@ class Etcd(Server):
 
 
 def _quoted(text: str) -> str:
-    """A Go string, as etcdctl reads arguments of transactions."""
+    """A Go string literal, as etcdctl reads in transactions."""
     return json.dumps(text, ensure_ascii=False)
 
 
@@ -201,7 +201,7 @@ class EtcdCluster(Context):
         return [member.url for member in self.members]
 
     def start(self) -> None:
-        """Start all members, then wait: none is healthy before a majority is up."""
+        """Start all members, then wait: none is healthy before there is a quorum."""
         for member in self.members:
             member.launch()
         for member in self.members:

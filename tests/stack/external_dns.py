@@ -10,9 +10,9 @@ from tests.stack.process import Process
 
 
 def ingress(name: str, *hosts: str, to: Sequence[str], **annotations: str) -> Object:
-    """An Ingress with these hosts, whose controller has given it addresses or host names.
+    """An Ingress with these hosts and the load balancer's addresses or host names ``to``.
 
-    Annotations are written without ExternalDNS's prefix, with ``_`` for ``-``.
+    Annotations are given without ExternalDNS's prefix, with ``_`` for ``-``.
     """
     backend = {"service": {"name": "web", "port": {"number": 80}}}
     path = {"path": "/", "pathType": "Prefix", "backend": backend}
@@ -25,7 +25,7 @@ def ingress(name: str, *hosts: str, to: Sequence[str], **annotations: str) -> Ob
 
 
 class ExternalDns:
-    """The real program with the Ingress source."""
+    """The real ExternalDNS with the Ingress source."""
 
     def __init__(
         self, directory: Path, binaries: Mapping[str, Path], api: ApiServer, provider: Sequence[str]
@@ -49,7 +49,7 @@ class ExternalDns:
         return Process(f"external-dns-{self.runs}", command, self.directory, env=env)
 
     def run_once(self, *options: str, env: Mapping[str, str] | None = None) -> str:
-        """One pass; its log.  Fails the test where the program fails."""
+        """Run one sync, which must succeed; returns its log."""
         process = self._process(["--once", *options], env)
         process.start()
         code = process.wait(60)
@@ -57,7 +57,7 @@ class ExternalDns:
         return process.log_text()
 
     def start(self, *options: str) -> Process:
-        """Run as a daemon that looks every second and at every event."""
+        """Run as a daemon that syncs every second and at every event."""
         self.daemon = self._process(
             ["--interval=1s", "--min-event-sync-interval=1s", "--events", *options], None
         )

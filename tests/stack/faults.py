@@ -1,4 +1,4 @@
-"""A faulty proxy in front of the API server, a TCP tunnel, and helpers shared by the guarantees' tests."""
+"""An HTTP proxy that injects faults into API responses, a TCP tunnel, helpers of the guarantees' tests."""
 
 import contextlib
 import http.client
@@ -26,9 +26,9 @@ GONE = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Ex
 
 @dataclass
 class Fault:
-    """What happens to lists of one resource, ``times`` (None: until `Proxy.mend`).
+    """A fault of lists of one resource, injected ``times`` (None: until `Proxy.mend`).
 
-    With ``watch`` to its watches instead: refused with the status, cut within a line, or one event dropped.
+    With ``watch`` it affects watches instead: an error status, an event truncated, or one dropped.
     """
 
     resource: str
@@ -38,16 +38,16 @@ class Fault:
     drop_event: bool = False
     empty: bool = False
     later_pages: bool = False
-    """Only the second page and those after it."""
+    """Only pages after the first."""
     watch: bool = False
     times: int | None = None
     done: int = 0
     matched: int = 0
-    """Requests that were tampered with, or are being."""
+    """Requests that got the fault or are about to."""
 
     @property
     def exhausted(self) -> bool:
-        """Whether it has happened ``times``."""
+        """Whether it has been injected ``times``."""
         return self.done == self.times
 
     def matches(self, resource: str, params: Mapping[str, Sequence[str]]) -> bool:
@@ -60,9 +60,9 @@ class Fault:
 
 
 class Proxy:
-    """Forwards plain HTTP to the real API server and passes on whatever it does not tamper with.
+    """Forwards plain HTTP to the API server, and injects faults.
 
-    ``page`` replaces the page size that the bridge asks for.
+    ``page`` replaces the page size that the bridge requests.
     """
 
     def __init__(self, apiserver: ApiServer) -> None:
@@ -72,7 +72,7 @@ class Proxy:
         self.lock = threading.Lock()
         self.watches: dict[socket.socket, str] = {}
         self.gone: Counter[str] = Counter()
-        """Watches that the server itself ended with 410 Gone, by resource."""
+        """Watches that the API server itself ended with 410 Gone, by resource."""
         self.expired: set[socket.socket] = set()
         self.context = ssl.create_default_context(cafile=str(apiserver.ca_file))
         handler = type("Handler", (_Handler,), {"proxy": self})
@@ -90,7 +90,7 @@ class Proxy:
         self.break_watches()
 
     def fault(self, resource: str, **what: Any) -> Fault:
-        """Tamper with lists of this resource (``*``: of all) from now on."""
+        """Inject a fault into requests for this resource (``*``: any) from now on."""
         fault = Fault(resource, **what)
         with self.lock:
             self.faults.append(fault)
@@ -101,7 +101,7 @@ class Proxy:
             self.faults.clear()
 
     def expire_watches(self) -> int:
-        """End all open watches with 410 Gone, which forces relists; returns how many there were."""
+        """End all open watches with 410 Gone, which forces relists; returns their number."""
         wait_for(lambda: len(self.watches) >= 3, "watches to be open", 10)
         with self.lock:
             self.expired |= set(self.watches)
@@ -124,13 +124,13 @@ class Proxy:
         return None
 
     def used(self, fault: Fault | None) -> None:
-        """The faulty response was sent; several may be in flight at once."""
+        """Count a faulty response that was sent; several may be in flight."""
         if fault is not None:
             with self.lock:
                 fault.done += 1
 
     def unused(self, fault: Fault | None) -> None:
-        """It could not be sent: the next request gets it."""
+        """The response could not be sent: the next request gets the fault."""
         if fault is not None:
             with self.lock:
                 fault.matched -= 1
@@ -153,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
         watch = params.get("watch") == ["true"]
         fault = self.proxy.match(resource, params)
         if fault is not None and fault.status:
-            body = json.dumps({**GONE, "code": fault.status, "message": "made by the test"}).encode()
+            body = json.dumps({**GONE, "code": fault.status, "message": "injected by the test"}).encode()
             self._reply(fault.status, body, fault.headers)
             self.proxy.used(fault)
             return
@@ -173,7 +173,7 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.closing(upstream):
             upstream.request("GET", path, headers={"Authorization": self.headers["Authorization"] or ""})
             sock = upstream.sock
-            # A response without a length keeps its own reference to the socket, so it must be closed as well.
+            # A response without a length keeps a reference to the socket, so close it too.
             with contextlib.closing(upstream.getresponse()) as answer:
                 if watch and answer.status == 200:
                     self._watch(sock, answer, resource, fault)
@@ -220,7 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
                         fault = None
                         break
                     self.wfile.write(line)
-            self.proxy.unused(fault)  # it ended before there was a line to cut or drop
+            self.proxy.unused(fault)  # the watch ended before an event
             with self.proxy.lock:
                 expired = sock in self.proxy.expired
             if expired:
@@ -232,10 +232,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Tunnel:
-    """Forwards TCP to a port until it swallows everything.
+    """Forwards TCP to a port until it blackholes everything.
 
-    Connections that are open then stay open and silent for good, as after a firewall has dropped their state;
-    new ones reach a peer that accepts everything and sends nothing, until `mend`.
+    Open connections then stay open and silent for good, as when a firewall drops their state; new ones are
+    accepted and get no answer until `mend`.
     """
 
     def __init__(self, port: int) -> None:
@@ -251,7 +251,7 @@ class Tunnel:
         self._thread.start()
 
     def blackhole(self) -> None:
-        """From now on no byte gets through in either direction, and no connection is closed."""
+        """Pass no byte in either direction, and close no connection."""
         with self._lock:
             self.blackholing = True
             self._dead |= set(self._sockets)
@@ -303,13 +303,11 @@ class Tunnel:
                 other.shutdown(socket.SHUT_RDWR)
 
 
-# --- Shared by the guarantees' tests ---------------------------------------------------------------------
-
 HERE = "/skydns/local/cluster"
 
 
 def keys_of(etcd: Etcd, name: str) -> list[str]:
-    """Keys of the Services in ``default`` whose names begin with ``name``."""
+    """Keys of Services in ``default`` whose names begin with ``name``."""
     return [key for key in etcd.dump(HERE) if f"/default/{name}" in key]
 
 
@@ -327,17 +325,17 @@ def args(kubeconfig: Path, etcd: Etcd, *extra: str) -> list[str]:
     return ["--kubeconfig", str(kubeconfig), *etcd.options, *extra]
 
 
-#: With etcd's v3 API, and with v2.
+#: Runs a test with etcd's v3 API and with v2.
 both_apis = pytest.mark.parametrize("etcd", [(), "v2"], indirect=True, ids=["v3", "v2"])
 
-#: What the fixture ``run`` is: options and keywords in, a bridge out.
+#: What the fixture ``run`` returns, from options and keywords.
 Run = Callable[..., Bridge]
 
 
 def keys_of_fresh_bridge(
     directory: Path, binaries: Mapping[str, Path], kubeconfig: Path, *extra: str
 ) -> dict[str, str]:
-    """The keys that a bridge writes to an empty etcd."""
+    """The keys that a new bridge writes to an empty etcd."""
     shutil.rmtree(directory / "fresh", ignore_errors=True)
     with (
         Etcd(directory / "fresh", binaries, name="fresh-etcd") as etcd,
@@ -350,7 +348,7 @@ def keys_of_fresh_bridge(
 def same_keys(
     etcd: Etcd, expected: Mapping[str, str], deadline_s: float, foreign: Container[tuple[str, str]] = ()
 ) -> float:
-    """Wait until etcd holds these keys and no others but ``foreign`` ones; returns how long that took."""
+    """Wait until etcd holds exactly these keys, and possibly ``foreign`` ones; returns the seconds."""
     began = time.monotonic()
 
     def equal() -> bool:
@@ -359,9 +357,11 @@ def same_keys(
             for key, value in etcd.dump("/skydns").items()
             if key in expected or (key, value) not in foreign
         }
-        odd = sorted(key for key in present.keys() | expected.keys() if present.get(key) != expected.get(key))
-        shown = [f"{key}: {present.get(key)} instead of {expected.get(key)}" for key in odd[:4]]
-        assert not odd, f"{len(odd)} keys differ: {shown}"
+        wrong = sorted(
+            key for key in present.keys() | expected.keys() if present.get(key) != expected.get(key)
+        )
+        shown = [f"{key}: {present.get(key)} instead of {expected.get(key)}" for key in wrong[:4]]
+        assert not wrong, f"{len(wrong)} keys differ: {shown}"
         return True
 
     wait_for(equal, "etcd to hold the expected keys", deadline_s)

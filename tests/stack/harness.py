@@ -1,4 +1,4 @@
-"""The harness in one import, for tests, demo and benchmarks."""
+"""The test harness in one import, for tests, demo and benchmarks."""
 
 # ruff: noqa: F401
 

@@ -8,7 +8,7 @@ from tests.stack.process import run_command
 
 
 def helm(binaries: Mapping[str, Path], *arguments: str, kubeconfig: Path | None = None) -> str:
-    """Run Helm in the checkout; returns what it prints, and raises a RuntimeError with its stderr."""
+    """Run Helm in the checkout; returns its stdout, or raises a RuntimeError with its stderr."""
     home = str(kubeconfig.parent) if kubeconfig else "/nonexistent"
     environment = {f"HELM_{kind}_HOME": f"{home}/helm" for kind in ("CACHE", "CONFIG", "DATA")}
     environment |= {"KUBECONFIG": str(kubeconfig or ""), "HOME": home}

@@ -14,7 +14,7 @@ from tests.stack.process import wait_for
 #: A Kubernetes object as JSON.
 Object = dict[str, Any]
 
-#: Several of them (a name outside the class, which has a method ``list``).
+#: An alias outside the class, which has a method ``list``.
 Objects = list[Object]
 
 R = TypeVar("R")
@@ -22,13 +22,12 @@ R = TypeVar("R")
 #: Kinds that others need: applied first, deleted last.
 _RANK = {"CustomResourceDefinition": 0, "Namespace": 1}
 
-
-#: How many requests are in flight at once.
+#: Concurrent requests.
 WORKERS = 8
 
 
 class KubeError(RuntimeError):
-    """The API server refused; ``status`` is the HTTP status."""
+    """The API server returned an error; ``status`` is the HTTP status."""
 
     def __init__(self, method: str, path: str, status: int, text: str) -> None:
         super().__init__(f"{method} {path}: HTTP {status}: {text}")
@@ -37,7 +36,7 @@ class KubeError(RuntimeError):
 
 @dataclass(frozen=True)
 class Resource:
-    """A kind in URLs, as discovery shows it."""
+    """A kind's resource, from discovery."""
 
     plural: str
     namespaced: bool
@@ -45,19 +44,17 @@ class Resource:
 
 
 class KubeClient:
-    """Applies, deletes and reads objects; safe to use from several threads."""
+    """Applies, deletes and reads objects; thread-safe."""
 
     def __init__(self, url: str, token: str, ca_file: Path) -> None:
         self.url = url
         self.applied_kinds: set[tuple[str, str]] = set()
         self._session = requests.Session()
-        self._session.trust_env = False  # no proxy and no netrc between us and a loopback server
+        self._session.trust_env = False  # no proxy and no netrc for loopback
         self._session.verify = str(ca_file)
         self._session.headers["Authorization"] = f"Bearer {token}"
         self._session.mount("https://", HTTPAdapter(pool_maxsize=4 * WORKERS))
         self._resources: dict[tuple[str, str], Resource] = {}
-
-    # requests
 
     def request(
         self,
@@ -69,7 +66,7 @@ class KubeClient:
         params: dict[str, str] | None = None,
         check: bool = True,
     ) -> requests.Response:
-        """One request; with ``check`` a refusal is a KubeError."""
+        """One request; with ``check`` an error status raises a KubeError."""
         answer = self._session.request(
             method,
             self.url + path,
@@ -83,13 +80,11 @@ class KubeClient:
         return answer
 
     def close(self) -> None:
-        """Close all connections; the next request makes a new one."""
+        """Close all connections; the next request opens a new one."""
         self._session.close()
 
-    # kinds
-
     def resource(self, api_version: str, kind: str, deadline_s: float = 10.0) -> Resource:
-        """How a kind appears in URLs; one whose CRD is new may take a second to be served."""
+        """The resource of a kind; waits for a new CRD to be served."""
         known = self._resources.get((api_version, kind))
         return known or wait_for(
             lambda: self._discover(api_version, kind),
@@ -111,12 +106,12 @@ class KubeClient:
         return self._resources[(api_version, kind)]
 
     def forget_discovery(self) -> None:
-        """Forget the kinds: custom ones may be gone."""
+        """Clear the cached kinds: CRDs may be gone."""
         self._resources.clear()
         self.applied_kinds.clear()
 
     def path(self, api_version: str, kind: str, namespace: str | None = None, name: str | None = None) -> str:
-        """The URL path of a collection or an object; of a namespaced object in ``default`` by default."""
+        """The URL path of a collection or an object, in the namespace ``default`` by default."""
         resource = self.resource(api_version, kind)
         parts = [_root(api_version)]
         if resource.namespaced and (namespace or name):
@@ -131,12 +126,10 @@ class KubeClient:
         namespace = metadata.get("namespace") or "default"
         return self.path(obj["apiVersion"], obj["kind"], namespace, None if collection else metadata["name"])
 
-    # objects
-
     def apply(self, obj: Object) -> Object:
-        """Create or replace the object; its ``status``, if it has one, is written too.
+        """Create or replace the object, and its ``status`` if it has one.
 
-        A missing namespace is an error. When a CRD is applied, its kind is served on return.
+        A missing namespace is an error. The kind of an applied CRD is served on return.
         """
         result: Object
         self.applied_kinds.add((obj["apiVersion"], obj["kind"]))
@@ -157,7 +150,7 @@ class KubeClient:
         path = self._path_of(obj)
         for _ in range(10):
             present = self.request("GET", path, check=False)
-            if present.status_code == 404:  # went in between
+            if present.status_code == 404:  # deleted in between
                 answer = self.request("POST", self._path_of(obj, collection=True), obj, check=False)
             else:
                 version = present.json().get("metadata", {}).get("resourceVersion", "")
@@ -192,7 +185,7 @@ class KubeClient:
         return result
 
     def delete(self, obj: Object, *, wait: bool = True) -> None:
-        """Delete the object without a grace period; it need not exist."""
+        """Delete the object, if it exists, without a grace period."""
         if obj["kind"] == "Namespace":
             self.delete_namespace(obj["metadata"]["name"])
             return
@@ -201,7 +194,7 @@ class KubeClient:
         answer = self.request("DELETE", path, body, check=False)
         if answer.status_code >= 400 and answer.status_code != 404:
             raise KubeError("DELETE", path, answer.status_code, answer.text[:2000])
-        # a 200 with a Status (not the object) means gone already
+        # a 200 with a Status instead of the object means that it is gone already
         if wait and answer.status_code < 300 and answer.json().get("kind") != "Status":
             wait_for(lambda: self.request("GET", path, check=False).status_code == 404, f"{path} to go", 20)
 
@@ -210,7 +203,7 @@ class KubeClient:
         _concurrently(self.delete, tuple(objects), lambda rank: -rank)
 
     def delete_namespace(self, name: str) -> None:
-        """Delete a namespace as its controller would: its contents, its finalizers, then itself."""
+        """Delete a namespace as its controller does: its objects, its finalizers, then itself."""
         for api_version, kind in [("v1", "Service"), ("discovery.k8s.io/v1", "EndpointSlice"), ("v1", "Pod")]:
             for item in self.list(api_version, kind, name):
                 self.delete(item)
@@ -227,12 +220,12 @@ class KubeClient:
         )
 
     def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> Object:
-        """One object; a KubeError with status 404 if there is none."""
+        """One object; raises a KubeError with status 404 if there is none."""
         result: Object = self.request("GET", self.path(api_version, kind, namespace, name)).json()
         return result
 
     def list(self, api_version: str, kind: str, namespace: str | None = None, selector: str = "") -> Objects:
-        """The objects of a kind in one namespace or in all, each with its apiVersion and kind."""
+        """The objects of a kind in one namespace or all, each with its apiVersion and kind."""
         params = {"labelSelector": selector} if selector else None
         answer = self.request("GET", self.path(api_version, kind, namespace), params=params)
         items: Objects = answer.json().get("items") or []
@@ -256,7 +249,7 @@ class Operation:
 def _concurrently(
     act: Callable[[Object], R], objects: Sequence[Object], order: Callable[[int], int]
 ) -> list[R]:
-    """Act on the objects of each rank concurrently; raises the first error when its rank is done."""
+    """Act on the objects of each rank concurrently; raises a rank's first error once it is done."""
     ranks = [order(_RANK.get(obj["kind"], len(_RANK))) for obj in objects]
     results: dict[int, R] = {}
     with ThreadPoolExecutor(WORKERS) as pool:

@@ -1,4 +1,4 @@
-"""API objects as plain JSON, as clients write them."""
+"""API objects as JSON, as clients write them."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import yaml
 
 from tests.stack.kubeclient import Object
 
-#: The label by which a slice names its Service.
+#: The label with which an EndpointSlice names its Service.
 SERVICE_NAME = "kubernetes.io/service-name"
 _CRDS = Path(__file__).parent / "crds"
 
@@ -33,7 +33,7 @@ def _crd(name: str) -> Object:
 
 
 def api_object(api_version: str, kind: str, name: str, namespace: str = "", **more: Any) -> Object:
-    """An object with these fields; ``labels``, ``annotations`` and ``finalizers`` go into its metadata."""
+    """An object with these fields; ``labels``, ``annotations`` and ``finalizers`` go into the metadata."""
     metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
     for part in ("labels", "annotations", "finalizers"):
         if part in more:
@@ -61,7 +61,7 @@ def service(
     status: Sequence[str] = (),
     **spec: Any,
 ) -> Object:
-    """A Service, with the port http by default; ``status``: a load balancer's addresses or names."""
+    """A Service, by default with port http; ``status``: addresses or host names of its load balancer."""
     spec = {"ports": [HTTP], **spec}
     if not spec["ports"]:
         del spec["ports"]
@@ -90,21 +90,21 @@ def endpoint_slice(
     family: str = "IPv4",
     ports: Sequence[Object] = (HTTP,),
 ) -> Object:
-    """An EndpointSlice of the Service ``of``; of none if that is empty."""
+    """An EndpointSlice of the Service ``of``, or of none."""
     made = api_object("discovery.k8s.io/v1", "EndpointSlice", name, namespace)
     made["metadata"]["labels"] = {SERVICE_NAME: of} if of else {}
     return {**made, "addressType": family, "endpoints": list(endpoints), "ports": list(ports)}
 
 
 def endpoints(name: str, *addresses: str, namespace: str = "default", number: int = 0) -> Object:
-    """A slice of ready endpoints of the Service ``name``, of one family."""
+    """A slice of ready endpoints of the Service ``name``, all of one family."""
     ready = [{"addresses": [one], "conditions": {"ready": True}} for one in addresses]
     family = "IPv6" if ":" in addresses[0] else "IPv4"
     return endpoint_slice(f"{name}-{number}", name, ready, namespace=namespace, family=family)
 
 
 def large_headless_services(slices: int) -> list[Object]:
-    """Headless Services with 1,000 endpoints each: many keys from few objects."""
+    """Headless Services with 1,000 endpoints each: many keys of few objects."""
     objects = []
     for number in range(slices):
         name = f"bulk{number}"
@@ -124,7 +124,7 @@ def pod(
 
 
 def vmi(namespace: str, name: str, *interfaces: Object, **more: Any) -> Object:
-    """A machine with a pod network and these interfaces."""
+    """A VMI on the pod network, with these further interfaces."""
     own = [{"name": one["name"], "multus": {"networkName": "x"}} for one in interfaces if one.get("name")]
     first = nic("default", "10.244.1.20", "fd10:244::20")
     spec = {"domain": {}, "networks": [{"name": "default", "pod": {}}, *own]}
@@ -133,13 +133,13 @@ def vmi(namespace: str, name: str, *interfaces: Object, **more: Any) -> Object:
 
 
 def nic(name: str, *addresses: str) -> Object:
-    """One interface in a machine's status; without a name it is one that the guest agent reports."""
+    """An interface in a VMI's status; one without a name is reported by the guest agent alone."""
     one: Object = {"name": name} if name else {"interfaceName": "docker0"}
     return {**one, "ipAddress": addresses[0], "ipAddresses": list(addresses)} if addresses else one
 
 
 def endpoint(name: str, rtype: str, *targets: str, **more: Any) -> Object:
-    """One endpoint of ExternalDNS in its JSON."""
+    """An ExternalDNS endpoint as JSON."""
     return {"dnsName": name, "recordType": rtype, "targets": list(targets), **more}
 
 

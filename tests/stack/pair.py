@@ -1,6 +1,6 @@
-"""The two servers that are compared: CoreDNS's own kubernetes plugin, and CoreDNS on the keys of the bridge.
+"""The servers that are compared: CoreDNS's kubernetes plugin (the oracle), and CoreDNS on the bridge's keys.
 
-Both read the same API server and send other names to the same upstream.
+Both serve the same API server's objects and forward other names to the same upstream.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ class Pair:
     ours: CoreDns
     pods: str
     options: Sequence[str]
-    """Those that the bridge and its CoreDNS have in common."""
+    """Of both the bridge and its CoreDNS."""
 
     def __post_init__(self) -> None:
         self._rounds = itertools.count()
@@ -49,10 +49,10 @@ class Pair:
         return [obj for kind in READ_KINDS for obj in self.apiserver.list(*kind)]
 
     def catch_up(self) -> None:
-        """Wait until both have seen everything so far.
+        """Wait until both have seen every change so far.
 
-        Events of one kind arrive in order, those of different kinds do not: so this creates one more object
-        of each kind and waits for its name on both servers.
+        Events are ordered only within a kind, so this creates one more object of each kind and waits for its
+        name on both servers.
         """
         last, names = _last_of_each_kind(next(self._rounds), self.pods)
         for obj in last:
@@ -81,7 +81,7 @@ class Pair:
         return theirs, ours
 
 
-#: What the fixture ``start_pair`` is: the keywords of `running_pair` in, a pair out.
+#: What the fixture ``start_pair`` returns, from the keywords of `running_pair`.
 StartPair = Callable[..., Pair]
 
 
@@ -97,7 +97,7 @@ def _exists(server: CoreDns, name: str) -> bool:
 
 
 def _last_of_each_kind(number: int, pods: str) -> tuple[list[Object], list[str]]:
-    """One object of each kind, and the names that exist once these have been seen."""
+    """One new object of each kind, and the names that exist once all have been seen."""
     where = f"zz-last-{number}"
     address = f"198.18.{number // 250}.{number % 250 + 1}"
     last = {"addresses": [address], "hostname": "last", "conditions": {"ready": True}}
@@ -127,17 +127,17 @@ def running_pair(
     config: Mapping[str, Any] | None = None,
     oracle_zones: str = "",
 ) -> Iterator[Pair]:
-    """Start the bridge unless one is given, its CoreDNS, the oracle and the upstream; all stop in the end.
+    """Start the bridge unless one is given, its CoreDNS, the oracle and the upstream; all stop on exit.
 
-    ``config`` is our settings file; ``oracle_zones`` the kubernetes plugin serves beside the cluster's.
+    ``config`` is the bridge's settings file; ``oracle_zones`` are further zones of the kubernetes plugin.
     """
     options = ["--domain", ZONE, *etcd.options, "--pods", pods, "--ttl", "30"]
     options += config_option(directory, config)
     kubeconfig = str(apiserver.kubeconfig())
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as exits:
         behind = "none"
         if with_upstream:
-            upstream = stack.enter_context(CoreDns(directory, binaries, upstream_corefile(), name="upstream"))
+            upstream = exits.enter_context(CoreDns(directory, binaries, upstream_corefile(), name="upstream"))
             behind = f"{LOOPBACK}:{upstream.port}"
         text = plugin_corefile(
             f"kubeconfig {kubeconfig}",
@@ -146,12 +146,12 @@ def running_pair(
             pods=pods,
             within="fallthrough in-addr.arpa ip6.arpa" if with_upstream else "",
         )
-        oracle = stack.enter_context(CoreDns(directory, binaries, text, name="oracle"))
-        ours = stack.enter_context(
+        oracle = exits.enter_context(CoreDns(directory, binaries, text, name="oracle"))
+        ours = exits.enter_context(
             coredns_for(directory, binaries, *options, "--upstream", behind, name="ours")
         )
         if bridge is None:
-            promised = ["--kubeconfig", kubeconfig, "--endpoint-names", "all", *options]
-            bridge = stack.enter_context(Bridge(directory, promised))
+            source = ["--kubeconfig", kubeconfig, "--endpoint-names", "all"]
+            bridge = exits.enter_context(Bridge(directory, [*source, *options]))
         bridge.wait_ready()
         yield Pair(apiserver, etcd, bridge, oracle, ours, pods, options)

@@ -1,4 +1,4 @@
-"""Servers as child processes: free ports, deadlines, start, stop, kill, pause."""
+"""Servers as child processes: ports, deadlines, start, stop, kill, pause."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ T = TypeVar("T")
 
 LOOPBACK = "127.0.0.1"
 
-#: What counts as "not yet" where something is waited for: a refused connection is an OSError, and CoreDNS
-#: leaves questions without an answer while it pauses before it tries an etcd again that was away.
+#: Errors after which `wait_for` tries again: a refused connection is an OSError, and CoreDNS answers nothing
+#: during its backoff after an etcd outage.
 NOT_YET = (OSError, AssertionError, dns.exception.DNSException)
 
-#: Time limits in tests are for a quiet machine and are multiplied by this for slower ones. It is small enough
-#: that a timeout (5 s and more) does not pass for promptness. Speed is measured by the benchmarks.
+#: Deadlines are for an idle machine and are multiplied by this for slower ones. It is small enough that a
+#: timeout (5 s and more) does not pass as prompt. Benchmarks measure speed.
 SLOW = 4.0
 
-#: Asks the kernel for SIGKILL when the parent dies (PR_SET_PDEATHSIG), then becomes the command.
+#: Requests SIGKILL on the parent's death (PR_SET_PDEATHSIG), then executes the command.
 _EXEC_WITH_PDEATHSIG = """
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, 9)
@@ -45,9 +45,9 @@ _USED_PORTS: set[int] = set()
 
 
 def free_port() -> int:
-    """A loopback port, free in TCP and UDP, that this process has not handed out before.
+    """A loopback port, free in TCP and UDP, that this process has not returned before.
 
-    It is below the range of ephemeral ports: a server that restarts must find its port free.
+    It is below the ephemeral range, so that a restarted server finds it free.
     """
     for _ in range(1000):
         port = random.randint(20000, 31999)
@@ -69,32 +69,32 @@ def is_free(port: int) -> bool:
 
 
 def http(method: str, url: str, *, timeout: float = 5, **more: Any) -> requests.Response:
-    """One request on a connection of its own, without the environment's proxies and netrc."""
+    """One request on a new connection, without the environment's proxies and netrc."""
     with requests.Session() as session:
         session.trust_env = False
         return session.request(method, url, timeout=timeout, **more)
 
 
 def run_command(*command: str, timeout: float = 60, **more: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end; returns what it printed."""
+    """Run a command until it exits."""
     if "input" not in more:
         more["stdin"] = subprocess.DEVNULL
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **more)
 
 
 @contextlib.contextmanager
-def atomic_directory(home: Path) -> Iterator[Path]:
-    """A path for what becomes ``home`` in one step if the block succeeds; beside it is room for more."""
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{home.name}-", dir=home.parent) as folder:
-        aside = Path(folder) / "made"
-        yield aside
-        shutil.rmtree(home, ignore_errors=True)
-        aside.rename(home)
+def atomic_directory(target: Path) -> Iterator[Path]:
+    """A temporary path that replaces ``target`` when the block succeeds; its parent is temporary too."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
+        temporary = Path(folder) / "new"
+        yield temporary
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.rename(target)
 
 
 class DeadlineError(AssertionError):
-    """Something did not happen in time; the text says what, with the last lines of the processes' logs."""
+    """A condition was not met in time; the message has the last log lines of its processes."""
 
 
 def wait_for(
@@ -104,12 +104,10 @@ def wait_for(
     *processes: Process,
     not_yet: tuple[type[BaseException], ...] = NOT_YET,
 ) -> T:
-    """Poll ``condition`` until the deadline; returns its first true value.
+    """Poll ``condition`` until it is true; returns its value, or raises `DeadlineError`.
 
-    ``deadline_s`` is for a quiet machine: it fails after ``SLOW`` times as long.
-
-    The exceptions ``not_yet`` count as false; the error shows the last one. It fails at once when one of
-    ``processes`` has exited.
+    ``deadline_s`` is multiplied by `SLOW`. The exceptions ``not_yet`` count as false; the error shows the
+    last one. It is raised at once when one of ``processes`` has exited.
     """
     began = time.monotonic()
     pause = 0.01
@@ -133,7 +131,7 @@ def wait_for(
 
 
 class Context:
-    """Started on entering the context, killed on leaving it."""
+    """A context manager that starts on entry and kills on exit."""
 
     def __enter__(self) -> Self:
         try:
@@ -156,9 +154,8 @@ class Context:
 class Process(Context):
     """A child process with a log file, which never outlives its parent.
 
-    The kernel kills it when the parent dies, however that happens. It leads a session of its own, so that
-    Ctrl-C leaves the order of stopping to the parent. To the kernel the parent is the thread that starts it,
-    which must live as long as the process should.
+    The kernel kills it when its parent dies; to the kernel that is the thread that started it, which must
+    stay alive. It has its own session, so that on Ctrl-C the parent decides in which order processes stop.
     """
 
     def __init__(
@@ -175,11 +172,11 @@ class Process(Context):
         self.launch()
 
     def launch(self) -> None:
-        """Start it without waiting for anything; its output is appended to the log file."""
+        """Start it without waiting; its output is appended to the log file."""
         if self.alive:
-            raise RuntimeError(f"{self.name} runs already")
+            raise RuntimeError(f"{self.name} is already running")
         self.directory.mkdir(parents=True, exist_ok=True)
-        # not by preexec_fn: Python code between fork and exec may hang where there are threads
+        # not preexec_fn: Python code between fork and exec may deadlock with threads
         wrapper = [sys.executable, "-I", "-S", "-c", _EXEC_WITH_PDEATHSIG, str(os.getpid())]
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(
@@ -201,7 +198,7 @@ class Process(Context):
 
     @property
     def alive(self) -> bool:
-        """Whether it is running; a paused process is."""
+        """Whether it is running or paused."""
         return self._child is not None and self._child.poll() is None
 
     @property
@@ -222,40 +219,40 @@ class Process(Context):
         return self.exit_code
 
     def stop_within(self, seconds: float) -> None:
-        """Stop it; it must exit with 0 in this time on a quiet machine."""
+        """Assert that it exits with 0 within this time (multiplied by `SLOW`) after SIGTERM."""
         began = time.monotonic()
         code = self.stop()
         assert (code, time.monotonic() - began < seconds * SLOW) == (0, True), self.log_tail()
 
     def kill(self) -> None:
-        """Send SIGKILL and wait until it is gone."""
+        """Send SIGKILL and wait for its exit."""
         if self._child is not None and self.alive:
             self._signal(signal.SIGKILL)
             self._child.wait(10 * SLOW)
         _RUNNING.discard(self)
 
     def pause(self) -> None:
-        """Send SIGSTOP and wait until every thread has stopped: connections stay open, nothing answers."""
+        """Send SIGSTOP and wait until every thread has stopped: connections stay open and silent."""
         self._signal(signal.SIGSTOP)
         tasks = Path(f"/proc/{self.pid}/task")
 
-        def stands() -> bool:
+        def stopped() -> bool:
             if not self.alive:
                 return True
             states = [(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks.iterdir()]
             return all(state in "tTZX" for state in states)
 
-        wait_for(stands, f"{self.name} to stand still", 5)
+        wait_for(stopped, f"{self.name} to stop", 5)
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send another signal, to the process alone."""
+        """Send a signal to the process alone, not its group."""
         os.kill(self.pid, number)
 
     def restart(self) -> None:
-        """Stop it and start it with the same ports and data."""
+        """Stop and start it with the same ports and data."""
         self.stop()
         self.start()
 
@@ -291,10 +288,10 @@ def _kill_all() -> None:
 
 
 class Server(Process):
-    """A process that counts as up once it answers."""
+    """A process that is up once it answers."""
 
     def is_up(self) -> bool:
-        """Whether it answers; an OSError counts as no."""
+        """Whether it answers; an OSError means no."""
         raise NotImplementedError
 
     def start(self) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.stack.bridge import kube2etcd
 from tests.stack.harness import SLOW, Etcd, wait_for
 from tests.stack.webhook import (
     KEYS,
@@ -19,7 +20,6 @@ from tests.stack.webhook import (
     hosts_block,
     ownership_txt,
     published_hosts,
-    run,
     state_keys,
     unready_reason,
     webhook_for,
@@ -52,7 +52,7 @@ def test_names_become_keys_and_cleanup_removes_them(etcd: Etcd, tmp_path: Path) 
         assert webhook.apply(delete=[foo]) == 204
         wait_for(lambda: published_hosts(etcd) == {"fd00::1", "192.0.2.9"}, "the key to go", 5)
         webhook.stop()
-        assert run("--cleanup", "--etcd-server", etcd.url).returncode == 0
+        kube2etcd("webhook", "--cleanup", "--etcd-server", etcd.url)
         assert etcd.dump(KEYS) == {"/skydns/io/dtk/theirs": '{"host":"192.0.2.9"}'}
         assert state_keys(etcd) == []
 

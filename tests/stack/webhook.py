@@ -1,19 +1,18 @@
 """``kube2etcd webhook`` as a child process, and ExternalDNS's requests."""
 
 import json
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import requests
 
-from tests.stack.bridge import Bridge, call
+from tests.stack.bridge import Bridge
 from tests.stack.harness import LOOPBACK, Etcd, free_port, http, wait_for
 from tests.stack.objects import endpoint
 
 MEDIA_TYPE = "application/external.dns.webhook+json;version=1"
-#: As curl posts.
+#: The header that curl sends by default.
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 LOCALHOST = b"127.0.0.1 localhost\n"
 JSON = dict[str, Any]
@@ -47,7 +46,7 @@ class Webhook(Bridge):
         return http(method, self.provider_url + path, data=body, headers=headers, timeout=15)
 
     def apply(self, **lists: list[JSON]) -> int:
-        """Changes, as ExternalDNS posts them: with a Content-Type and no Accept.  The status."""
+        """POST changes as ExternalDNS does, with a Content-Type and no Accept; returns the status."""
         body = json.dumps(lists).encode()
         return self.request("POST", "/records", body, {"Content-Type": MEDIA_TYPE}).status_code
 
@@ -62,29 +61,29 @@ class Webhook(Bridge):
 
 
 def a(name: str, *targets: str, **more: Any) -> JSON:
-    """An A or AAAA endpoint as it is posted."""
+    """An A or AAAA endpoint."""
     return endpoint(name, "AAAA" if ":" in targets[0] else "A", *targets, **more)
 
 
 def cname(name: str, target: str, **more: Any) -> JSON:
-    """A CNAME endpoint as it is posted."""
+    """A CNAME endpoint."""
     return endpoint(name, "CNAME", target, **more)
 
 
 def ownership_txt(owned: JSON) -> JSON:
-    """The TXT endpoint that the registry posts with an endpoint."""
+    """The TXT endpoint that ExternalDNS's registry posts beside an endpoint."""
     text = '"heritage=external-dns,external-dns/owner=me,external-dns/resource=ingress/default/x"'
     name = f"{owned['recordType'].lower()}-{owned['dnsName']}"
     return endpoint(name, "TXT", text, labels={"ownedRecord": owned["dnsName"]})
 
 
 def webhook_for(directory: Path, *args: str, **more: Any) -> Webhook:
-    """A webhook for dtk.io."""
+    """A webhook for the domain dtk.io."""
     return Webhook(directory, ["--domains", "dtk.io", *args], **more)
 
 
 def file_options(directory: Path, hosts: Path | None = None) -> list[str]:
-    """Options for a hosts file, by default ``hosts``, and ``state.json`` in ``directory``."""
+    """Options for ``state.json`` in ``directory`` and a hosts file, by default ``hosts`` there."""
     hosts = hosts or directory / "hosts"
     if not hosts.exists():
         hosts.write_bytes(LOCALHOST)
@@ -96,6 +95,7 @@ STATE = "/kube2etcd/webhook"
 
 
 def hosts_block(hosts: Path) -> list[str]:
+    """The lines of our block, empty without one."""
     lines = hosts.read_text(errors="replace").splitlines()
     marks = [number for number, line in enumerate(lines) if "kube2etcd" in line]
     assert len(marks) in (0, 2)
@@ -103,20 +103,17 @@ def hosts_block(hosts: Path) -> list[str]:
 
 
 def published_hosts(etcd: Etcd) -> set[str]:
+    """The hosts in all published keys."""
     values = [json.loads(value) for value in etcd.dump(KEYS).values()]
     return {value["host"] for value in values if value.get("host")}
 
 
 def state_keys(etcd: Etcd) -> list[str]:
-    """The keys of the state; their values are not text."""
+    """The keys of the state, whose values are not text."""
     return etcd.ctl("get", "--prefix", "--keys-only", "--", STATE).split()
 
 
 def unready_reason(webhook: Webhook) -> str:
-    """Wait until it is unready; the reasons it gives."""
+    """Wait until it is unready; returns the reasons in /readyz."""
     wait_for(lambda: webhook.get("/readyz").status_code == 503, "unready", 15)
     return webhook.readyz()
-
-
-def run(*args: str) -> subprocess.CompletedProcess[str]:
-    return call("webhook", *args)
