@@ -1,6 +1,6 @@
-"""A small cluster in which an addon's pods run: a node, an API server with RBAC, a resolver.
+"""A small cluster for an addon's pods: a node, an API server with RBAC, a resolver.
 
-Pods are those of `tests.stack.pod`; a Service's address routes to those of them that are ready.
+Pods are `tests.stack.pod`; a Service's address routes to its ready pods.
 """
 
 import contextlib
@@ -16,15 +16,15 @@ from tests.stack.node import IPV4, IPV6, Family, Node
 from tests.stack.objects import api_object
 from tests.stack.pod import Pod
 
-#: The addon that serves the cluster's names.
+#: addons/dns.
 RC, SVC = "dns/skydns-rc.yaml.in", "dns/skydns-svc.yaml.in"
 ADDRESS = VALUES["DNS_SERVER_IP"]
 DOMAIN = VALUES["DNS_DOMAIN"]
 KUBERNETES = f"kubernetes.default.svc.{DOMAIN}"
-#: Refused by manifests and chart alike.
+#: Rejected by both manifests and chart.
 BAD_DOMAINS = ("kubernetes.local.", "Kubernetes.local", "", "a_b.local", "-a.local", "a..local")
 
-#: Options of the API server by family: it listens to pods, and gives Services addresses of it.
+#: The API server's options by family: pods reach it, and Services get addresses of the family.
 API_OPTIONS: Mapping[Family, Sequence[str]] = {
     IPV4: ["--bind-address=0.0.0.0"],
     IPV6: [
@@ -36,7 +36,7 @@ API_OPTIONS: Mapping[Family, Sequence[str]] = {
 
 
 class Cluster:
-    """A node, an API server with RBAC, a resolver, and the addon's pods."""
+    """A node, an API server with RBAC, a resolver, and pods."""
 
     def __init__(self, directory: Path, binaries: Binaries, node: Node) -> None:
         self.node = node
@@ -57,7 +57,7 @@ class Cluster:
         self.count = 0
 
     def dns_pod(self, values: Mapping[str, str] = VALUES, speedup: float = 1.0, *, manifest: str = RC) -> Pod:
-        """One more pod of addons/dns, or of another manifest, behind the DNS Service."""
+        """Start a pod of addons/dns or another manifest, behind the DNS Service."""
         [template] = pods(filled(manifest, values))
         return self.pod(template, "kube-system", values["DNS_SERVER_IP"], speedup)
 
@@ -65,7 +65,7 @@ class Cluster:
         self.etcd.start()
         self.api.start()
         self.resolver.launch()
-        # No addon may depend on rights that the API server grants by default.
+        # No addon may depend on the API server's default role for kube-dns.
         self.api.request("DELETE", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/system:kube-dns")
 
     def stop(self) -> None:
@@ -76,7 +76,7 @@ class Cluster:
         self.api.close()
 
     def apply(self, objects: Iterable[Object]) -> None:
-        """Apply a manifest's objects one after the other, as kubectl does."""
+        """Apply a manifest's objects in order, as kubectl does."""
         for one in objects:
             self.api.apply(one)
 
@@ -90,8 +90,8 @@ class Cluster:
         name: str = "",
         always: bool = False,
     ) -> Pod:
-        """Start another pod, behind the Service's ``address`` while it is ready, or ``always``."""
-        # Controllers create it in each namespace.
+        """Start a pod that backs the Service's ``address`` while ready, or ``always``."""
+        # A controller creates it in each namespace.
         data = {"ca.crt": self.api.ca_file.read_text()}
         self.api.apply(api_object("v1", "ConfigMap", "kube-root-ca.crt", namespace, data=data))
         self.count += 1
@@ -123,7 +123,7 @@ class Cluster:
         self.node.route(address, [pod.network for at, pod in self.pods if at == address and pod.ready])
 
     def remove_pod(self, pod: Pod, *, gently: bool = False) -> None:
-        """The pod leaves its Service, then stops."""
+        """Remove the pod from its Service, then stop it ``gently`` or kill it."""
         [place] = [place for place in self.pods if place[1] is pod]
         self.pods.remove(place)
         self.route(place[0])
@@ -135,7 +135,7 @@ class Cluster:
 
 @contextlib.contextmanager
 def running(directory: Path, binaries: Binaries, family: Family = IPV4) -> Iterator[Cluster]:
-    """A cluster; within the block the calling thread is on its node."""
+    """A cluster; within the block the calling thread is in its node's network."""
     node = Node(directory, family)
     with contextlib.ExitStack() as exits:
         exits.callback(node.kill)
@@ -147,7 +147,7 @@ def running(directory: Path, binaries: Binaries, family: Family = IPV4) -> Itera
 
 
 def with_short_ttl(found: list[Object]) -> list[Object]:
-    """The objects with a TTL of 5 s, so that tests do not wait for CoreDNS's cache."""
+    """The objects with a TTL of 5 s, so that CoreDNS's cache expires soon."""
     for one in found:
         if "settings.yaml" in one.get("data", {}):
             one["data"]["settings.yaml"] += "ttl: 5\n"
@@ -155,12 +155,12 @@ def with_short_ttl(found: list[Object]) -> list[Object]:
 
 
 def ask(name: str, rtype: str = "A", *, at: str, port: int = 53, tcp: bool = False) -> list[str]:
-    """The answer's data, sorted; NODATA or the response code if there is none."""
+    """The answer's rdata, sorted; or NODATA, or the rcode."""
     return sorted(rdata_or_rcode(coredns.ask(name, rtype, port, at=at, tcp=tcp, timeout=3)))
 
 
 def assert_answers(questions: Iterable[tuple[str, str, list[str]]], *places: str, port: int = 53) -> None:
-    """Assert that each server gives all these answers, over UDP and TCP."""
+    """Assert that each server gives these answers, over UDP and TCP."""
     for at in places:
         for name, rtype, wanted in questions:
             for tcp in (False, True):
@@ -168,7 +168,7 @@ def assert_answers(questions: Iterable[tuple[str, str, list[str]]], *places: str
 
 
 def wait_for_answer(name: str, *wanted: str, at: str, port: int = 53, rtype: str = "A") -> None:
-    """Wait for this answer; CoreDNS's cache may hold another one for half a minute."""
+    """Wait for this answer; CoreDNS's cache may hold another for half a minute."""
 
     def answered() -> bool:
         assert ask(name, rtype, at=at, port=port) == sorted(wanted)

@@ -1,7 +1,7 @@
-"""Runs a container of a pod as a process: root filesystem, mounts, user, capabilities, environment.
+"""Runs a pod's container as a process: root filesystem, mounts, user, capabilities, environment.
 
-It does what a container runtime does, as far as a manifest can get it wrong: a read-only root, files and
-volumes where the manifest says, an unprivileged user in the pod's network.
+It does what manifests configure of a container runtime: read-only root, volumes, unprivileged user, the
+pod's network.
 """
 
 import os
@@ -17,9 +17,9 @@ from typing import Any
 import kube2etcd
 import skydns_compat
 
-#: Mounted in every image: the system's programs and libraries.
+#: The host's programs and libraries, mounted in every image.
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ssl", "/etc/ld.so.cache")
-#: References to the container's variables in a manifest's arguments.
+#: References to environment variables in a manifest's arguments.
 _VARIABLE = re.compile(r"\$\((\w+)\)")
 _PATH = "/image:/usr/local/bin:/usr/bin:/bin"
 _PACKAGES = "/image/packages"
@@ -27,22 +27,21 @@ _PACKAGES = "/image/packages"
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """The contents of an image: programs in its path, and its entrypoint."""
+    """An image: the programs on its PATH, and its entrypoint."""
 
     entrypoint: tuple[str, ...]
     programs: Mapping[str, Path]
     directories: tuple[str, ...] = ()
-    """Mounted at the same path as here."""
+    """Mounted at the same path as on the host."""
     mounts: Mapping[str, Path] = field(default_factory=dict)
-    """Mounted elsewhere, by the path in the image."""
+    """Mounted at other paths, by the path in the image."""
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def images(binaries: Mapping[str, Path], directory: Path) -> dict[str, Image]:
-    """The addons' images by the last part of their names, made of the servers and this package."""
+    """The addons' images by the last part of their names, from the servers and this package."""
     directory.mkdir(parents=True, exist_ok=True)
-    # The packages alone, wherever they are imported from: a checkout around them may hold what its owner
-    # alone may enter.
+    # Only the packages: the checkout around them may be accessible to its owner alone.
     packages = {
         f"{_PACKAGES}/{module.__name__}": Path(module.__path__[0]) for module in (kube2etcd, skydns_compat)
     }
@@ -83,7 +82,7 @@ def command(
 ) -> list[str]:
     """The command that runs ``container`` of the pod spec ``pod`` in the network namespace ``network``.
 
-    It becomes the container's own process: its id, signals and exit code are those of the program.
+    It execs the program, so PID, signals and exit code are the program's.
     """
     root.mkdir(parents=True, exist_ok=True)
     script = [
@@ -132,7 +131,7 @@ def _bind(mount: Mount) -> list[str]:
     make = f"mkdir -p -m 0755 {target}"
     if not mount.source.is_dir():
         make = f"mkdir -p -m 0755 $(dirname {target}) && touch {target}"
-    # In a read-only part of the image nothing can be created; there the target exists already.
+    # On a read-only mount the target exists already and nothing can be created.
     bound = [f"[ -e {target} ] || {{ {make}; }}", f"mount --bind {source} {target}"]
     if mount.read_only:
         bound.append(f"mount -o remount,bind,ro {target}")
@@ -140,10 +139,10 @@ def _bind(mount: Mount) -> list[str]:
 
 
 def _setpriv_options(security: Mapping[str, Any]) -> Sequence[str]:
-    """The options of setpriv for a security context; by default everything that root may do."""
+    """setpriv's options for a security context; by default root with all capabilities."""
     options = ["--pdeathsig=KILL"]
     if security.get("runAsNonRoot") and not security.get("runAsUser"):
-        raise ValueError("runAsNonRoot without runAsUser: it would depend on the image")
+        raise ValueError("runAsNonRoot without runAsUser depends on the image")
     if security.get("runAsUser"):
         user, group = security["runAsUser"], security.get("runAsGroup", 0)
         groups = [str(one) for one in (group, security.get("fsGroup")) if one is not None]
@@ -158,6 +157,6 @@ def _setpriv_options(security: Mapping[str, Any]) -> Sequence[str]:
 
 
 def chown_to_group(directory: Path, group: int) -> None:
-    """Give a volume to a pod's group, as the kubelet does for ``fsGroup``."""
+    """Make a volume writable to a pod's group, as the kubelet does for ``fsGroup``."""
     os.chown(directory, -1, group)
     directory.chmod(stat.S_ISGID | 0o775)

@@ -1,9 +1,9 @@
-"""The whole thing on one machine, with nothing installed: ``python -m tests.stack.demo``.
+"""kube2etcd at work on one machine, with nothing installed: ``python -m tests.stack.demo``.
 
-Starts a real kube-apiserver on its etcd, the pod-local etcd, the bridge, and CoreDNS on the Corefile
-that ``kube2etcd corefile`` prints; applies ``demo_objects.yaml``, asks over real DNS and shows question,
-answer and the object behind it. Then it waits, for questions of your own. ``--once`` ends after the table:
-0 when every answer was right.
+Starts a real kube-apiserver and its etcd, the pod-local etcd, the bridge, and CoreDNS with the Corefile
+from ``kube2etcd corefile``; applies ``demo_objects.yaml``, asks over DNS and shows question, answer and the
+object behind it. Then it waits for your own questions. ``--once`` exits after the table, with 0 if every
+answer was right.
 """
 
 import argparse
@@ -53,14 +53,14 @@ SVC = f"shop.svc.{DOMAIN}"
 
 
 class DemoError(Exception):
-    """Something that the person at the keyboard can do something about; the text says what."""
+    """An error that the user can fix; the text says how."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """A question, the right answer, and why it is right.
+    """A question, the right answer, and the reason.
 
-    ``answer``: data of records, parted by ``; ``, or NODATA or NXDOMAIN.
+    ``answer``: rdata, separated by ``; ``, or NODATA or NXDOMAIN.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Expected:
     behind: str
 
     def met(self, seen: Sequence[str]) -> bool:
-        """Whether this is the answer; the order means nothing."""
+        """Whether this is the answer, in any order."""
         return sorted(seen) == sorted(self.answer.split("; "))
 
 
@@ -114,7 +114,7 @@ QUESTIONS: Sequence[Expected] = (
 
 
 class Stack:
-    """Everything that runs, started in order and stopped in the opposite one."""
+    """All servers, started in order and stopped in reverse."""
 
     def __init__(self, directory: Path, programs: Mapping[str, Path], port: int) -> None:
         self.directory, self.programs, self.port = directory, programs, port
@@ -130,7 +130,7 @@ class Stack:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Start all, each when the one that it needs is up."""
+        """Start all, each once the ones before are up."""
         with contextlib.ExitStack() as exits:
             for server in self.servers:
                 console(f"starting {server.name}…")
@@ -149,7 +149,7 @@ class Stack:
 
 
 def answered(dns_server: CoreDns, question: Expected) -> Sequence[str]:
-    """What the server says, in its order and in the words of `Expected`."""
+    """The server's answer in order, as in `Expected`."""
     try:
         return rdata_or_rcode(dns_server.ask(question.name, question.rtype))
     except dns.exception.Timeout:
@@ -157,7 +157,7 @@ def answered(dns_server: CoreDns, question: Expected) -> Sequence[str]:
 
 
 def ask_all(dns_server: CoreDns, deadline_s: float = 15.0) -> list[Sequence[str]]:
-    """All answers: the right ones as soon as they are there, or what was there in the end."""
+    """All answers, as soon as they are right or at the deadline."""
     answers: list[Sequence[str]] = []
 
     def all_right() -> bool:
@@ -170,7 +170,7 @@ def ask_all(dns_server: CoreDns, deadline_s: float = 15.0) -> list[Sequence[str]
 
 
 def table(answers: Sequence[Sequence[str]]) -> str:
-    """Question, type, answer and the object behind it, in columns; a record per line."""
+    """A table of question, type, answer and object; one line per record."""
     rows: list[tuple[str, str, str, str]] = [("question", "type", "answer", "behind it")]
     for question, seen in zip(QUESTIONS, answers, strict=True):
         behind = question.behind
@@ -209,7 +209,7 @@ Logs:    {stack.directory}
 
 
 def wait_for_the_end(stack: Stack) -> None:
-    """Until Ctrl-C; fails when a server dies meanwhile."""
+    """Wait for Ctrl-C; fails if a server exits."""
     while True:
         for server in stack.servers:
             if not server.alive:
@@ -218,11 +218,10 @@ def wait_for_the_end(stack: Stack) -> None:
 
 
 def run(port: int, once: bool, out: TextIO) -> int:
-    """The demo itself; everything that it started is gone when it returns."""
+    """Run the demo; stops all servers before it returns."""
     if port and not is_free(port):
         raise DemoError(
-            f"port {port} of {LOOPBACK} cannot be had; "
-            "choose another with --port, or leave it out to take any that is free"
+            f"port {port} of {LOOPBACK} is in use; choose another with --port, or omit it to use any free one"
         )
     programs = binaries(names=BRIDGE)
     with tempfile.TemporaryDirectory(prefix="kube2etcd-demo-", ignore_cleanup_errors=True) as directory:
@@ -251,7 +250,7 @@ def run(port: int, once: bool, out: TextIO) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse, run, and turn errors into one clear text each."""
+    """Parse the arguments and run; print errors without a traceback."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.stack.demo", description=(__doc__ or "").split("\n\n")[0]
     )
@@ -268,10 +267,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # Its children find the packages of this checkout, installed or not.
+    # Children find the packages of this checkout, installed or not.
     found = [str(ROOT), str(ROOT / "skydns-compat"), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, found))
-    # SIGTERM and a closed terminal clean up as Ctrl-C does, which a shell may have set to be ignored.
+    # SIGTERM and SIGHUP clean up as Ctrl-C does, which a shell may have set to be ignored.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     sys.exit(main())

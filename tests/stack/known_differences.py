@@ -1,6 +1,6 @@
-"""Every class of difference between our answers and those of CoreDNS's kubernetes plugin.
+"""Every known class of difference from the answers of CoreDNS's kubernetes plugin.
 
-The differential tests fail on a difference that is in no class; skydns-compat/README.md has their reasons.
+The differential tests fail on any other difference; skydns-compat/README.md has the reasons.
 """
 
 import re
@@ -15,7 +15,7 @@ from tests.stack.questions import TYPES
 
 @dataclass(frozen=True)
 class KnownDifference:
-    """Differences of these types whose kind of name, effect and name match the regular expressions.
+    """Differences of these types whose kind of name, effect and name match these regular expressions.
 
     ``records``, if given, must match a record of the plugin's answer. ``intentional``: an RFC says
     so, or no specification has the name.
@@ -46,7 +46,7 @@ class KnownDifference:
 REVERSE = ("PTR",)
 SERVICE_KINDS = "(ClusterIP|headless|ExternalName) service( in capitals)?"
 POD_KINDS = "pod( in capitals| elsewhere| in another spelling)?|below a pod|any address"
-#: Services that the tests name for a property that does not show in a name, with a number.
+#: Services named for a property of their slices, with a number.
 NUMBERED_SERVICE = r"([^.]+\.)*{}-\d+\.crowd\..*"
 
 KNOWN: tuple[KnownDifference, ...] = (
@@ -108,7 +108,7 @@ KNOWN: tuple[KnownDifference, ...] = (
         name="slices that belong to no Service",
         kinds="reverse of an endpoint( in capitals)?|no such reverse",
         types=REVERSE,
-        what="Timeout became (NXDOMAIN|NOERROR with records)",  # with records: it is a Service's too
+        what="Timeout became (NXDOMAIN|NOERROR with records)",  # with records: a Service has it too
     ),
     KnownDifference(
         name="labels before a reverse name",
@@ -165,14 +165,13 @@ KNOWN: tuple[KnownDifference, ...] = (
 )
 
 
-#: Names of the intentional differences.
 INTENTIONAL = frozenset(one.name for one in KNOWN if one.intentional)
 
 
 def classified(
     report: Report, title: str, capsys: pytest.CaptureFixture[str], classes: Sequence[KnownDifference] = KNOWN
 ) -> list[str]:
-    """The class of each difference; prints a table of them, and fails if one is in no class."""
+    """The class of each difference; prints a table, and fails for a difference without a class."""
     names = [next((one.name for one in classes if one.covers(each)), "") for each in report.found]
     table = report.table(title, names)
     with capsys.disabled():

@@ -1,6 +1,6 @@
-"""A cluster node in its own network namespace, with pods beside it and Services that route to them.
+"""A cluster node and its pods in network namespaces, with routes from Service addresses to pods.
 
-It needs Linux, root and iproute2; `NodeError` says what is missing.
+It needs Linux, root and iproute2; a `NodeError` says what is missing.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ class Family:
     api: str
     """Cluster IP of the API server's Service."""
     resolver: str
-    """Address of the node's resolver, which pods with dnsPolicy Default use."""
+    """Address of the node's resolver, for pods with dnsPolicy Default."""
     ip_flag: str
-    """The option of ``ip`` for the family."""
+    """``ip``'s option for the family."""
     prefix_length: int
-    """Length of an address."""
+    """Of a single address."""
     forwarding_sysctl: str
-    """The sysctl that enables forwarding between pods."""
+    """Enables forwarding between pods."""
     pod_subnet: str
-    """Address format of a pod's link to the node, which has a subnet of four addresses."""
+    """Address format of a pod's link to the node, a subnet of four addresses."""
     address_flags: tuple[str, ...] = ()
-    """Options with which a new address is usable at once."""
+    """``ip``'s options that make a new address usable at once."""
 
     def link_addresses(self, number: int) -> tuple[str, str]:
         """The node's and the pod's address on the link of pod ``number``."""
@@ -47,29 +47,28 @@ class Family:
 IPV4 = Family("10.0.0.1", "192.0.2.53", "-4", 32, "net.ipv4.ip_forward", "10.244.{}.{}")
 IPV6 = Family(
     *("fd00:10::1", "2001:db8::53", "-6", 128, "net.ipv6.conf.all.forwarding", "fd00:244:{:x}::{:x}"),
-    # no duplicate address detection: nothing else is on the link
+    # no duplicate address detection
     ("nodad",),
 )
-#: Of the default family.
 API_ADDRESS = IPV4.api
 
 _CLONE_NEWNET = 0x40000000
 
 
 class NodeError(RuntimeError):
-    """Pods cannot be run here; the text says why."""
+    """Pods cannot run here; the text says why."""
 
 
 def _check_prerequisites() -> None:
     missing = [tool for tool in ("ip", "nsenter", "unshare", "setpriv", "chroot") if not shutil.which(tool)]
     if missing:
         raise NodeError(
-            f"a pod is run in namespaces, with {', '.join(missing)}: install iproute2 and util-linux"
+            f"pods run in namespaces and need {', '.join(missing)}: install iproute2 and util-linux"
         )
     tried = run_command("unshare", "--net", "--mount", "true")
     if tried.returncode:
         raise NodeError(
-            "a pod is run in network and mount namespaces, which this user may not make "
+            "pods run in network and mount namespaces, which this user may not create "
             f"({tried.stderr.strip()}): run the tests as root, with CAP_SYS_ADMIN and CAP_NET_ADMIN"
         )
 
@@ -89,11 +88,11 @@ class Namespace(Process):
         return f"/proc/{self.pid}/ns/net"
 
     def inside(self, *command: str) -> list[str]:
-        """The command, wrapped to start in this network."""
+        """The command, wrapped to run in this network."""
         return ["nsenter", f"--net={self.path}", "--", *command]
 
     def run(self, *command: str, check: bool = True) -> str:
-        """Run the command in this network; returns what it prints."""
+        """Run the command in this network; returns its stdout."""
         done = run_command(*self.inside(*command), timeout=20)
         if check and done.returncode:
             raise NodeError(f"{' '.join(command)}: {done.stderr.strip()}")
@@ -109,7 +108,7 @@ class Namespace(Process):
 
 
 class Node(Namespace):
-    """The node; within `entered` the calling thread, and what it starts, is in its network."""
+    """The node; within `entered` the calling thread and its children are in its network."""
 
     def __init__(self, directory: Path, family: Family = IPV4) -> None:
         _check_prerequisites()
@@ -123,7 +122,7 @@ class Node(Namespace):
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """Move this thread, and the threads and processes that it starts, into the node's network."""
+        """Move this thread, and threads and processes that it starts, into the node's network."""
         here = Path("/proc/thread-self/ns/net")
         with here.open() as before, Path(self.path).open() as inside:
             _set_namespace(inside.fileno())
@@ -133,13 +132,13 @@ class Node(Namespace):
                 _set_namespace(before.fileno())
 
     def add_pod(self, name: str) -> PodNetwork:
-        """The network of another pod, with a link to the node and its default route through it."""
+        """The network of a new pod, with a link and its default route to the node."""
         with self._lock:
             number, self._pods = self._pods, self._pods + 1
         return PodNetwork(self, name, number)
 
     def route(self, address: str, pods: Sequence[PodNetwork]) -> None:
-        """Route a Service's address to these pods in turn, as kube-proxy does; to none: unreachable."""
+        """Balance a Service's address over these pods, as kube-proxy does; without pods it is unreachable."""
         hops = [word for pod in pods for word in ("nexthop", "via", pod.address)]
         to, routes = f"{address}/{self.family.prefix_length}", ["ip", self.family.ip_flag, "route"]
         with self._lock:
@@ -148,7 +147,7 @@ class Node(Namespace):
 
 
 class PodNetwork(Namespace):
-    """A pod's network: loopback, and a link to the node."""
+    """A pod's network: loopback and a link to the node."""
 
     def __init__(self, node: Node, name: str, number: int) -> None:
         super().__init__(name, node.directory)
@@ -164,12 +163,12 @@ class PodNetwork(Namespace):
         self.run("ip", self.family.ip_flag, "route", "add", "default", "via", gateway)
 
     def add_service_address(self, address: str) -> None:
-        """Accept packets to a Service's address, which the node routes here without NAT."""
+        """Accept packets to a Service's address, which arrive without NAT."""
         self.add_address(f"{address}/{self.family.prefix_length}", "lo", self.family)
 
 
 def with_bind_mounts(files: Mapping[str, Path], command: Sequence[str]) -> list[str]:
-    """The command, wrapped to see these files at these paths, such as ``/etc/resolv.conf``."""
+    """The command, wrapped to see these files at paths such as ``/etc/resolv.conf``."""
     mounts = [f"mount --bind {shlex.quote(str(file))} {place} &&" for place, file in files.items()]
     return ["unshare", "--mount", "--", "sh", "-c", " ".join([*mounts, 'exec "$@"']), "sh", *command]
 

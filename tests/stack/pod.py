@@ -1,8 +1,7 @@
-"""Runs a manifest's pod as processes, as the kubelet does: startup order, probes, volumes, restarts.
+"""Runs a manifest's pod as processes, like the kubelet: startup order, probes, volumes, restarts.
 
-The pod's objects are read from the API server, as the kubelet reads them.  Containers run as
-`tests.stack.container` says, in a network of `tests.stack.node`.  A container that exits is restarted at
-once, without the kubelet's growing backoff.
+ConfigMaps, Secrets and tokens come from the API server, containers from `tests.stack.container`, the network
+from `tests.stack.node`. A container that exits restarts at once, without backoff.
 """
 
 import base64
@@ -19,18 +18,18 @@ from tests.stack.kubeclient import KubeClient, KubeError, Object
 from tests.stack.node import Node
 from tests.stack.process import Process, http, wait_for
 
-#: Seconds between two checks of a process.
+#: Seconds between checks of a process.
 TICK = 0.05
 
 
 def url_host(address: str) -> str:
-    """The address as URLs have it."""
+    """The address as in a URL."""
     return f"[{address}]" if ":" in address else address
 
 
 @dataclass
 class Probe:
-    """A probe of a container, and its results."""
+    """A probe of a container and its recent results."""
 
     spec: Object
     check: Callable[[Object], bool]
@@ -43,7 +42,7 @@ class Probe:
         self.next_at, self.failures = now + self.spec.get("initialDelaySeconds", 0) / self.speedup, 0
 
     def result(self, now: float) -> bool | None:
-        """True for success, False once its failures reach the threshold, None while undecided."""
+        """True on success, False at the failure threshold, None if undecided or not due."""
         if now < self.next_at:
             return None
         self.next_at = now + self.spec.get("periodSeconds", 10) / self.speedup
@@ -73,7 +72,7 @@ class Container:
 
 
 class Pod:
-    """One pod of a Deployment.  ``changed`` is called whenever its readiness may have changed."""
+    """One pod of a Deployment; ``changed`` is called when its readiness may have changed."""
 
     def __init__(
         self,
@@ -117,8 +116,6 @@ class Pod:
             for one in self.spec.get(group, ())
         }
 
-    # What a container gets
-
     def _container(self, spec: Object, init: bool, speedup: float) -> Container:
         image = self._images[spec["image"].rpartition("/")[2].partition(":")[0]]
         line = command(
@@ -154,7 +151,7 @@ class Pod:
             yield Mount(source, mount["mountPath"], mount.get("readOnly", False))
 
     def _fill(self, directory: Path, volume: Object) -> None:
-        """Fill a volume: an empty directory, a ConfigMap, a Secret, or a projected token."""
+        """Fill a volume: emptyDir, ConfigMap, Secret or projected."""
         group = self.spec["securityContext"]["fsGroup"]
         if "emptyDir" in volume:
             chown_to_group(directory, group)
@@ -188,7 +185,7 @@ class Pod:
         return data
 
     def sync_config_maps(self) -> None:
-        """Update mounted ConfigMaps, as the kubelet does every minute or so."""
+        """Update mounted ConfigMaps, as the kubelet does about every minute."""
         for volume in self.spec.get("volumes", ()):
             directory = self.directory / f"volume-{volume['name']}"
             if "configMap" in volume and directory.exists():
@@ -207,7 +204,7 @@ class Pod:
             os.chown(directory / name, -1, -1 if group is None else group)
 
     def _token(self, seconds: int) -> str:
-        """A token of the pod's ServiceAccount, requested as the kubelet does."""
+        """A token of the pod's ServiceAccount, by a TokenRequest."""
         account = self.spec["serviceAccountName"]
         path = f"/api/v1/namespaces/{self.namespace}/serviceaccounts/{account}/token"
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"}
@@ -215,7 +212,7 @@ class Pod:
         return str(answer.json()["status"]["token"])
 
     def _etc_files(self) -> Iterator[Mount]:
-        assert self.spec["dnsPolicy"] == "Default", "others would ask the cluster's DNS, which this is"
+        assert self.spec["dnsPolicy"] == "Default", "the pod is the cluster's DNS itself"
         lines, resolver = ["127.0.0.1 localhost", "::1 localhost"], self.network.family.resolver
         lines += [f"{one['ip']} {' '.join(one['hostnames'])}" for one in self.spec.get("hostAliases", ())]
         for name, text in (("hosts", "\n".join(lines) + "\n"), ("resolv.conf", f"nameserver {resolver}\n")):
@@ -223,7 +220,7 @@ class Pod:
             yield Mount(self.directory / name, f"/etc/{name}", read_only=False)
 
     def _http(self, ports: Mapping[str, int], probe: Object) -> bool:
-        """Probe as the kubelet does: from the node, at the pod's address."""
+        """An HTTP probe from the node to the pod's address."""
         get, address = probe["httpGet"], url_host(self.network.address)
         url = f"http://{address}:{ports.get(get['port'], get['port'])}{get['path']}"
         try:
@@ -231,8 +228,6 @@ class Pod:
         except OSError:
             return False
         return answer.status_code < 400
-
-    # What the kubelet does
 
     @property
     def ready(self) -> bool:
@@ -246,7 +241,7 @@ class Pod:
             thread.start()
 
     def _readiness_changed(self) -> None:
-        """Update the Service's routes before `wait_ready` returns."""
+        """Report the change, so that routes are updated before `wait_ready` returns."""
         with self._changing:
             self._changed()
             self._served = self.ready
@@ -259,11 +254,10 @@ class Pod:
         wait_for(served, f"pod {self.name} to be ready", deadline_s)
 
     def restarts(self) -> dict[str, int]:
-        """Of each container."""
         return {one.name: one.restarts for one in self.containers.values()}
 
     def state(self) -> str:
-        """A description of each container, with the last lines of its log."""
+        """Each container's state and last log lines."""
         return "\n".join(
             f"{one.name}: started {one.started}, ready {one.ready}, restarts {one.restarts}\n"
             f"{one.process.log_tail()}"
@@ -271,7 +265,7 @@ class Pod:
         )
 
     def stop(self) -> None:
-        """Stop it as the kubelet does: the containers, then the sidecars in reverse order."""
+        """Stop the containers, then the sidecars in reverse order, as the kubelet does."""
         with self._lock:
             self._stop.set()
         order = [one for one in self.containers.values() if not one.sidecar]
@@ -281,7 +275,7 @@ class Pod:
         self._close()
 
     def kill(self) -> None:
-        """Kill it, as when its node fails."""
+        """Kill all containers, as when the node fails."""
         with self._lock:
             self._stop.set()
         for one in self.containers.values():
@@ -295,7 +289,7 @@ class Pod:
         self.network.kill()
 
     def _may_start(self, one: Container) -> bool:
-        """Whether it may start: sidecars before it have started, init containers have finished."""
+        """Whether all sidecars before it have started and all init containers have finished."""
         for other in self.containers.values():
             if other is one:
                 return True
@@ -304,7 +298,7 @@ class Pod:
         return True
 
     def _supervise(self, one: Container) -> None:
-        """Run one container until the pod ends.  The process dies with this thread, which must stay."""
+        """Run a container until the pod ends. This thread must outlive the process, which dies with it."""
         while not self._may_start(one):
             if self._stop.wait(TICK):
                 return
@@ -326,7 +320,7 @@ class Pod:
             return True
 
     def _run_probes(self, one: Container) -> None:
-        """Run the probes until the process exits, or one of them ends it."""
+        """Run the probes until the process exits or a probe stops it."""
         for probe in one.probes.values():
             probe.reset(time.monotonic())
         while not self._stop.wait(TICK) and one.process.alive:
@@ -352,5 +346,5 @@ class Pod:
                 self._stop_container(one, "liveness")
 
     def _stop_container(self, one: Container, probe: str) -> None:
-        self.events.append(f"{one.name} ended by its {probe} probe")
+        self.events.append(f"{one.name} stopped by its {probe} probe")
         one.process.stop(self.spec.get("terminationGracePeriodSeconds", 30))

@@ -1,4 +1,4 @@
-"""Every question a client could ask about a set of API objects, and many it should not."""
+"""Every question that a client may ask about API objects, and many that it should not."""
 
 import ipaddress
 from collections.abc import Iterable, Iterator
@@ -11,7 +11,7 @@ TYPES = ("A", "AAAA", "SRV", "TXT", "CNAME", "PTR", "NS", "SOA", "MX")
 
 
 class Question(NamedTuple):
-    """A name, a type, and what kind of name it is: differences are classified by it."""
+    """A name, a type, and the kind of name, by which differences are classified."""
 
     name: str
     rdtype: str
@@ -19,9 +19,9 @@ class Question(NamedTuple):
 
 
 def questions(objects: Iterable[Object], zone: str = "cluster.local") -> list[Question]:
-    """Each name once, with all types; names that should not exist with fewer.
+    """Each name once, with all types, or fewer if it should not exist.
 
-    Objects as the API server returns them, with their addresses.
+    The objects are as the API server returns them, with addresses.
     """
     names: dict[str, str] = {}
     for name, kind in _names(list(objects), zone):
@@ -34,7 +34,7 @@ def questions(objects: Iterable[Object], zone: str = "cluster.local") -> list[Qu
 
 
 def has_few_types(kind: str) -> bool:
-    """Whether names of this kind get three types only: there are many, most do not exist or are variants."""
+    """Whether names of this kind, many missing ones or variants, are asked with three types only."""
     return kind.startswith(("no ", "search list", "reverse of a pod", "below a pod", "pod in no")) or any(
         word in kind
         for word in (" no such ", "wrong", "too many", "capitals", "without underscores", "unnamed", "half a")
@@ -42,13 +42,13 @@ def has_few_types(kind: str) -> bool:
 
 
 def few_types(number: int) -> tuple[str, ...]:
-    """Address, SRV, and the other types in turn."""
+    """A, SRV, and one of the other types in turn."""
     others = [rdtype for rdtype in TYPES if rdtype not in ("A", "SRV")]
     return ("A", "SRV", others[number % len(others)])
 
 
 def _names(objects: list[Object], zone: str) -> Iterator[tuple[str, str]]:
-    """Names with their kind; where a name appears twice the first kind counts."""
+    """Names with their kind; of a repeated name the first kind counts."""
     services = {
         (obj["metadata"]["namespace"], obj["metadata"]["name"]): obj
         for obj in objects
@@ -60,13 +60,13 @@ def _names(objects: list[Object], zone: str) -> Iterator[tuple[str, str]]:
     for namespace in namespaces:
         yield from _namespace(namespace, zone)
     for (namespace, name), service in sorted(services.items()):
-        own = [
+        slices_of = [
             one
             for one in slices
             if one["metadata"]["namespace"] == namespace
             and (one["metadata"].get("labels") or {}).get(SERVICE_NAME) == name
         ]
-        yield from _service(service, own, zone)
+        yield from _service(service, slices_of, zone)
     for pod in (obj for obj in objects if obj["kind"] == "Pod"):
         yield from _pod(pod, zone)
     yield from _unusual_pods(namespaces, zone)
@@ -74,7 +74,7 @@ def _names(objects: list[Object], zone: str) -> Iterator[tuple[str, str]]:
 
 
 def _below(parent: str, kind: str, names: str) -> Iterator[tuple[str, str]]:
-    """These names, divided by spaces, below a parent."""
+    """These names, separated by spaces, below a parent."""
     for name in names.split():
         yield f"{name}.{parent}", kind
 
@@ -115,7 +115,7 @@ def _service(service: Object, slices: list[Object], zone: str) -> Iterator[tuple
     yield f"{metadata['name'].upper()}.{metadata['namespace']}.svc.{zone}", f"{kind} service in capitals"
     yield capitals, f"{kind} service in capitals"
     ports = {(port.get("name", ""), port.get("protocol", "TCP")) for port in spec.get("ports", [])}
-    if kind == "headless":  # it has the ports of its slices
+    if kind == "headless":  # its ports are those of its slices
         ports = {port for port in ports if port[0]} | {
             (port.get("name", ""), port.get("protocol", "TCP"))
             for one in slices
@@ -160,7 +160,7 @@ def _endpoint(endpoint: Object, service: str, kind: str) -> Iterator[tuple[str, 
 
 
 def dashed(address: str, tail: str = "") -> str:
-    """An address as a label, as the names of endpoints and Pods have it."""
+    """An address as a label, as in names of endpoints and Pods."""
     return address.replace(".", "-").replace(":", "-") + tail
 
 

@@ -1,8 +1,7 @@
-"""Clusters made up from a seed: every kind of Service, slice and Pod that a real API server accepts.
+"""Random clusters from a seed: every kind of Service, EndpointSlice and Pod that a real API server accepts.
 
-No controller runs beside the API server of the tests, so the EndpointSlices are made up too, also such as a
-controller would not write for these Services: the DNS answers follow the slices. ClusterIPs are left to the
-API server. Everything here is a function of the seed.
+Without controllers the EndpointSlices are random too, some as no controller would write them: DNS answers
+follow the slices. The API server allocates cluster IPs. Everything else is a function of the seed.
 """
 
 import copy
@@ -17,8 +16,8 @@ from tests.stack import objects
 from tests.stack.kubeclient import Object, Operation
 from tests.stack.objects import SERVICE_NAME, identity
 
-#: Namespaces and Services whose names mean something to one of the readers, or to the key layout.
-ODD_NAMES = (
+#: Names of Namespaces and Services with a meaning to a DNS server or the key layout.
+SPECIAL_NAMES = (
     *("any", "svc", "pod", "dns", "ns", "top", "nt", "apex"),
     *("local", "cluster", "m", "dns-version", "arpa"),
 )
@@ -28,8 +27,8 @@ PROTOCOLS = ("TCP", "TCP", "TCP", "UDP", "SCTP")
 HOSTNAMES = ("web-0", "web-1", "db", "any", "a", "tcp", "host-9", "7", LONG_LABEL)
 EXTERNAL_NAMES = ("www.example.com", "db.example.com", "missing.example.net", "a-b.c-d.example.com", "one")
 
-#: The namespace of a crowd, and the few words that all of its slices have. An address without a host name is
-#: called as one of the host names here.
+#: The namespace of overlapping slices, and the few values that they share. Two of the host names are dashed
+#: addresses.
 OVERLAP_NAMESPACE = "crowd"
 OVERLAP_ADDRESSES = {
     4: ("172.16.0.1", "172.16.0.2", "172.16.0.3"),
@@ -40,10 +39,10 @@ OVERLAP_PORTS = ("", "http", "x")
 
 
 def random_cluster(seed: int, size: int = 40, *, overlapping: bool = False) -> list[Object]:
-    """Namespaces, ``size`` Services, their slices, and Pods, in an order in which they can be created.
+    """Namespaces, ``size`` Services, their slices, and Pods, in the order to create them.
 
-    ``overlapping``: most Services are headless, and most slices share addresses with others of the same
-    Service: with other ports, with none, not ready in one of them, under another host name.
+    ``overlapping``: most Services are headless, and their slices share addresses, with other ports or none,
+    another readiness or another hostname.
     """
     return _ClusterGenerator(random.Random(seed), overlapping).cluster(size)
 
@@ -51,13 +50,13 @@ def random_cluster(seed: int, size: int = 40, *, overlapping: bool = False) -> l
 def mutate(
     seed: int, present: Iterable[Object], count: int = 300, *, overlapping: bool = False
 ) -> list[Operation]:
-    """``count`` changes, or a few more, of every kind; each is allowed after those before it."""
+    """At least ``count`` changes of every kind, each valid after those before it."""
     return _Mutator(random.Random(seed), present, overlapping).changes(count)
 
 
 @dataclass
 class _AddressPool:
-    """Addresses that nobody has yet, in many shapes, and now and then one that somebody has."""
+    """Unused addresses of many shapes, and now and then a used one."""
 
     rng: random.Random
     used: dict[int, list[str]] = field(default_factory=lambda: {4: [], 6: []})
@@ -79,7 +78,7 @@ class _AddressPool:
         if shape < 0.5:
             text = f"fd00:20::{rng.randint(1, 0xFFFF):x}"
         elif shape < 0.54:
-            text = f"fd00:20:{rng.randint(1, 0xFFFF):x}::"  # its dashed form would end in dashes
+            text = f"fd00:20:{rng.randint(1, 0xFFFF):x}::"  # dashed, it ends in hyphens
         elif shape < 0.8:
             text = f"2001:db8:0:{rng.randint(1, 0xFFFF):x}:0:0:{rng.randint(1, 0xFFFF):x}:1"
         else:
@@ -96,7 +95,7 @@ class _ClusterGenerator:
 
     def cluster(self, size: int) -> list[Object]:
         rng = self.rng
-        names = ["app", "empty", *rng.sample(ODD_NAMES, 4), f"team-{rng.randint(1, 99)}"]
+        names = ["app", "empty", *rng.sample(SPECIAL_NAMES, 4), f"team-{rng.randint(1, 99)}"]
         if self.overlapping:
             names = [OVERLAP_NAMESPACE]
         namespaces = [objects.namespace(name) for name in names]
@@ -114,7 +113,7 @@ class _ClusterGenerator:
         return [*namespaces, *services.values(), *slices, *pods]
 
     def _kinds(self, size: int) -> list[str]:
-        """Every kind at least once where there is room, the common ones more often."""
+        """Every kind at least once if ``size`` allows, common ones more often."""
         if self.overlapping:
             return self.rng.choices(["headless", "headless", "headless", "cluster"], k=size)
         each = [
@@ -131,14 +130,14 @@ class _ClusterGenerator:
 
     def _service_name(self, namespace: str, taken: dict[tuple[str, str], Object]) -> str:
         if not self.overlapping and self.rng.random() < 0.2:
-            name = self.rng.choice([*ODD_NAMES, LONG_LABEL])
+            name = self.rng.choice([*SPECIAL_NAMES, LONG_LABEL])
             if (namespace, name) not in taken:
                 return name
         self.names += 1
         return f"s{self.names}"
 
     def service(self, kind: str, namespace: str, name: str, others: Sequence[Object] = ()) -> Object:
-        """A Service of one of the kinds; one that is a ``chain`` leads to one of the others."""
+        """A Service of this kind; a ``chain`` is an alias of one of the others."""
         rng = self.rng
         make = functools.partial(objects.service, name, namespace, labels={"kind": kind})
         if kind in ("chain", "dangling"):
@@ -176,7 +175,7 @@ class _ClusterGenerator:
         return f"{name if self.rng.random() < 0.3 else 'gone'}.{namespace}.svc.cluster.local"
 
     def ports(self, protocols: Sequence[str] = PROTOCOLS) -> list[Object]:
-        """One to four ports; a single one may go without a name."""
+        """One to four ports; a single one may be unnamed."""
         rng = self.rng
         if rng.random() < 0.2:
             return [{"port": rng.randint(1, 65535), "protocol": rng.choice(protocols)}]
@@ -189,7 +188,7 @@ class _ClusterGenerator:
         return ports
 
     def slices(self, service: Object) -> list[Object]:
-        """None to four slices for a Service, sometimes also for one that has no use for them."""
+        """Up to four slices for a Service, sometimes for one that ignores them."""
         rng = self.rng
         spec, kind = service["spec"], service["metadata"]["labels"]["kind"]
         headless = spec.get("clusterIP") == "None"
@@ -204,7 +203,7 @@ class _ClusterGenerator:
         ]
 
     def slice(self, service: Object, number: int, version: int) -> Object:
-        """One slice; its ports are those of the Service, or none, or others."""
+        """A slice with the ports of its Service, none, or others."""
         rng = self.rng
         metadata = service["metadata"]
         same = [dict(port) for port in service["spec"].get("ports", [])]
@@ -237,7 +236,7 @@ class _ClusterGenerator:
         return made
 
     def _orphans(self, namespace: str) -> list[Object]:
-        """A slice of a Service that does not exist, and one that belongs to none."""
+        """A slice of a missing Service, and one without a Service."""
         orphan, unlabelled = (
             self.slice(objects.service(name, namespace, ports=self.ports()), 0, 4)
             for name in ("gone", "nobody")
@@ -248,7 +247,7 @@ class _ClusterGenerator:
         return [orphan, unlabelled]
 
     def pods(self, namespace: str, slices: Sequence[Object]) -> list[Object]:
-        """Some Pods, of which some are behind a slice."""
+        """Some Pods, some with addresses of slices."""
         behind = [
             address
             for one in slices
@@ -259,7 +258,7 @@ class _ClusterGenerator:
         return [self.pod(namespace, f"p{number}", behind) for number in range(self.rng.choice([1, 2, 3, 4]))]
 
     def pod(self, namespace: str, name: str, behind: Sequence[str] = ()) -> Object:
-        """A Pod with its status: one family, both, or no address yet; running, or through."""
+        """A Pod with one address family, both, or none yet, in any phase."""
         rng = self.rng
         chance = rng.random()
         if behind and chance < 0.3:
@@ -280,7 +279,7 @@ class _ClusterGenerator:
 
 
 class _Mutator:
-    """Keeps the cluster as it is after the changes so far, so that each further one is allowed."""
+    """Tracks the cluster after the changes so far, so that each further one is valid."""
 
     def __init__(self, rng: random.Random, present: Iterable[Object], overlapping: bool) -> None:
         self.rng = rng
@@ -294,7 +293,7 @@ class _Mutator:
         self.operations: list[Operation] = []
 
     def changes(self, count: int) -> list[Operation]:
-        #: A change, and of what: of an object of this kind, which for Services may be of these types.
+        #: A change, the kind of its object, and for Services the types.
         kinds: list[tuple[Callable[..., None], *tuple[str, ...]]] = [
             (self._flip_readiness, "EndpointSlice"),
             (self._flip_readiness, "EndpointSlice"),
@@ -303,7 +302,7 @@ class _Mutator:
             (self._hostname, "EndpointSlice"),
             (self._service_ports, "Service", "ClusterIP", "NodePort", "headless"),
             (self._new_service,),
-            (self._delete, "Service"),  # its slices stay for a while, or for good
+            (self._delete, "Service"),  # its slices stay
             (self._recreate, "Service"),
             (self._new_slice, "Service"),
             (self._delete, "EndpointSlice"),
@@ -331,7 +330,7 @@ class _Mutator:
         return self.operations
 
     def _some(self, kind: str, *wanted: str) -> Object | None:
-        """A copy of an object of a kind, of a Service of one of the types wanted."""
+        """A copy of a random object of this kind, and for Services of one of these types."""
         found = [obj for key, obj in sorted(self.present.items()) if key[0] == kind]
         if wanted:
             found = [obj for obj in found if _service_type(obj) in wanted]
@@ -375,7 +374,7 @@ class _Mutator:
         self._apply(made)
 
     def _move_slice(self, one: Object) -> None:
-        """A slice's label is what ties it to a Service; it may come to name another one, or none."""
+        """Relabel a slice to belong to another Service, or none."""
         if service := self._some("Service"):
             if self.rng.random() < 0.3:
                 one["metadata"].pop("labels", None)
@@ -396,7 +395,7 @@ class _Mutator:
             self._apply(one)
 
     def _recreate(self, service: Object) -> None:
-        """The same name, another kind of Service: what is immutable changes by deletion and creation."""
+        """Delete a Service and create one of another kind with its name, as fields are immutable."""
         self._delete(service)
         kind = (
             "cluster" if _service_type(service) == "headless" else self.rng.choice(["headless", "dual", "v6"])

@@ -1,6 +1,6 @@
-"""Random questions about a cluster: names that nearly exist, odd bytes, words of the layout, all ways to ask.
+"""Random questions about a cluster: nearly existing names, special bytes and labels, UDP, TCP and EDNS.
 
-`ask` keeps what a resolver sees of an answer, flags and sections and the question that came back included.
+`ask` keeps all that a resolver sees of an answer: flags, sections, and the question.
 """
 
 import random
@@ -19,55 +19,26 @@ import dns.rrset
 from tests.stack.compare import Answer, normalise
 from tests.stack.harness import LOOPBACK
 
-#: Labels that mean something to the key layout, to the plugin, to etcd or to a rewrite.
+#: Labels with a meaning to the key layout, the plugin, etcd or a rewrite.
 LABELS = (
     *("nt_", "nt_web", "own_", "own_web", "tgt_", "tgt_web", "apex", "any", "any_", "_any", "*", "M", "m"),
-    *(
-        "svc",
-        "pod",
-        "dns",
-        "ns",
-        "dns-version",
-        "_tcp",
-        "_udp",
-        "_http",
-        "_",
-        "-",
-        "arpa",
-        "in-addr",
-        "local",
-    ),
-    *("cluster", "skydns", "kube2etcd", "a0", "x1", "endpoint", "10-0-0-1", "1-2-3-4", "fd00--1", "0", "__"),
+    *("svc", "pod", "dns", "ns", "dns-version", "_tcp", "_udp", "_http", "_", "-", "arpa", "in-addr"),
+    *("local", "cluster", "skydns", "kube2etcd", "a0", "x1", "endpoint", "10-0-0-1", "1-2-3-4", "fd00--1"),
+    *("0", "__"),
 )
-#: Bytes that mean something to somebody on the way.
-SPECIAL_BYTES = (
-    b".",
-    b"/",
-    b"\\",
-    b'"',
-    b"\x00",
-    b" ",
-    b"*",
-    b"%",
-    b"{",
-    b"$",
-    b"(",
-    b"\xff",
-    b"\xc3\xbc",
-    b"\n",
-    b"@",
-)
+#: Bytes with a meaning to a parser on the way.
+SPECIAL_BYTES = (*(bytes([byte]) for byte in b'./\\"\x00 *%{$(\xff'), b"\xc3\xbc", b"\n", b"@")
 TYPES = (
     *("A", "AAAA", "SRV", "TXT", "CNAME", "PTR", "NS", "SOA", "MX", "DS", "DNSKEY", "HTTPS", "SVCB", "NAPTR"),
     *("CAA", "ANY", "TYPE65280"),
 )
-#: The last digest of what a class of names and types is answered may differ by; nothing else may.
+#: Bytes in a label.
 MAX_LABEL = 63
 
 
 @dataclass(frozen=True)
 class RandomQuestion:
-    """One question and how it is asked; ``payload`` is None without EDNS."""
+    """A question and its transport; ``payload`` is None without EDNS."""
 
     name: dns.name.Name
     rdtype: str
@@ -81,7 +52,7 @@ class RandomQuestion:
 
 
 def random_questions(known: Sequence[str], count: int, rng: random.Random) -> Iterator[RandomQuestion]:
-    """``count`` of them; ``known`` are names that exist."""
+    """``count`` random questions, made from the existing names ``known``."""
     parsed = [dns.name.from_text(name) for name in known]
     made = 0
     while made < count:
@@ -122,7 +93,7 @@ def _random_case(label: bytes, rng: random.Random) -> bytes:
 
 
 def ask(port: int, asked: RandomQuestion, number: int) -> Answer:
-    """Ask one server; an error of the transport is an rcode of its own."""
+    """Ask one server; the rcode of a failed query is the name of the error."""
     edns = {} if asked.payload is None else {"use_edns": 0, "payload": asked.payload}
     question = dns.message.make_query(asked.name, asked.rdtype, id=number & 0xFFFF, **edns)  # type: ignore[arg-type]
     query = dns.query.tcp if asked.tcp else dns.query.udp

@@ -51,7 +51,7 @@ def test_port_in_use_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
         other.bind((LOOPBACK, 0))
         port = other.getsockname()[1]
         assert demo.main(["--once", "--port", str(port)]) == 1
-    assert f"port {port} of {LOOPBACK} cannot be had" in capsys.readouterr().err
+    assert f"port {port} of {LOOPBACK} is in use" in capsys.readouterr().err
 
 
 def test_build_error_is_reported(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
