@@ -1,4 +1,4 @@
-"""API objects in a few words, stores and publishers of them."""
+"""Short constructors of API objects, events, stores and publishers."""
 
 from __future__ import annotations
 
@@ -40,80 +40,84 @@ def service(name: str, ip: str = "10.0.0.1", *, age: str = "", namespace: str = 
     return Service(Metadata(namespace, name, creation_timestamp=age), cluster_ip=ip)
 
 
-def piece(of: str, *addresses: str, name: str = "s", age: str = "", **fields: object) -> EndpointSlice:
-    """A slice with one endpoint that has these addresses."""
+def endpoint_slice(
+    of: str, *addresses: str, name: str = "s", age: str = "", **fields: object
+) -> EndpointSlice:
+    """A slice of the Service ``of``, with one endpoint that has these addresses; without any, no endpoint."""
     endpoint = SliceEndpoint(addresses, **fields)  # type: ignore[arg-type]
     return EndpointSlice(Metadata("shop", name, age), of, "IPv4", (), (endpoint,) if addresses else ())
 
 
-def machine(name: str, *interfaces: tuple[str, str], age: str = "") -> VirtualMachineInstance:
+def vmi(name: str, *interfaces: tuple[str, str], age: str = "") -> VirtualMachineInstance:
     nics = tuple(Interface(label, (address,)) for label, address in interfaces)
     return VirtualMachineInstance(Metadata("shop", name, creation_timestamp=age), nics)
 
 
-def said(name: str, *endpoints: tuple[str, str]) -> DnsEndpoint:
-    """Names with an address, or an alias to another name."""
+def dns_endpoint(name: str, *endpoints: tuple[str, str]) -> DnsEndpoint:
+    """``endpoints``: pairs of a name and its address, or the target of its CNAME."""
     found = (ExternalEndpoint(owner, (to,), "A" if to[0].isdigit() else "CNAME") for owner, to in endpoints)
     return DnsEndpoint(Metadata("shop", name), tuple(found))
 
 
-def changed(one: ApiObject, how: str = "MODIFIED") -> Changed:
-    return Changed(KIND_OF[type(one)], Event(how, one, one.metadata.namespace, one.metadata.name))
+def changed(one: ApiObject, event_type: str = "MODIFIED") -> Changed:
+    return Changed(KIND_OF[type(one)], Event(event_type, one, one.metadata.namespace, one.metadata.name))
 
 
-def gone(name: str, namespace: str = "shop", kind: str = "services") -> Changed:
+def deleted(name: str, namespace: str = "shop", kind: str = "services") -> Changed:
     return Changed(kind, Event("DELETED", None, namespace, name))
 
 
-def spoilt(name: str, why: str = "odd", kind: str = "services", how: str = "MODIFIED") -> Changed:
-    """An object of which a version came that cannot be read."""
-    return Changed(kind, Event(how, None, "shop", name, rejected=Rejected(kind, "shop", name, why)))
+def rejected(
+    name: str, reason: str = "unreadable", kind: str = "services", event_type: str = "MODIFIED"
+) -> Changed:
+    """An event whose object is invalid."""
+    return Changed(kind, Event(event_type, None, "shop", name, rejected=Rejected(kind, "shop", name, reason)))
 
 
-def stored(*objects: ApiObject) -> Store:
+def store_of(*objects: ApiObject) -> Store:
     store = Store()
     for kind, name in KIND_OF.items():
         store.replace(name, [one for one in objects if type(one) is kind])
     return store
 
 
-def published(
+def publisher_of(
     *objects: ApiObject, zones: Sequence[Zone] = (), cluster: ClusterZone | None = ZONE
 ) -> Publisher:
-    publisher = Publisher(stored(*objects), Layout(), cluster, zones)
+    publisher = Publisher(store_of(*objects), Layout(), cluster, zones)
     publisher.refresh(publisher.units())
     return publisher
 
 
 def flat(former: FormerGroups) -> Former:
-    """The keys of all groups."""
+    """The keys of all groups, in one mapping."""
     return {key: before for keys in former.values() for key, before in keys.items()}
 
 
-def take(publisher: Publisher, *events: Changed) -> Mapping[bytes, bytes | None]:
-    """Have these happen; the keys whose value changed with the last of them, and what they had."""
-    found: Mapping[bytes, bytes | None] = {}
+def apply(publisher: Publisher, *events: Changed) -> Mapping[bytes, bytes | None]:
+    """Apply the events; returns the keys whose value the last one changed, with the former value."""
+    former: Mapping[bytes, bytes | None] = {}
     for one in events:
         touched = publisher.store.apply(one.kind, one.event)
-        found = flat(publisher.refresh(publisher.with_affected_services(touched)))
-    return found
+        former = flat(publisher.refresh(publisher.with_affected_services(touched)))
+    return former
 
 
 def host(publisher: Publisher, key: bytes) -> str:
     return decode(publisher.desired[key]).host
 
 
-def external(*names: str) -> ExternalZone:
+def external_zone(*names: str) -> ExternalZone:
     domains = tuple(map(Domain.parse, names))
     return ExternalZone(domains[0].name, domains)
 
 
-def left(told: Iterable[tuple[str, Event]]) -> tuple[Store, set[Unit]]:
-    """A store that lists what these events leave, and the units that this touched."""
+def store_after(events: Iterable[tuple[str, Event]]) -> tuple[Store, set[Unit]]:
+    """A store that lists the objects which exist after the events, and the units touched by that."""
     store, touched = Store(), set[Unit]()
     final: dict[str, dict[tuple[str, str], ApiObject]] = {kind: {} for kind in (*KINDS, "webhook")}
     refused: dict[str, dict[tuple[str, str], Rejected]] = {kind: {} for kind in final}
-    for kind, event in told:
+    for kind, event in events:
         if event.type == "BOOKMARK":
             continue
         identity = (event.namespace, event.name)

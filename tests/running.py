@@ -4,5 +4,5 @@ import threading
 
 
 def running(name: str) -> threading.Thread | None:
-    """The running thread of that name; None where there is none (any more)."""
+    """The running thread of that name, or None."""
     return next((one for one in threading.enumerate() if one.name == name), None)

@@ -1,6 +1,6 @@
-"""Hypothesis strategies for API objects: few names and addresses, so they collide, and many odd values.
+"""Hypothesis strategies for API objects: few names and addresses, so they collide, and many invalid values.
 
-A machine has the name of a Service, names of DNSEndpoints form rings, one hostname is in several slices.
+A VMI has the name of a Service, names of DNSEndpoints form CNAME loops, one hostname is in several slices.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ from kube2etcd.kube.objects import (
     VirtualMachineInstance,
 )
 
-#: As the profile of this run says (tests/conftest.py): quick, or thorough.
+#: Settings of the profile in use: quick or thorough (tests/conftest.py).
 LAW = settings()
 
 _T = TypeVar("_T")
@@ -39,7 +39,7 @@ Present: TypeAlias = dict[tuple[str, str, str], ApiObject]
 
 SERVICES = ("web", "db", "any")
 NAMESPACES = ("shop", "any")
-#: Names in external domains, in each other, and in zones of Services.
+#: Names in external domains, nested in each other, and in zones of Services.
 _EXTERNAL = (
     "dtk.io",
     "a.dtk.io",
@@ -57,7 +57,7 @@ def _few(one: st.SearchStrategy[_T], most: int = 2) -> st.SearchStrategy[tuple[_
 
 _v4 = st.sampled_from(["10.0.0.1", "10.0.0.2"])
 _address = st.sampled_from(["10.0.0.1", "10.0.0.2", "fd00::1", "::ffff:10.0.0.1", "-"])
-_tenant = [{TENANT_CLUSTER_IP: text} for text in ("10.0.0.2", "fd00::1,10.0.0.1", "None", "odd")]
+_tenant = [{TENANT_CLUSTER_IP: text} for text in ("10.0.0.2", "fd00::1,10.0.0.1", "None", "invalid")]
 _target = st.sampled_from([*_EXTERNAL[1:6], "shop.svc.cluster.local", "x.org", "10.0.0.1", "-"])
 _port_name, _protocol = st.sampled_from(["", "http", "dns"]), st.sampled_from(["TCP", "UDP"])
 
@@ -74,7 +74,7 @@ def metadata(namespace: str, name: str) -> st.SearchStrategy[Metadata]:
 
 
 def services(namespace: str, name: str) -> st.SearchStrategy[Service]:
-    # The API server accepts no port twice, neither by its name nor by its number.
+    # The API server rejects duplicate ports, by name as by number.
     ports = st.lists(
         st.builds(ServicePort, _port_name, _protocol, st.sampled_from([80, 443])),
         max_size=2,
@@ -120,15 +120,15 @@ def _pods(namespace: str, name: str) -> _Objects:
     return st.builds(Pod, metadata(namespace, name), st.one_of(st.just(""), _v4), _few(_address), phase)
 
 
-def _machines(namespace: str, name: str) -> _Objects:
+def _vmis(namespace: str, name: str) -> _Objects:
     interface = st.builds(Interface, st.sampled_from(["my", "web", "ns"]), st.tuples(_address))
     return st.builds(VirtualMachineInstance, metadata(namespace, name), _few(interface, 3))
 
 
 def _endpoints(namespace: str, name: str, types: Sequence[str] = ("MX", "SRV", "NS")) -> _Objects:
-    """Few names that lead to each other, with addresses beside.
+    """Few names, with CNAMEs to each other and with addresses.
 
-    A PTR in an external domain has the same value as a CNAME, so laws of answers do without one.
+    A PTR in an external domain has the same value as a CNAME, so laws about answers exclude it.
     """
     data = st.one_of(
         st.tuples(st.just("CNAME"), st.sampled_from([*_EXTERNAL, "A.dtk.io.", "-", "x.org"])),
@@ -151,7 +151,7 @@ _MAKERS: dict[str, Callable[[str, str], _Objects]] = {
     "services": services,
     "endpointslices": slices,
     "pods": _pods,
-    "virtualmachineinstances": _machines,
+    "virtualmachineinstances": _vmis,
     "dnsendpoints": _endpoints,
     "webhook": lambda namespace, name: _endpoints(namespace, name, ("PTR", "MX", "SRV", "NS")),
 }
@@ -162,29 +162,29 @@ IDENTITIES = [
     *(("endpointslices", namespace, name) for namespace in NAMESPACES for name in ("s1", "s2")),
     *(("pods", "shop", name) for name in ("p1", "p2")),
 ]
-_HOLDERS = [*(("dnsendpoints", "shop", name) for name in ("d1", "d2")), ("webhook", "", "shard")]
-#: With the kinds that only some zones read.
+_EXTERNAL_IDENTITIES = [*(("dnsendpoints", "shop", name) for name in ("d1", "d2")), ("webhook", "", "shard")]
+#: The same, plus the kinds that only some zones read.
 ALL_IDENTITIES = [
     *IDENTITIES,
-    # A machine may be named below another.
+    # One VMI's name may lie below another's.
     *(
         ("virtualmachineinstances", namespace, name)
         for namespace in NAMESPACES
         for name in ("web", "vm1", "my.web")
     ),
-    *_HOLDERS[:2],
+    *_EXTERNAL_IDENTITIES[:2],
 ]
-#: Fewer objects, so that they meet more often.
-_CROWD = [
+#: Fewer objects, so they collide more often.
+_FEW_IDENTITIES = [
     *(one for one in ALL_IDENTITIES if one[2] not in ("db", "vm1") and one[:2] != ("endpointslices", "any")),
-    _HOLDERS[2],
+    _EXTERNAL_IDENTITIES[2],
 ]
-#: Of one name, in a zone that names Services without their namespace.
-_TEAMS = ("a", "b", "c")
+#: Services that share a name in a zone whose template omits the namespace.
+_RIVAL_NAMESPACES = ("a", "b", "c")
 _RIVALS = [
-    *(("namespaces", "", team) for team in _TEAMS),
-    *(("services", team, name) for team in _TEAMS for name in ("web", "web", "db")),
-    *(("endpointslices", team, "s") for team in _TEAMS),
+    *(("namespaces", "", namespace) for namespace in _RIVAL_NAMESPACES),
+    *(("services", namespace, name) for namespace in _RIVAL_NAMESPACES for name in ("web", "web", "db")),
+    *(("endpointslices", namespace, "s") for namespace in _RIVAL_NAMESPACES),
 ]
 
 
@@ -199,14 +199,14 @@ def events(draw: st.DrawFn, identities: Identities = IDENTITIES) -> tuple[str, E
     kind, namespace, name = draw(st.sampled_from(identities))
     change = draw(st.sampled_from(["ADDED", "MODIFIED", "MODIFIED", "DELETED", "BOOKMARK"]))
     if draw(st.integers(0, 5)) == 0:
-        return kind, Event(change, None, namespace, name, rejected=Rejected(kind, namespace, name, "odd"))
+        return kind, Event(change, None, namespace, name, rejected=Rejected(kind, namespace, name, "invalid"))
     present = None if change == "BOOKMARK" else draw(_MAKERS[kind](namespace, name))
     return kind, Event(change, present, namespace, name)
 
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[tuple[str, Event]]:
-    """Every object is added, and something happens to some of them then."""
+    """Every object is added, then some change."""
     full = [
         (kind, Event("ADDED", draw(_MAKERS[kind](namespace, name)), namespace, name))
         for kind, namespace, name in ALL_IDENTITIES
@@ -214,16 +214,16 @@ def histories(draw: st.DrawFn) -> list[tuple[str, Event]]:
     return full + draw(st.lists(events(ALL_IDENTITIES), max_size=15))
 
 
-def crowds() -> st.SearchStrategy[list[tuple[str, Event]]]:
-    """What happens to few objects that are in each other's way."""
-    return st.lists(events(_CROWD), max_size=30)
+def few_objects() -> st.SearchStrategy[list[tuple[str, Event]]]:
+    """Events of few objects that claim each other's names and addresses."""
+    return st.lists(events(_FEW_IDENTITIES), max_size=30)
 
 
-def rings() -> st.SearchStrategy[list[tuple[str, Event]]]:
-    """What happens to names that lead to each other."""
-    return st.lists(events(_HOLDERS), max_size=12)
+def cname_loops() -> st.SearchStrategy[list[tuple[str, Event]]]:
+    """Events of names with CNAMEs to each other."""
+    return st.lists(events(_EXTERNAL_IDENTITIES), max_size=12)
 
 
 def rivals() -> st.SearchStrategy[list[tuple[str, Event]]]:
-    """What happens to Services of one name in several namespaces, of every type."""
+    """Events of Services of every type that share a name across namespaces."""
     return st.lists(events(_RIVALS), max_size=25)

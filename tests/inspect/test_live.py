@@ -26,8 +26,8 @@ from kube2etcd.sync.events import EventQueue, Wake
 from skydns_compat.corefile import CorefileSettings, blocks
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Name
-from tests.objects import changed, piece
-from tests.sync.loop import LISTED, OTHERS, WEB, Clock, World
+from tests.objects import changed, endpoint_slice
+from tests.sync.loop import FOREIGN_VALUE, NAMESPACES_LISTED, WEB, Clock, World
 
 NAME = "web.shop.svc.cluster.local"
 READER = CoreDns(blocks(CorefileSettings(Name.parse("cluster.local"))), "/skydns")
@@ -38,7 +38,7 @@ T = TypeVar("T")
 @pytest.fixture
 def bridge() -> World:
     bridge = World(Clock())
-    bridge.turn(LISTED, Listed("services", [WEB]))
+    bridge.turn(NAMESPACES_LISTED, Listed("services", [WEB]))
     return bridge
 
 
@@ -61,7 +61,7 @@ def explained(bridge: World, rtype: str = "A") -> Explanation:
 
 def test_records_with_the_object_behind_each(bridge: World) -> None:
     db = Service(Metadata("shop", "db"), cluster_ip="None")
-    bridge.turn(changed(db, "ADDED"), changed(piece("db", "10.1.0.1"), "ADDED"))
+    bridge.turn(changed(db, "ADDED"), changed(endpoint_slice("db", "10.1.0.1"), "ADDED"))
     view = looked(bridge)
     [row] = view.found(f"{NAME}.", kind="A")
     assert (row.zone, row.object, row.state) == ("cluster.local", "services/shop/web", "")
@@ -77,8 +77,8 @@ def test_records_with_the_object_behind_each(bridge: World) -> None:
 def test_a_malformed_foreign_value() -> None:
     foreign = World(Clock())
     foreign.etcd.entries[b"/skydns/local/cluster/svc/shop/odd"] = b"{"
-    foreign.etcd.entries[b"/skydns/local/cluster/svc/shop/theirs"] = OTHERS
-    foreign.turn(LISTED, Listed("services", []))
+    foreign.etcd.entries[b"/skydns/local/cluster/svc/shop/theirs"] = FOREIGN_VALUE
+    foreign.turn(NAMESPACES_LISTED, Listed("services", []))
     reason = "a foreign value that no DNS server can read"
     assert looked(foreign).problems == (Problem("malformed", "odd.shop.svc.cluster.local.", reason),)
 
@@ -104,7 +104,7 @@ def hold(bridge: World) -> None:
 
 def hold_what_is_no_name(bridge: World) -> None:
     key = b"/skydns/local/cluster/svc/no..name/H"
-    stale = bridge.etcd.by_hand(key, encode(Message(owner="kube2etcd")))
+    stale = bridge.etcd.foreign_write(key, encode(Message(owner="kube2etcd")))
     bridge.turn(stale, Listed("services", []))
     assert key in bridge.loop.held.keys
 
@@ -113,7 +113,7 @@ def refuse(bridge: World) -> None:
     """Let etcd refuse the keys of a Service."""
     bridge.turn(Changed("services", Event("DELETED", WEB, "shop", "web")))
     wanted = World(Clock())
-    wanted.turn(LISTED, Listed("services", [WEB]))
+    wanted.turn(NAMESPACES_LISTED, Listed("services", [WEB]))
     bridge.etcd.refused = set(wanted.etcd.entries) - set(bridge.etcd.entries)
     bridge.turn(Changed("services", Event("ADDED", WEB, "shop", "web")))
 

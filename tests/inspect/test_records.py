@@ -23,7 +23,7 @@ from kube2etcd.zones.vmi import VmZone
 from skydns_compat.layout import Layout
 from skydns_compat.names import Name, parse_address
 from skydns_compat.records import Host, Port, Record
-from tests.objects import ZONE, flat, machine, published, service
+from tests.objects import ZONE, flat, publisher_of, service, vmi
 from tests.strategies import LAW, histories
 from tests.sync.test_publisher_laws import OTHERS, external_zones
 
@@ -53,7 +53,7 @@ def test_a_headless_service_with_ports_comes_and_goes() -> None:
     headless = Service(Metadata("shop", "db"), cluster_ip="None")
     ready = SliceEndpoint(("10.0.0.1",), hostname="a")
     one = EndpointSlice(Metadata("shop", "s"), "db", "IPv4", (EndpointPort("sql", "TCP", 5432),), (ready,))
-    publisher = published(headless)
+    publisher = publisher_of(headless)
     changes, seen = RowChanges(publisher), []
     for step in ("ADDED", "DELETED"):
         touched = publisher.store.apply("endpointslices", Event(step, one, "shop", "s"))
@@ -66,7 +66,7 @@ def test_a_headless_service_with_ports_comes_and_goes() -> None:
 
 
 def test_an_address_goes_to_the_next_object() -> None:
-    publisher = published(service("a", age="1"), service("b", age="2"))
+    publisher = publisher_of(service("a", age="1"), service("b", age="2"))
     changes = RowChanges(publisher)
     gone = Event("DELETED", None, "shop", "a")
     touched = publisher.store.apply("services", gone)
@@ -87,13 +87,13 @@ def test_an_address_goes_to_the_next_object() -> None:
     ("one", "other", "expected"),
     [
         (
-            machine("web", ("nic1", "10.0.0.1")),
-            machine("my.web", ("nic1", "10.0.0.2")),
+            vmi("web", ("nic1", "10.0.0.1")),
+            vmi("my.web", ("nic1", "10.0.0.2")),
             {"web A 10.0.0.1", "nic1.web A 10.0.0.1", "my.web A 10.0.0.2", "nic1.my.web A 10.0.0.2"},
         ),
         (
-            machine("vm", ("my", "10.0.0.1")),
-            machine("my.vm", ("nic1", "10.0.0.2")),
+            vmi("vm", ("my", "10.0.0.1")),
+            vmi("my.vm", ("nic1", "10.0.0.2")),
             {"vm A 10.0.0.1", "my.vm A 10.0.0.1", "my.vm A 10.0.0.2", "nic1.my.vm A 10.0.0.2"},
         ),
     ],
@@ -102,7 +102,7 @@ def test_an_address_goes_to_the_next_object() -> None:
 def test_machines_that_share_a_name(
     one: VirtualMachineInstance, other: VirtualMachineInstance, expected: set[str]
 ) -> None:
-    found = records(published(one, other, cluster=None, zones=[VmZone(Name.parse("vm"))]))
+    found = records(publisher_of(one, other, cluster=None, zones=[VmZone(Name.parse("vm"))]))
     found = {record.replace(".shop.vm. 30 IN", "") for record in found if ".shop.vm." in record}
     assert found == expected
 

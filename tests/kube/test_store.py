@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kube2etcd.external import Endpoint as ExternalEndpoint
 from kube2etcd.kube.objects import Changed, DnsEndpoint, Event, Metadata, Namespace, Rejected
 from kube2etcd.kube.store import NAMES, Store, Unit
-from tests.objects import changed, gone, left, piece, service, spoilt, stored
+from tests.objects import changed, deleted, endpoint_slice, rejected, service, store_after, store_of
 from tests.strategies import LAW, events
 
 WEB, DB, SHOP = (
@@ -20,8 +20,8 @@ WEB, DB, SHOP = (
 
 
 def filled() -> Store:
-    slices = (piece(of, name=name) for name, of in (("s2", "web"), ("s1", "web"), ("s3", "")))
-    return stored(service("web"), service("db"), *slices, Namespace(Metadata("", "shop")))
+    slices = (endpoint_slice(of, name=name) for name, of in (("s2", "web"), ("s1", "web"), ("s3", "")))
+    return store_of(service("web"), service("db"), *slices, Namespace(Metadata("", "shop")))
 
 
 def applied(store: Store, one: Changed) -> set[Unit]:
@@ -37,19 +37,23 @@ ODD = Rejected("services", "shop", "web", "odd")
         pytest.param(changed(service("web", "10.0.0.2")), {WEB}, id="a Service changes"),
         pytest.param(changed(service("web")), set(), id="nothing changes"),
         pytest.param(changed(service("new"), "ADDED"), {Unit("services", "shop", "new")}, id="comes"),
-        pytest.param(gone("web"), {WEB}, id="goes"),
-        pytest.param(gone("gone"), set(), id="was never there"),
+        pytest.param(deleted("web"), {WEB}, id="goes"),
+        pytest.param(deleted("gone"), set(), id="was never there"),
         pytest.param(Changed("services", Event("BOOKMARK")), set(), id="bookmark"),
         pytest.param(changed(service("db"), "NOVEL"), set(), id="unknown word"),
-        pytest.param(spoilt("web"), {WEB}, id="refused"),
-        pytest.param(spoilt("web", how="DELETED"), {WEB}, id="goes, and cannot be read"),
-        pytest.param(changed(piece("db", name="s1")), {WEB, DB}, id="a slice moves to another Service"),
-        pytest.param(changed(piece("", name="s1")), {WEB}, id="a slice leaves"),
-        pytest.param(changed(piece("db", name="s3")), {DB}, id="a slice finds its Service"),
-        pytest.param(changed(piece("", name="s3", age="2026")), set(), id="a slice without a Service"),
-        pytest.param(gone("s1", kind="endpointslices"), {WEB}, id="a slice goes"),
-        pytest.param(spoilt("s1", kind="endpointslices"), {WEB}, id="a slice is refused"),
-        pytest.param(gone("shop", "", "namespaces"), {SHOP}, id="a namespace goes"),
+        pytest.param(rejected("web"), {WEB}, id="refused"),
+        pytest.param(rejected("web", event_type="DELETED"), {WEB}, id="goes, and cannot be read"),
+        pytest.param(
+            changed(endpoint_slice("db", name="s1")), {WEB, DB}, id="a slice moves to another Service"
+        ),
+        pytest.param(changed(endpoint_slice("", name="s1")), {WEB}, id="a slice leaves"),
+        pytest.param(changed(endpoint_slice("db", name="s3")), {DB}, id="a slice finds its Service"),
+        pytest.param(
+            changed(endpoint_slice("", name="s3", age="2026")), set(), id="a slice without a Service"
+        ),
+        pytest.param(deleted("s1", kind="endpointslices"), {WEB}, id="a slice goes"),
+        pytest.param(rejected("s1", kind="endpointslices"), {WEB}, id="a slice is refused"),
+        pytest.param(deleted("shop", "", "namespaces"), {SHOP}, id="a namespace goes"),
     ],
 )
 def test_what_an_event_touches(one: Changed, touched: set[Unit]) -> None:
@@ -102,16 +106,16 @@ def test_a_list_or_a_deletion_clears_rejected_objects() -> None:
     assert store.rejects() == [ODD]
     assert store.replace("services", []) == {WEB}
     assert store.rejects() == []
-    applied(store, spoilt("web", how="ADDED"))
+    applied(store, rejected("web", event_type="ADDED"))
     assert (store.knows(WEB), store.knows(DB)) == (True, False), "readable or not"
-    assert applied(store, gone("web")) == {WEB}
+    assert applied(store, deleted("web")) == {WEB}
     assert store.rejects() == []
 
 
 @LAW
 @given(st.lists(events(), max_size=20))
 def test_events_equal_a_listing(happened: list[tuple[str, Event]]) -> None:
-    by_event, (at_once, _) = Store(), left(happened)
+    by_event, (at_once, _) = Store(), store_after(happened)
 
     def units() -> dict[Unit, object]:
         return {unit: (by_event.get(unit), by_event.slices(unit)) for unit in by_event.units()}
@@ -159,7 +163,7 @@ def test_names_are_units_whichever_objects_have_them() -> None:
     assert [each.targets for each in store.endpoints("a.x")] == [("3",), ("1",)]
     assert store.holders("a.x") == [one, two]
     assert applied(store, changed(endpoints("s", "2", a="1", b="4"))) == {b, two}
-    assert applied(store, gone("2", "s", "dnsendpoints")) == {a, b, two}
+    assert applied(store, deleted("2", "s", "dnsendpoints")) == {a, b, two}
     assert store.units() == [a]
     assert (store.get(a), store.count("dnsendpoints")) == (None, 1)
     odd = Rejected("dnsendpoints", "s", "1", "odd")

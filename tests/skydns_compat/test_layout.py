@@ -19,7 +19,7 @@ from skydns_compat.names import Address, Name, parse_address, reverse_name
 from skydns_compat.reader import Answer, Entries, Rr
 from skydns_compat.reader_served import served_answer
 from skydns_compat.records import NO_PORT, Alias, Data, Exists, Host, Mail, Pointer, Port, Record, Srv, Text
-from tests.objects import stored
+from tests.objects import store_of
 from tests.skydns_compat.test_names import NAMES
 from tests.strategies import LAW, NAMESPACES, SERVICES, Present, clusters
 from tests.zones.published import publish
@@ -39,7 +39,7 @@ def written(layout: Layout, cluster: Present, endpoint_names: str) -> tuple[Keys
     Only uncontested PTR records, and no Pods, since two may share a name.
     """
     how = ClusterZone(ZONE, endpoint_names=endpoint_names, pods="verified", dns_server_ips=(A2,))
-    store = stored(*(one for one in cluster.values() if not isinstance(one, Pod)))
+    store = store_of(*(one for one in cluster.values() if not isinstance(one, Pod)))
     units = [how.own(), *(how.publish(unit, store) for unit in store.units())]
     pointers: dict[Name, Record] = {}
     for pointer in (one for unit in units for one in unit.pointers):

@@ -1,7 +1,7 @@
 """An etcd that is full, compacted, away or refuses some keys: reported, recovered from, no harm to others.
 
 KUBE2ETCD_FAULT_OUTAGE says for how many seconds it is away (10): minutes are no different, since no pause of
-ours grows (`test_no_pause_grows_however_long_etcd_is_away`), but they can be seen.
+ours grows (`test_retry_pause_does_not_grow_during_an_outage`), but they can be seen.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""A reconciler in a world that is told everything: etcd in memory, a clock that only moves when asked."""
+"""A reconciler with etcd in memory and a clock that only moves when told to."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from skydns_compat.names import Name
 from tests.objects import changed, service
 
 KINDS = ("namespaces", "services")
-OTHERS = encode(Message(host="10.9.9.9", owner="somebody"))
+FOREIGN_VALUE = encode(Message(host="10.9.9.9", owner="someone"))
 
 
 class Clock:
@@ -37,25 +37,25 @@ class Clock:
 
 @dataclass
 class Entries:
-    """etcd in memory; ``trouble`` is raised in its place, ``refused`` are keys that it never takes.
+    """etcd in memory; raises ``trouble`` if set, and refuses to write the keys ``refused``.
 
-    As in etcd, deleting nothing is no event and no revision.
+    As in etcd, deleting a missing key causes neither an event nor a revision.
     """
 
     entries: dict[bytes, bytes] = field(default_factory=dict)
     revision: int = 1
     trouble: EtcdError | None = None
-    full: EtcdNoSpace | None = None
+    no_space: EtcdNoSpace | None = None
     refused: set[bytes] = field(default_factory=set)
     snapshots: int = 0
     written: list[changes.Change] = field(default_factory=list)
-    tries: int = 0
-    untold: list[WatchEvent] = field(default_factory=list)
+    attempts: int = 0
+    undelivered: list[WatchEvent] = field(default_factory=list)
     fail_after: int = 0
-    """Becomes unavailable after so many transactions; 0: never."""
+    """Number of transactions after which etcd becomes unavailable; 0: never."""
 
     def read(self, begin: changes.Begin) -> int:
-        self.tries += 1
+        self.attempts += 1
         if self.trouble is not None:
             raise self.trouble
         self.snapshots += 1
@@ -73,8 +73,8 @@ class Entries:
         for batch in (batch for generation in generations for batch in generation):
             if self.trouble is not None:
                 raise self.trouble
-            if self.full is not None:
-                raise self.full
+            if self.no_space is not None:
+                raise self.no_space
             events: list[WatchEvent] = []
             for change in batch:
                 if change.key in self.refused:
@@ -90,34 +90,34 @@ class Entries:
             if events:
                 self.revision += 1
                 own.add(self.revision)
-                self.untold += events
+                self.undelivered += events
             if progress is not None:
                 progress(len(batch))
             if own and len(own) == self.fail_after:
                 self.trouble, self.fail_after = EtcdUnavailable("gone"), 0
         return ApplyResult(self.revision, frozenset(own), written, tuple(refused))
 
-    def by_hand(self, key: bytes, value: bytes | None) -> EtcdChanged:
-        """Somebody else changes a key; what the watch tells of that and of all before."""
+    def foreign_write(self, key: bytes, value: bytes | None) -> EtcdChanged:
+        """Another writer puts or deletes (None) a key; returns this and all undelivered watch events."""
         self.revision += 1
         if value is None:
             del self.entries[key]
         else:
             self.entries[key] = value
-        self.untold.append(WatchEvent(key, value, self.revision))
-        told, self.untold = tuple(self.untold), []
-        return EtcdChanged(WatchBatch(self.revision, told))
+        self.undelivered.append(WatchEvent(key, value, self.revision))
+        events, self.undelivered = tuple(self.undelivered), []
+        return EtcdChanged(WatchBatch(self.revision, events))
 
 
 WEB = service("web")
-LISTED = Listed("namespaces", [Namespace(Metadata("", "shop"))])
+NAMESPACES_LISTED = Listed("namespaces", [Namespace(Metadata("", "shop"))])
 
 
 def added(name: str, ip: str) -> Changed:
     return changed(service(name, ip), "ADDED")
 
 
-def many(count: int) -> list[Service]:
+def many_services(count: int) -> list[Service]:
     return [service(f"s{at}", f"10.0.1.{at}") for at in range(count)]
 
 
@@ -162,16 +162,16 @@ class World:
         )
 
     def follow(self, revision: int) -> int:
-        """The number of the watch, which is what the test says."""
+        """Record the revision; returns the watch number that the test has set."""
         self.follows.append(revision)
         return self.watch
 
-    def turn(self, *news: SyncEvent) -> World:
-        self.loop.turn(list(news))
+    def turn(self, *events: SyncEvent) -> World:
+        self.loop.turn(list(events))
         return self
 
     def listed(self, *services: ApiObject) -> World:
-        return self.turn(LISTED, Listed("services", list(services)))
+        return self.turn(NAMESPACES_LISTED, Listed("services", list(services)))
 
     def count(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(f"kube2etcd_{name}", labels) or 0.0

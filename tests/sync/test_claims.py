@@ -1,4 +1,4 @@
-"""Claims hold what a plain dictionary of all wishes says; who has a name, and what changes together."""
+"""Claims against a plain dictionary, groups of keys, and holders of exclusive names."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from kube2etcd.zones.cluster import ClusterZone
 from kube2etcd.zones.services import ServicesZone
 from skydns_compat.layout import Layout
 from skydns_compat.names import Name
-from tests.objects import PTR, ZONE, external, flat
+from tests.objects import PTR, ZONE, external_zone, flat
 from tests.strategies import LAW
 
 A, B, C = (Unit("services", namespace, "web") for namespace in "abc")
 
 
-#: A group is the label below the zone; a key outside is alone.
+#: A group is the subtree of the label below the zone; a key outside the zone is a group of its own.
 GROUPS = Groups(Layout(), [ServicesZone(Name.parse("z"), template="{service}")])
-ALONE = Groups(Layout())
+UNGROUPED = Groups(Layout())
 
 
 @pytest.fixture(autouse=True, scope="module")
 def compressed() -> Iterator[None]:
-    """Nearly all groups, as in a large cluster."""
+    """Compress nearly all groups, as in a large cluster."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "FRESH", 1)
         yield
 
 
-def ranked(unit: Unit, _key: bytes, value: bytes) -> Rank:
+def rank(unit: Unit, _key: bytes, value: bytes) -> Rank:
     return (int(value[:1]), 0, "", "", "")
 
 
@@ -47,8 +47,8 @@ _entries = st.dictionaries(st.sampled_from(KEYS), st.sampled_from([b"1", b"2", b
 
 @LAW
 @given(st.lists(st.tuples(st.sampled_from([A, B, C]), _entries), max_size=12))
-def test_claims_are_what_all_units_want(steps: list[tuple[Unit, dict[bytes, bytes]]]) -> None:
-    claims = Claims(GROUPS, ranked)
+def test_claims_equal_a_plain_dictionary(steps: list[tuple[Unit, dict[bytes, bytes]]]) -> None:
+    claims = Claims(GROUPS, rank)
     wanted: dict[Unit, dict[bytes, bytes]] = {}
     before: dict[bytes, bytes] = {}
     for unit, entries in steps:
@@ -65,7 +65,7 @@ def test_claims_are_what_all_units_want(steps: list[tuple[Unit, dict[bytes, byte
         assert (dict(claims.items()), len(claims)) == (now, len(now))
         assert changed == {key: before.get(key) for key in KEYS if before.get(key) != now.get(key)}
         before = now
-    for groups in (ALONE, GROUPS):
+    for groups in (UNGROUPED, GROUPS):
         assert claims.regroup(groups) == {}
         assert (dict(claims.items()), len(claims)) == (before, len(before))
 
@@ -79,35 +79,35 @@ def test_claims_are_what_all_units_want(steps: list[tuple[Unit, dict[bytes, byte
     [(A, {AX: b"1"}, False), (B, {AX: b"1"}, True), (C, {AX: b"1"}, True), (A, {}, False)],
     False,
 )
-def test_a_rank_that_fails_leaves_nothing_behind(
+def test_claims_recover_from_an_error_in_rank(
     steps: list[tuple[Unit, dict[bytes, bytes], bool]], regrouped: bool
 ) -> None:
-    fails = False
+    failing = False
 
-    def failing(unit: Unit, key: bytes, value: bytes) -> Rank:
-        if fails:
+    def fallible_rank(unit: Unit, key: bytes, value: bytes) -> Rank:
+        if failing:
             raise ZeroDivisionError
-        return ranked(unit, key, value)
+        return rank(unit, key, value)
 
     claims, last, changed = (
-        Claims(GROUPS, failing),
+        Claims(GROUPS, fallible_rank),
         dict[Unit, dict[bytes, bytes]](),
         dict[bytes, dict[bytes, bytes | None]](),
     )
-    for unit, entries, broken in steps:
-        fails = broken
+    for unit, entries, raises in steps:
+        failing = raises
         with contextlib.suppress(ZeroDivisionError):
             claims.put(unit, entries, changed)
         last[unit] = entries
         assert len(claims) == len(dict(claims.items()))
         assert set(claims.groups()) == set(map(GROUPS.of, claims))
-    fails = False
+    failing = False
     if regrouped:
-        for group, former in claims.regroup(ALONE).items():
+        for group, former in claims.regroup(UNGROUPED).items():
             changed.setdefault(group, {}).update(former)
     for unit, entries in last.items():
         claims.put(unit, entries, changed)
-    plain = Claims(GROUPS, ranked)
+    plain = Claims(GROUPS, rank)
     for unit, entries in last.items():
         plain.put(unit, entries)
     assert dict(claims.items()) == dict(plain.items())
@@ -120,13 +120,13 @@ def test_a_rank_that_fails_leaves_nothing_behind(
 
 @LAW
 @given(_entries, _entries, _entries, st.integers(1, 4))
-def test_a_reading_finds_what_is_unlike_and_what_is_missing(
-    one: dict[bytes, bytes], other: dict[bytes, bytes], there: dict[bytes, bytes], size: int
+def test_comparison_finds_differing_and_missing_keys(
+    one: dict[bytes, bytes], other: dict[bytes, bytes], existing: dict[bytes, bytes], size: int
 ) -> None:
-    claims = Claims(GROUPS, ranked)
+    claims = Claims(GROUPS, rank)
     claims.put(A, one)
     claims.put(B, other)
-    for found in ({}, there, dict(claims.items())):
+    for found in ({}, existing, dict(claims.items())):
         comparison, differing = claims.compare(), dict[bytes, bytes]()
         keys = sorted(found)
         for start in range(0, len(keys), size):
@@ -143,7 +143,7 @@ def by_service(zone: str) -> Zone:
 
 
 ZONED = Groups(
-    Layout(), [ZONE, by_service("example.org"), by_service("eu.shop.example.org"), external("dtk.io")]
+    Layout(), [ZONE, by_service("example.org"), by_service("eu.shop.example.org"), external_zone("dtk.io")]
 )
 
 
@@ -163,11 +163,11 @@ ZONED = Groups(
         (OWN + b"/C", OWN),
     ],
 )
-def test_what_changes_together(key: bytes, group: bytes) -> None:
+def test_group_of_a_key(key: bytes, group: bytes) -> None:
     assert ZONED.of(key) == group
 
 
-def test_of_a_deep_prefix_and_zone() -> None:
+def test_group_with_a_deep_prefix_and_zone() -> None:
     groups = Groups(Layout("/a/b"), [ClusterZone(Name.parse("x.y.z"))])
     assert groups.of(b"/a/b/z/y/x/svc/shop/web/_tcp/_http/A") == b"/a/b/z/y/x/svc/shop/web"
 
@@ -188,18 +188,18 @@ ZONED_KEYS = st.builds(lambda top, below: b"/".join([top, *below]), _tops, st.li
 
 @LAW
 @given(st.lists(ZONED_KEYS), st.booleans())
-def test_of_many_keys_each_has_the_group_that_it_has_alone(keys: list[bytes], in_order: bool) -> None:
-    asked = sorted(keys) if in_order else keys
-    pairs = [(group, key) for group, run in ZONED.runs(asked) for key in run]
-    assert pairs == [(ZONED.of(key), key) for key in asked]
-    whole = ZONED.common(asked) if asked else None
-    assert whole is None or {ZONED.of(key) for key in asked} == {whole}
+def test_runs_and_common_agree_with_of(keys: list[bytes], presorted: bool) -> None:
+    ordered = sorted(keys) if presorted else keys
+    pairs = [(group, key) for group, run in ZONED.runs(ordered) for key in run]
+    assert pairs == [(ZONED.of(key), key) for key in ordered]
+    common = ZONED.common(ordered) if ordered else None
+    assert common is None or {ZONED.of(key) for key in ordered} == {common}
 
 
 WEB, DB = Name.parse("web.test"), Name.parse("db.test")
 
 
-def old(unit: Unit, age: str) -> tuple[str, str, str]:
+def seniority(unit: Unit, age: str) -> tuple[str, str, str]:
     return (age, unit.namespace, unit.name)
 
 
@@ -211,20 +211,24 @@ def old(unit: Unit, age: str) -> tuple[str, str, str]:
         )
     )
 )
-def test_the_present_decides_and_everybody_is_told(steps: list[tuple[Unit, dict[Name, str]]]) -> None:
-    contest = ExclusiveNames()
-    present: dict[Unit, dict[Name, str]] = {}
+def test_exclusive_name_goes_to_the_most_senior_and_changes_are_reported(
+    steps: list[tuple[Unit, dict[Name, str]]],
+) -> None:
+    exclusive = ExclusiveNames()
+    wanting_now: dict[Unit, dict[Name, str]] = {}
     for unit, wanted in steps:
-        before = {name: contest.holder(name) for name in (WEB, DB)}
-        contest.want(unit, {name: old(unit, age) for name, age in wanted.items()})
-        present[unit] = wanted
+        before = {name: exclusive.holder(name) for name in (WEB, DB)}
+        exclusive.want(unit, {name: seniority(unit, age) for name, age in wanted.items()})
+        wanting_now[unit] = wanted
         affected: set[Unit | None] = set()
         for name, holder in before.items():
-            order = sorted((old(one, ages[name]), one) for one, ages in present.items() if name in ages)
+            order = sorted(
+                (seniority(one, ages[name]), one) for one, ages in wanting_now.items() if name in ages
+            )
             wanting = [one for _, one in order]
             heir = next(iter(wanting), None)
-            assert (contest.holder(name), contest.losers(name)) == (heir, wanting[1:])
+            assert (exclusive.holder(name), exclusive.losers(name)) == (heir, wanting[1:])
             affected |= {holder, heir} - {unit, None} if heir != holder else set()
             affected |= {unit} if unit in wanting[1:] else set()
-        assert contest.changed == affected
-        contest.changed.clear()
+        assert exclusive.changed == affected
+        exclusive.changed.clear()

@@ -1,4 +1,4 @@
-"""Events come out in the order they went in, from every source."""
+"""The queue keeps order, reports the oldest arrival, and limits its length."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from kube2etcd.kube.objects import (
 from kube2etcd.sync.events import EtcdLost, EventQueue, SyncEvent, Wake
 
 
-def test_everything_comes_in_order() -> None:
+def test_drain_returns_events_in_order() -> None:
     queue = EventQueue()
-    news: list[SyncEvent] = [Wake(), EtcdLost("gone"), Healthy("services")]
-    for item in news:
-        queue.put(item)
-    assert queue.drain(9.0) == news
+    events: list[SyncEvent] = [Wake(), EtcdLost("gone"), Healthy("services")]
+    for event in events:
+        queue.put(event)
+    assert queue.drain(9.0) == events
     for timeout in (0.0, -1.0, 0.001):
         assert queue.drain(timeout) == []
 
 
-def test_the_age_is_that_of_the_oldest() -> None:
+def test_oldest_is_the_arrival_of_the_first_drained_event() -> None:
     queue = EventQueue()
-    started = queue.oldest
+    created = queue.oldest
     queue.put(Wake())
     queue.put(Wake())
     queue.drain(0.0)
     first = queue.oldest
-    assert first >= started
+    assert first >= created
     queue.drain(0.0)
     assert queue.oldest == first
 
 
-def test_a_flood_of_events_is_held_back_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deliver_waits_while_the_queue_is_full_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kube2etcd.sync.events.MAX_EVENTS", 10)
     queue = EventQueue()
 
@@ -45,13 +45,13 @@ def test_a_flood_of_events_is_held_back_and_nothing_is_lost(monkeypatch: pytest.
             queue.deliver(Changed("services", Event("DELETED", None, "shop", str(at))))
 
     threading.Thread(target=flood, daemon=True).start()
-    got: list[SyncEvent] = []
-    while len(got) < 10:
-        got += queue.drain(5.0)
-    queue.put(Wake())  # a signal handler must never wait
-    while len(got) < 101:
-        drained = queue.drain(5.0)
-        assert 0 < len(drained) <= 10
-        got += drained
-    names = [one.event.name for one in got if isinstance(one, Changed)]
+    drained: list[SyncEvent] = []
+    while len(drained) < 10:
+        drained += queue.drain(5.0)
+    queue.put(Wake())  # put, as by a signal handler, never waits
+    while len(drained) < 101:
+        some = queue.drain(5.0)
+        assert 0 < len(some) <= 10
+        drained += some
+    names = [one.event.name for one in drained if isinstance(one, Changed)]
     assert names == [str(at) for at in range(100)]

@@ -1,4 +1,4 @@
-"""Following etcd's watch: what it tells is marked with the watch that told it."""
+"""The etcd follower: numbered events, and when the end of a watch is reported."""
 
 from __future__ import annotations
 
@@ -21,23 +21,26 @@ from kube2etcd.sync.follower import EtcdFollower
 from tests.running import running
 from tests.sync.loop import Clock
 
-REFUSED, AWAY, COMPACTED = EtcdRefused("no right"), EtcdUnavailable("cut off"), EtcdCompacted("too late")
+REFUSED, UNAVAILABLE, COMPACTED = (
+    EtcdRefused("no right"),
+    EtcdUnavailable("unavailable"),
+    EtcdCompacted("compacted"),
+)
 
 
-class Store:
-    """etcd as a follower sees it.
+class FakeStore:
+    """etcd as the follower sees it: ``probe`` raises ``trouble`` if set.
 
-    Its watch tells one batch if it ``stands``, and then ends with ``error`` or stays.  ``trouble`` is what a
-    look at etcd finds.
+    A watch delivers one batch if it ``opens``, then ends with ``error``, or lasts without one.
     """
 
-    def __init__(self, error: Exception | None = None, *, stands: bool = True) -> None:
-        self.error, self.stands = error, stands
+    def __init__(self, error: Exception | None = None, *, opens: bool = True) -> None:
+        self.error, self.opens = error, opens
         self.trouble: Exception | None = None
         self.probes = 0
 
     def watch(self, revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
-        if self.stands:
+        if self.opens:
             yield WatchBatch(revision)
         if self.error is not None:
             raise self.error
@@ -54,67 +57,67 @@ def queue() -> EventQueue:
     return EventQueue()
 
 
-class Chance(random.Random):
-    """Draws what the test says, and keeps the ceilings."""
+class FixedRandom(random.Random):
+    """Always draws ``drawn``; records the upper bounds."""
 
     def __init__(self, drawn: float) -> None:
         super().__init__()
         self.drawn = drawn
-        self.drew = threading.Event()
-        self.ceilings: list[float] = []
+        self.used = threading.Event()
+        self.bounds: list[float] = []
 
     def uniform(self, a: float, b: float) -> float:
-        self.ceilings.append(b)
-        self.drew.set()
+        self.bounds.append(b)
+        self.used.set()
         return self.drawn
 
 
-def following(store: Store, queue: EventQueue, rng: random.Random | None = None) -> EtcdFollower:
+def following(store: FakeStore, queue: EventQueue, rng: random.Random | None = None) -> EtcdFollower:
     follower = EtcdFollower(cast(EtcdStore, store), queue, rng)
     follower.start()
     return follower
 
 
-def told(queue: EventQueue, count: int) -> list[SyncEvent]:
+def drained(queue: EventQueue, count: int) -> list[SyncEvent]:
     found: list[SyncEvent] = []
     while len(found) < count:
         found += queue.drain(10)
     return found
 
 
-def test_a_batch_that_comes_late_has_the_number_of_its_own_watch() -> None:
+def test_late_batch_carries_the_number_of_its_own_watch() -> None:
     class Racing(EventQueue):
-        """The loop asks for another watch just as something of the former one comes in."""
+        """The loop requests the next watch just as the former one delivers."""
 
         def deliver(self, event: KindEvent | EtcdChanged) -> None:
-            if not again:
-                again.append(follower.follow(1))
+            if not second:
+                second.append(follower.follow(1))
             super().deliver(event)
 
     queue = Racing()
-    follower = following(Store(), queue)
-    again: list[int] = []
+    follower = following(FakeStore(), queue)
+    second: list[int] = []
     first = follower.follow(900)
-    late, new = told(queue, 2)
-    assert (late, new) == (EtcdChanged(WatchBatch(900), first), EtcdChanged(WatchBatch(1), again[0]))
-    assert first != again[0]
+    late, new = drained(queue, 2)
+    assert (late, new) == (EtcdChanged(WatchBatch(900), first), EtcdChanged(WatchBatch(1), second[0]))
+    assert first != second[0]
     follower.stop()
 
 
-def test_pauses_grow_while_no_watch_holds(queue: EventQueue, caplog: pytest.LogCaptureFixture) -> None:
-    chance = Chance(0.0)
-    follower = following(Store(REFUSED, stands=False), queue, chance)
+def test_delays_grow_while_no_watch_lasts(queue: EventQueue, caplog: pytest.LogCaptureFixture) -> None:
+    rng = FixedRandom(0.0)
+    follower = following(FakeStore(REFUSED, opens=False), queue, rng)
     for turn in range(8):
         number = follower.follow(turn)
-        assert told(queue, 1) == [EtcdLost("no right", number, again=turn > 0)]
-    assert chance.ceilings == [0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0]
-    (said,) = (one.getMessage() for one in caplog.records if one.levelno == logging.WARNING)
-    assert said.startswith("no watch on etcd lasts (no right)")
+        assert drained(queue, 1) == [EtcdLost("no right", number, again=turn > 0)]
+    assert rng.bounds == [0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0]
+    (warning,) = (one.getMessage() for one in caplog.records if one.levelno == logging.WARNING)
+    assert warning.startswith("no watch on etcd lasts (no right)")
     follower.stop()
 
 
-class Ended(threading.Event):
-    """Whoever waits for it lets the clock's time go by; ``then`` happens after each such wait."""
+class ClockEvent(threading.Event):
+    """Waiting advances the clock instead; ``then`` is called after each wait."""
 
     def __init__(self, clock: Clock, then: Callable[[], None] = lambda: None) -> None:
         super().__init__()
@@ -135,88 +138,90 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.mark.parametrize(
-    ("error", "stood", "pause"),
+    ("error", "opened", "delay"),
     [
-        pytest.param(REFUSED, False, module.PAUSE_LIMIT, id="no right to watch"),
-        pytest.param(AWAY, False, module.PAUSE_LIMIT, id="a proxy that takes no streams"),
-        pytest.param(COMPACTED, False, module.CUT_LIMIT, id="too late"),
-        pytest.param(AWAY, True, module.CUT_LIMIT, id="a watch that stood"),
+        pytest.param(REFUSED, False, module.PAUSE_LIMIT, id="no permission to watch"),
+        pytest.param(UNAVAILABLE, False, module.PAUSE_LIMIT, id="proxy without streams"),
+        pytest.param(COMPACTED, False, module.CUT_LIMIT, id="compacted"),
+        pytest.param(UNAVAILABLE, True, module.CUT_LIMIT, id="watch that opened"),
     ],
 )
-def test_end_is_held_back(
-    queue: EventQueue, clock: Clock, error: Exception, stood: bool, pause: float
+def test_end_of_a_short_watch_is_reported_after_a_delay(
+    queue: EventQueue, clock: Clock, error: Exception, opened: bool, delay: float
 ) -> None:
-    store, began = Store(error, stands=stood), clock.now
-    EtcdFollower(cast(EtcdStore, store), queue, Chance(1000.0))._watch(5, 1, Ended(clock))
+    store, start = FakeStore(error, opens=opened), clock.now
+    EtcdFollower(cast(EtcdStore, store), queue, FixedRandom(1000.0))._watch(5, 1, ClockEvent(clock))
     assert queue.drain(0)[-1] == EtcdLost(str(error), 1)
-    assert clock.now == began + pause
-    assert store.probes == pause / module.PROBE
+    assert clock.now == start + delay
+    assert store.probes == delay / module.PROBE
 
 
-@pytest.mark.parametrize("stood", [True, False], ids=["a watch that stood", "one that never did"])
+@pytest.mark.parametrize("opened", [True, False], ids=["opened", "never opened"])
 @pytest.mark.parametrize(
-    ("trouble", "said"),
+    ("trouble", "reason"),
     [
         (EtcdUnavailable("away"), "away"),
         (EtcdUnavailable("went back"), "went back"),
-        (ZeroDivisionError("odd"), "the watch on etcd failed: odd"),
+        (ZeroDivisionError("unforeseen"), "the watch on etcd failed: unforeseen"),
     ],
-    ids=["dead", "wiped", "odd"],
+    ids=["unavailable", "data lost", "unforeseen"],
 )
-def test_lost_etcd_is_told(
-    queue: EventQueue, clock: Clock, trouble: Exception, said: str, stood: bool
+def test_outage_during_the_delay_is_reported_at_once(
+    queue: EventQueue, clock: Clock, trouble: Exception, reason: str, opened: bool
 ) -> None:
-    store, chance = Store(REFUSED, stands=stood), Chance(1000.0)
-    follower = EtcdFollower(cast(EtcdStore, store), queue, chance)
+    store, rng = FakeStore(REFUSED, opens=opened), FixedRandom(1000.0)
+    follower = EtcdFollower(cast(EtcdStore, store), queue, rng)
     for again in range(5):
         store.trouble = None
 
-        def dies() -> None:
+        def fail() -> None:
             store.trouble = trouble
 
-        began = clock.now
-        follower._watch(5, again, Ended(clock, dies))
-        assert queue.drain(0)[-1] == EtcdLost(said, again, again > 0)
-        assert clock.now == began + module.PROBE
-    assert set(chance.ceilings) == {BACKOFF_FIRST}, "and the pauses start afresh"
+        start = clock.now
+        follower._watch(5, again, ClockEvent(clock, fail))
+        assert queue.drain(0)[-1] == EtcdLost(reason, again, again > 0)
+        assert clock.now == start + module.PROBE
+    assert set(rng.bounds) == {BACKOFF_FIRST}, "the backoff was reset"
 
 
-def test_a_held_end_is_dropped_after_a_new_reading(queue: EventQueue) -> None:
-    store, chance = Store(REFUSED, stands=False), Chance(1000.0)
-    follower = following(store, queue, chance)
+def test_delayed_end_is_dropped_when_a_new_watch_starts(queue: EventQueue) -> None:
+    store, rng = FakeStore(REFUSED, opens=False), FixedRandom(1000.0)
+    follower = following(store, queue, rng)
     follower.follow(5)
-    assert chance.drew.wait(20)
-    store.error, store.stands = None, True
+    assert rng.used.wait(20)
+    store.error, store.opens = None, True
     second = follower.follow(9)
-    assert told(queue, 1) == [EtcdChanged(WatchBatch(9), second)]
+    assert drained(queue, 1) == [EtcdChanged(WatchBatch(9), second)]
     follower.stop()
     assert queue.drain(0) == []
 
 
-def test_the_end_of_a_watch_that_held(queue: EventQueue, monkeypatch: pytest.MonkeyPatch) -> None:
-    chance = Chance(0.0)
-    follower = following(Store(COMPACTED), queue, chance)
+def test_end_of_a_lasting_watch_is_reported_at_once_and_resets_the_backoff(
+    queue: EventQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = FixedRandom(0.0)
+    follower = following(FakeStore(COMPACTED), queue, rng)
     for again in (False, True):
         number = follower.follow(5)
-        assert told(queue, 2)[1] == EtcdLost("too late", number, again)
-    assert chance.ceilings == [0.8, 1.6]
+        assert drained(queue, 2)[1] == EtcdLost("compacted", number, again)
+    assert rng.bounds == [0.8, 1.6]
     monkeypatch.setattr(module, "STABLE_AFTER", 0.0)
     monkeypatch.setattr(module, "HEALTHY_AFTER", 0.0)
     number = follower.follow(5)
-    assert told(queue, 2)[1] == EtcdLost("too late", number), "and its reason is news again"
-    assert len(chance.ceilings) == 2
+    assert drained(queue, 2)[1] == EtcdLost("compacted", number), "its reason counts as new"
+    assert len(rng.bounds) == 2
     monkeypatch.undo()
     follower.follow(5)
-    told(queue, 2)
-    assert chance.ceilings == [0.8, 1.6, 0.8]
+    drained(queue, 2)
+    assert rng.bounds == [0.8, 1.6, 0.8]
     follower.stop()
 
 
-def test_stop_ends_what_is_held_back(queue: EventQueue) -> None:
-    chance = Chance(1000.0)
-    follower = following(Store(REFUSED, stands=False), queue, chance)
+def test_stop_drops_a_delayed_end(queue: EventQueue) -> None:
+    rng = FixedRandom(1000.0)
+    follower = following(FakeStore(REFUSED, opens=False), queue, rng)
     follower.follow(5)
-    assert chance.drew.wait(20)
+    assert rng.used.wait(20)
     follower.stop()
     if (thread := running("etcd-follower")) is not None:
         thread.join(20)

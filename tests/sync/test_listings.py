@@ -1,4 +1,4 @@
-"""Events into the store: what is logged of odd objects, once, and what an unforeseen error costs."""
+"""Events into the store: reasons logged once per object, stale kinds, and unforeseen errors."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ from kube2etcd.zones.cluster import ClusterZone
 from kube2etcd.zones.services import ServicesZone
 from skydns_compat.layout import Layout
 from skydns_compat.names import Name
-from tests.objects import changed, external, gone, piece, said, service, spoilt
+from tests.objects import changed, deleted, dns_endpoint, endpoint_slice, external_zone, rejected, service
 from tests.sync.loop import Clock, Entries, World, added
 
 SLICES = "endpointslices"
-WHY = "endpoints: expected array"
-ODD = Rejected(SLICES, "shop", "web-1", WHY)
-OTHER = Rejected(SLICES, "shop", "web-2", WHY)
-GOOD = piece("web", name="web-1")
-GOES, SPOILT = gone("web-1", kind=SLICES), spoilt("web-1", WHY, SLICES)
+REASON = "endpoints: expected array"
+REJECTED = Rejected(SLICES, "shop", "web-1", REASON)
+ALSO_REJECTED = Rejected(SLICES, "shop", "web-2", REASON)
+SLICE = endpoint_slice("web", name="web-1")
+DELETED, INVALID = deleted("web-1", kind=SLICES), rejected("web-1", REASON, SLICES)
 
 
 @pytest.fixture
@@ -58,144 +58,152 @@ def listings(publisher: Publisher) -> Listings:
     return Listings(publisher, [SLICES], Metrics())
 
 
-def logged(listings: Listings, caplog: pytest.LogCaptureFixture, news: Iterable[ClusterEvent]) -> int:
-    for item in news:
-        listings.apply(item)
+def times_logged(listings: Listings, caplog: pytest.LogCaptureFixture, events: Iterable[ClusterEvent]) -> int:
+    for event in events:
+        listings.apply(event)
         [*listings.refresh()]
     return caplog.text.count("web-1 is left out")
 
 
 GONE = {
-    "deleted": [GOES],
-    "deleted with an odd last state": [spoilt("web-1", WHY, SLICES, "DELETED")],
-    "put right, then deleted": [changed(GOOD), changed(GOOD, "DELETED")],
+    "deleted": [DELETED],
+    "deleted with an invalid last state": [rejected("web-1", REASON, SLICES, "DELETED")],
+    "corrected, then deleted": [changed(SLICE), changed(SLICE, "DELETED")],
     "not in the next list": [Listed(SLICES, [])],
-    "put right, then not in the next list": [Listed(SLICES, [GOOD]), Listed(SLICES, [])],
+    "corrected, then not in the next list": [Listed(SLICES, [SLICE]), Listed(SLICES, [])],
 }
 
 
 @pytest.mark.parametrize(
-    "first", [Listed(SLICES, [], [ODD]), spoilt("web-1", WHY, SLICES, "ADDED")], ids=["list", "event"]
+    "first",
+    [Listed(SLICES, [], [REJECTED]), rejected("web-1", REASON, SLICES, "ADDED")],
+    ids=["list", "event"],
 )
 @pytest.mark.parametrize("after", GONE.values(), ids=GONE)
-def test_an_odd_slice_that_is_gone_is_forgotten(
+def test_reasons_of_a_deleted_object_are_forgotten(
     listings: Listings,
     publisher: Publisher,
     caplog: pytest.LogCaptureFixture,
     first: ClusterEvent,
     after: list[ClusterEvent],
 ) -> None:
-    assert logged(listings, caplog, [first]) == 1
-    logged(listings, caplog, after)
+    assert times_logged(listings, caplog, [first]) == 1
+    times_logged(listings, caplog, after)
     assert listings.logged == {}
 
 
 @pytest.mark.parametrize(
     "after",
     [
-        [changed(GOOD), SPOILT],
-        [Listed(SLICES, [GOOD]), SPOILT],
-        [Listed(SLICES, [], [ODD, OTHER])],
+        [changed(SLICE), INVALID],
+        [Listed(SLICES, [SLICE]), INVALID],
+        [Listed(SLICES, [], [REJECTED, ALSO_REJECTED])],
     ],
-    ids=["put right and odd again", "the same by a list", "odd in the next list too"],
+    ids=["corrected, then invalid", "corrected by a list, then invalid", "invalid in the next list"],
 )
-def test_of_an_odd_slice_that_is_still_there_a_reason_is_told_once(
+def test_reason_is_logged_once_while_the_object_exists(
     listings: Listings, caplog: pytest.LogCaptureFixture, after: list[ClusterEvent]
 ) -> None:
-    assert logged(listings, caplog, [Listed(SLICES, [], [ODD]), *after]) == 1
+    assert times_logged(listings, caplog, [Listed(SLICES, [], [REJECTED]), *after]) == 1
 
 
 UNIT = Unit("services", "shop", "web")
 
 
-def test_whoever_changes_its_reasons_for_ever_is_told_so_once() -> None:
+def test_reasons_per_object_are_limited() -> None:
     logged: dict[Unit, tuple[int, ...]] = {}
-    said = [
+    lines = [
         line
         for number in range(5 * MAX_REASONS_PER_OBJECT)
         if (line := fresh(logged, UNIT, f"address {number}"))
     ]
-    assert len(said) == MAX_REASONS_PER_OBJECT
-    assert said[-2:] == [f"address {MAX_REASONS_PER_OBJECT - 2}", LAST_REASON]
+    assert len(lines) == MAX_REASONS_PER_OBJECT
+    assert lines[-2:] == [f"address {MAX_REASONS_PER_OBJECT - 2}", LAST_REASON]
 
 
-def test_unreadable_objects_are_told(clock: Clock, told: pytest.LogCaptureFixture) -> None:
-    odd = Rejected("services", "shop", "odd", "spec.ports: expected array")
-    world = World(clock).turn(Listed("namespaces", []), Listed("services", [service("web")], [odd]))
-    world.turn(spoilt("odd", odd.reason))
-    assert told.text.count("services shop/odd is left out: spec.ports: expected array") == 1
-    world.turn(spoilt("odd", "spec.type: expected str"))
-    assert told.text.count("services shop/odd is left out: spec.type: expected str") == 1
+def test_rejected_objects_are_logged_and_counted(clock: Clock, logged: pytest.LogCaptureFixture) -> None:
+    one = Rejected("services", "shop", "db", "spec.ports: expected array")
+    world = World(clock).turn(Listed("namespaces", []), Listed("services", [service("web")], [one]))
+    world.turn(rejected("db", one.reason))
+    assert logged.text.count("services shop/db is left out: spec.ports: expected array") == 1
+    world.turn(rejected("db", "spec.type: expected str"))
+    assert logged.text.count("services shop/db is left out: spec.type: expected str") == 1
     assert world.metric('kube2etcd_rejected_objects{kind="services"} 1.0')
     assert world.metric('kube2etcd_rejected_objects{kind="namespaces"} 0.0')
     world.assert_equal()
-    world.turn(gone("odd"))
+    world.turn(deleted("db"))
     assert world.metric('kube2etcd_rejected_objects{kind="services"} 0.0')
 
 
-def test_reasons_are_told_once(clock: Clock, told: pytest.LogCaptureFixture) -> None:
+def test_left_out_reasons_are_logged_once_escaped_and_cut(
+    clock: Clock, logged: pytest.LogCaptureFixture
+) -> None:
     def annotated(value: str) -> Service:
         return Service(Metadata("shop", "web", annotations={TENANT_CLUSTER_IP: value}), cluster_ip="10.0.0.1")
 
     world = World(clock).turn(Listed("namespaces", []), Listed("services", [annotated("evil\x1b[2J")]))
     for value in ("evil\x1b[2J", "worse" * MAX_REASON_LENGTH, "10.0.0.9", "worse" * MAX_REASON_LENGTH):
         world.turn(changed(annotated(value)))
-    lines = [one.getMessage() for one in told.records if "services/shop/web" in one.getMessage()]
+    lines = [one.getMessage() for one in logged.records if "services/shop/web" in one.getMessage()]
     assert len(lines) == 2
     assert all(TENANT_CLUSTER_IP in line and line.isprintable() for line in lines)
     assert max(map(len, lines)) < MAX_REASON_LENGTH + 50
     assert [line.endswith("…") for line in lines] == [False, True]
-    assert "more records" not in told.text
-    world.turn(gone("web"))
+    assert "more records" not in logged.text
+    world.turn(deleted("web"))
     world.turn(changed(annotated("worse" * MAX_REASON_LENGTH), "ADDED"))
-    assert told.text.count("services/shop/web: ") == 3
+    assert logged.text.count("services/shop/web: ") == 3
 
 
-def test_the_reasons_of_a_name_that_is_gone_are_forgotten(clock: Clock) -> None:
-    world = World(clock, kinds=(), zones=[external("dtk.io")])
+def test_reasons_of_a_deleted_external_name_are_forgotten(clock: Clock) -> None:
+    world = World(clock, kinds=(), zones=[external_zone("dtk.io")])
     for event, kinds in (
-        (changed(said("1", ("a.dtk.io", "-"))), [NAMES]),
-        (gone("1", kind="dnsendpoints"), []),
+        (changed(dns_endpoint("1", ("a.dtk.io", "-"))), [NAMES]),
+        (deleted("1", kind="dnsendpoints"), []),
     ):
         world.turn(event)
         assert [unit.kind for unit in world.loop.listings.logged] == kinds
 
 
-def test_many_odd_records_at_once_are_counted(clock: Clock, told: pytest.LogCaptureFixture) -> None:
-    odd = [
+def test_reasons_per_turn_are_limited_and_the_rest_counted(
+    clock: Clock, logged: pytest.LogCaptureFixture
+) -> None:
+    services = [
         Service(Metadata("shop", f"s{at}"), type="ExternalName", external_name="192.0.2.1")
         for at in range(MAX_LINES + 5)
     ]
-    World(clock).turn(Listed("namespaces", []), Listed("services", odd))
-    assert told.text.count("is an address") == MAX_LINES
-    assert any(one.getMessage().startswith("5 more records are left out") for one in told.records)
+    World(clock).turn(Listed("namespaces", []), Listed("services", services))
+    assert logged.text.count("is an address") == MAX_LINES
+    assert any(one.getMessage().startswith("5 more records are left out") for one in logged.records)
 
 
-def test_a_kind_that_cannot_be_followed_is_stale_until_it_can(world: World) -> None:
+def test_failing_kind_is_stale_until_it_recovers(world: World) -> None:
     since, wall = world.clock.now, time.time()
     for _ in range(3):
         world.clock.now += 100.0
         world.turn(Failing("services", since))
     assert world.status.snapshot().stale == {"services": 300.0}
     world.assert_equal()
-    said = world.metrics.registry.get_sample_value(
+    stale_since = world.metrics.registry.get_sample_value(
         "kube2etcd_stale_since_timestamp_seconds", {"kind": "services"}
     )
-    assert said == pytest.approx(wall - 300.0, abs=30.0)
+    assert stale_since == pytest.approx(wall - 300.0, abs=30.0)
     for end in (Healthy("services"), Listed("services", [service("web")])):
         world.turn(Failing("services", since), end)
         assert world.status.snapshot().stale == {}
         assert world.metric('kube2etcd_stale_since_timestamp_seconds{kind="services"} 0.0')
 
 
-def test_what_is_lost_twice_is_told_once(world: World, told: pytest.LogCaptureFixture) -> None:
+def test_second_loss_before_the_full_read_is_not_logged(
+    world: World, logged: pytest.LogCaptureFixture
+) -> None:
     world.turn(EtcdLost("first"), EtcdLost("second"))
-    assert "reading etcd in full: first" in told.text
-    assert "second" not in told.text
+    assert "reading etcd in full: first" in logged.text
+    assert "second" not in logged.text
 
 
 @pytest.mark.parametrize("at", range(4))
-def test_what_changed_before_a_unit_raised_is_written(
+def test_unit_that_raises_affects_no_other(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, at: int
 ) -> None:
     names = [f"s{number}" for number in range(4)]
@@ -218,10 +226,10 @@ def test_what_changed_before_a_unit_raised_is_written(
     world.assert_equal()
 
 
-def test_what_changed_before_the_last_unit_raised_is_written(
+def test_name_released_by_a_unit_that_raises_is_written(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A Service gives its name to another and fails after that."""
+    """A Service loses its name to another, then raises."""
 
     def web(space: str, age: str) -> Service:
         return Service(Metadata(space, "web", age), cluster_ip=f"10.0.0.{age}")
@@ -241,10 +249,10 @@ def test_what_changed_before_the_last_unit_raised_is_written(
     world.assert_equal()
 
 
-def test_units_that_raise_when_they_are_given_names_affect_no_other(
+def test_units_that_raise_when_given_names_affect_no_other(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Services give their names to older ones, and all of these fail, more than were changed."""
+    """Three Services lose their names, and the three that get them raise too."""
 
     def service_of(space: str, name: str, age: int) -> Service:
         return Service(Metadata(space, name, str(age)), cluster_ip=f"10.0.0.{age}")
@@ -260,7 +268,7 @@ def test_units_that_raise_when_they_are_given_names_affect_no_other(
     world.assert_equal()
 
 
-def test_an_event_that_raises_is_dropped(
+def test_event_that_raises_is_dropped(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     apply = world.publisher.store.apply
@@ -278,39 +286,39 @@ def test_an_event_that_raises_is_dropped(
     world.assert_equal()
 
 
-class Watched(Entries):
-    """Notes whether the bridge says that it is ready while its changes are written."""
+class ReadinessLog(Entries):
+    """Records whether the bridge reports ready during each write."""
 
     world: World | None = None
 
     def apply(self, *args: object, **more: object) -> changes.ApplyResult:
         if self.world is not None:
-            self.said.append(self.world.ready)
+            self.ready.append(self.world.ready)
         return super().apply(*args, **more)  # type: ignore[arg-type]
 
     def __init__(self) -> None:
         super().__init__()
-        self.said: list[bool] = []
+        self.ready: list[bool] = []
 
 
 @pytest.mark.parametrize(
-    ("lost", "pause", "news", "ready"),
+    ("lost", "pause", "events", "ready"),
     [
-        pytest.param(0, 300.0, [], True, id="an ordinary change"),
+        pytest.param(0, 300.0, [], True, id="a change"),
         pytest.param(3, 300.0, [], False, id="after etcd lost its keys"),
         pytest.param(0, ETCD_RETRY, [EtcdLost("its data is gone")], False, id="after the watch ended"),
     ],
 )
-def test_what_a_full_pass_says_while_it_writes(
-    clock: Clock, lost: int, pause: float, news: list[EtcdLost], ready: bool
+def test_readiness_while_writing(
+    clock: Clock, lost: int, pause: float, events: list[EtcdLost], ready: bool
 ) -> None:
-    etcd = Watched()
+    etcd = ReadinessLog()
     world = etcd.world = World(clock, etcd).listed(service("web"), service("db", "10.0.0.2"))
-    etcd.said.clear()
+    etcd.ready.clear()
     for key in list(etcd.entries)[: len(etcd.entries) * lost // 4]:
         del etcd.entries[key]
     clock.now += pause
-    world.turn(*news, added("new", "10.0.0.3"))
+    world.turn(*events, added("new", "10.0.0.3"))
     assert etcd.snapshots == 2
-    assert etcd.said == [ready]
+    assert etcd.ready == [ready]
     world.assert_equal()

@@ -1,4 +1,4 @@
-"""The mirror is the truth again once the watch has told everything, whatever came in between."""
+"""The mirror equals etcd once every watch event has arrived, in any interleaving."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class Etcd(Entries):
     def write(self, batch: changes.Batch) -> ApplyResult:
         return self.apply([[batch]])
 
-    def tell(self, revisions: int) -> WatchBatch:
-        """What happened in the next so many revisions."""
-        if not self.untold:
+    def deliver(self, revisions: int) -> WatchBatch:
+        """The watch events of the next ``revisions`` revisions."""
+        if not self.undelivered:
             return WatchBatch(self.revision)
-        until = self.untold[0].mod_revision + revisions - 1
-        told = tuple(event for event in self.untold if event.mod_revision <= until)
-        self.untold = self.untold[len(told) :]
-        return WatchBatch(min(until, self.revision), told)
+        until = self.undelivered[0].mod_revision + revisions - 1
+        events = tuple(event for event in self.undelivered if event.mod_revision <= until)
+        self.undelivered = self.undelivered[len(events) :]
+        return WatchBatch(min(until, self.revision), events)
 
 
-def reading(revision: int, entries: dict[bytes, bytes]) -> Callable[[changes.Begin], int]:
-    """A reading that fails once, after its first page."""
+def failing_once(revision: int, entries: dict[bytes, bytes]) -> Callable[[changes.Begin], int]:
+    """A full read that fails once, after its first page."""
 
     def read(begin: changes.Begin) -> int:
         begin()({b"/a": b"failed"}.items())
@@ -48,34 +48,34 @@ def reading(revision: int, entries: dict[bytes, bytes]) -> Callable[[changes.Beg
     return read
 
 
-def desiring(**wanted: str) -> Claims:
+def claims(**wanted: str) -> Claims:
     """Keys of one unit, each in a group of its own."""
-    claims = Claims(Groups(Layout()), lambda *_: (0, 0, "", "", ""))
-    claims.put(UNIT, {f"/{name}".encode(): value.encode() for name, value in wanted.items()})
-    return claims
+    made = Claims(Groups(Layout()), lambda *_: (0, 0, "", "", ""))
+    made.put(UNIT, {f"/{name}".encode(): value.encode() for name, value in wanted.items()})
+    return made
 
 
 def loaded(desired: Claims | None = None) -> tuple[Etcd, Mirror]:
-    etcd, mirror = Etcd({b"/a": b"1", b"/b": b"1"}, 7), Mirror(desiring() if desired is None else desired)
-    mirror.load(reading(7, etcd.entries))
+    etcd, mirror = Etcd({b"/a": b"1", b"/b": b"1"}, 7), Mirror(claims() if desired is None else desired)
+    mirror.load(failing_once(7, etcd.entries))
     return etcd, mirror
 
 
-def test_a_snapshot_tells_what_is_not_as_it_was_known() -> None:
-    mirror = Mirror(desiring())
-    assert mirror.load(reading(3, {b"/a": b"1", b"/b": b"1", b"/c": b"1"})) == {b"/a", b"/b", b"/c"}
+def test_load_returns_keys_that_differ_from_before() -> None:
+    mirror = Mirror(claims())
+    assert mirror.load(failing_once(3, {b"/a": b"1", b"/b": b"1", b"/c": b"1"})) == {b"/a", b"/b", b"/c"}
     mirror.wrote([Put(b"/a", b"2"), Delete(b"/b")], ApplyResult(4, frozenset({4}), 2, ()))
-    assert mirror.load(reading(5, {b"/a": b"2", b"/c": b"spoilt", b"/d": b"new"})) == {b"/c", b"/d"}
-    assert mirror.load(reading(6, {})) == {b"/a", b"/c", b"/d"}
+    assert mirror.load(failing_once(5, {b"/a": b"2", b"/c": b"foreign", b"/d": b"new"})) == {b"/c", b"/d"}
+    assert mirror.load(failing_once(6, {})) == {b"/a", b"/c", b"/d"}
 
 
-def test_what_is_older_than_the_snapshot_is_known() -> None:
+def test_events_up_to_the_loaded_revision_are_skipped() -> None:
     etcd, mirror = loaded()
     assert mirror.take(WatchBatch(7, (WatchEvent(b"/a", b"0", 7),))) == set()
     assert mirror == etcd.entries
 
 
-def test_refused_changes_did_not_happen() -> None:
+def test_refused_changes_are_not_applied() -> None:
     _, mirror = loaded()
     put, delete = Put(b"/a", b"2"), Delete(b"/b")
     mirror.wrote([put, delete], ApplyResult(8, frozenset({8}), 1, refused=((put, "too large"),)))
@@ -86,12 +86,12 @@ Step = tuple[str, changes.Batch, int]
 WATCH: Step = ("watch", (), 1)
 
 
-def they(*batch: changes.Change) -> Step:
-    return ("they", batch, 0)
+def foreign(*batch: changes.Change) -> Step:
+    return ("foreign", batch, 0)
 
 
-def we(*batch: changes.Change) -> Step:
-    return ("we", batch, 0)
+def own(*batch: changes.Change) -> Step:
+    return ("own", batch, 0)
 
 
 _CHANGES: st.SearchStrategy[changes.Change] = st.builds(
@@ -99,64 +99,66 @@ _CHANGES: st.SearchStrategy[changes.Change] = st.builds(
 ) | st.builds(Delete, st.sampled_from(KEYS))
 BATCHES = st.lists(_CHANGES, min_size=1, max_size=3, unique_by=lambda change: change.key).map(tuple)
 STEPS: st.SearchStrategy[list[Step]] = st.lists(
-    st.tuples(st.sampled_from(["we", "they", "wish"]), BATCHES, st.just(0))
+    st.tuples(st.sampled_from(["own", "foreign", "desire"]), BATCHES, st.just(0))
     | st.tuples(st.just("watch"), st.just(()), st.integers(1, 3))
-    | st.tuples(st.just("snapshot"), st.just(()), st.just(0)),
+    | st.tuples(st.just("load"), st.just(()), st.just(0)),
     max_size=14,
 )
 
 
 @LAW
 @given(STEPS)
-@example([they(Delete(b"/a")), we(Delete(b"/a")), they(Put(b"/a", b"1"))])
-@example([they(Put(b"/b", b"2")), we(Put(b"/a", b"2")), we(Put(b"/a", b"1")), WATCH])
-@example([they(Put(b"/a", b"2")), we(Put(b"/a", b"1")), WATCH])
-@example([they(Put(b"/b", b"2")), we(Delete(b"/a")), WATCH, WATCH])
-@example([they(Put(b"/a", b"2")), we(Delete(b"/a")), WATCH, WATCH])
-@example([they(Put(b"/b", b"2")), we(Put(b"/a", b"2")), ("snapshot", (), 0), they(Put(b"/a", b"1"))])
-def test_any_interleaving_ends_with_the_truth(steps: list[Step]) -> None:
-    """We delete only what we believe to be there; another may have done so before us."""
-    desired = desiring()
+@example([foreign(Delete(b"/a")), own(Delete(b"/a")), foreign(Put(b"/a", b"1"))])
+@example([foreign(Put(b"/b", b"2")), own(Put(b"/a", b"2")), own(Put(b"/a", b"1")), WATCH])
+@example([foreign(Put(b"/a", b"2")), own(Put(b"/a", b"1")), WATCH])
+@example([foreign(Put(b"/b", b"2")), own(Delete(b"/a")), WATCH, WATCH])
+@example([foreign(Put(b"/a", b"2")), own(Delete(b"/a")), WATCH, WATCH])
+@example([foreign(Put(b"/b", b"2")), own(Put(b"/a", b"2")), ("load", (), 0), foreign(Put(b"/a", b"1"))])
+def test_mirror_equals_etcd_after_any_interleaving(steps: list[Step]) -> None:
+    """We delete only keys that the mirror has; another writer may have deleted them before."""
+    desired = claims()
     etcd, mirror = loaded(desired)
     history = {etcd.revision: dict(etcd.entries)}
-    theirs: set[int] = set()
-    since = dict.fromkeys(KEYS, etcd.revision)  # no event before that counts
+    foreign_revisions: set[int] = set()
+    since = dict.fromkeys(KEYS, etcd.revision)  # earlier events are skipped
     deleted: set[bytes] = set()
 
     def take(revisions: int) -> None:
-        before, batch = dict(mirror.items()), etcd.tell(revisions)
-        news = mirror.take(batch)
-        told = [
-            one for one in batch.events if one.mod_revision in theirs or one.key in deleted & before.keys()
+        before, batch = dict(mirror.items()), etcd.deliver(revisions)
+        touched = mirror.take(batch)
+        events = [
+            one
+            for one in batch.events
+            if one.mod_revision in foreign_revisions or one.key in deleted & before.keys()
         ]
-        assert {key for key, _ in before.items() ^ mirror.items()} <= news <= {one.key for one in told}
+        assert {key for key, _ in before.items() ^ mirror.items()} <= touched <= {one.key for one in events}
         for key in {*KEYS} - deleted:
             assert mirror.get(key) == history[max(since[key], batch.revision)].get(key)
 
     for who, batch, revisions in steps:
         match who:
-            case "we":
+            case "own":
                 ours = tuple(one for one in batch if isinstance(one, Put) or one.key in mirror)
                 result = etcd.write(ours)
                 mirror.wrote(ours, result)
                 since |= {one.key: result.revision for one in ours}
-                # Whether that is the last word, the next snapshot says.
+                # The next load decides whether they are gone.
                 deleted |= {one.key for one in ours if isinstance(one, Delete)}
-            case "they":
-                theirs |= etcd.write(batch).own_revisions
-            case "wish":
+            case "foreign":
+                foreign_revisions |= etcd.write(batch).own_revisions
+            case "desire":
                 mirror.desire(
                     desired.put(UNIT, {one.key: one.value for one in batch if isinstance(one, Put)})
                 )
-            case "snapshot":
-                # Events of before may still be on their way.
-                mirror.load(reading(etcd.revision, etcd.entries))
+            case "load":
+                # Earlier events may still arrive.
+                mirror.load(failing_once(etcd.revision, etcd.entries))
                 since = dict.fromkeys(KEYS, etcd.revision)
                 deleted.clear()
             case _:
                 take(revisions)
         history[etcd.revision] = dict(etcd.entries)
-    while etcd.untold:
+    while etcd.undelivered:
         take(2)
     assert (dict(mirror.items()), len(mirror)) == (etcd.entries, len(etcd.entries))
     assert mirror.differing == {
@@ -164,8 +166,8 @@ def test_any_interleaving_ends_with_the_truth(steps: list[Step]) -> None:
     }
 
 
-def test_etcd_holds_what_was_desired_before_until_that_is_written() -> None:
-    desired = desiring(a="1", b="1")
+def test_desire_changes_the_difference_and_not_the_entries() -> None:
+    desired = claims(a="1", b="1")
     etcd, mirror = loaded(desired)
     steps: list[tuple[dict[bytes, bytes], dict[bytes, bytes | None]]] = [
         ({b"/a": b"2"}, {b"/a": b"1", b"/b": b"1"}),
@@ -178,8 +180,8 @@ def test_etcd_holds_what_was_desired_before_until_that_is_written() -> None:
         assert (dict(mirror.items()), mirror.differing) == (etcd.entries, differing)
 
 
-def test_an_empty_etcd_that_was_filled_holds_all_but_what_it_refused() -> None:
-    desired = desiring(a="1", b="1")
+def test_filled_etcd_lacks_only_refused_keys() -> None:
+    desired = claims(a="1", b="1")
     put = Put(b"/b", b"1")
     for others, lost in ((0, False), (1, True)):
         mirror = Mirror(desired)

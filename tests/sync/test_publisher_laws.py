@@ -1,4 +1,4 @@
-"""The law of events and lists: event by event leads where one listing leads, in every order."""
+"""Laws: events, in any order, lead to the same desired entries as one listing."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from kube2etcd.zones.vmi import VmZone
 from skydns_compat.layout import Layout
 from skydns_compat.message import decode
 from skydns_compat.names import Name, parse_address
-from tests.objects import ZONE, flat, left
-from tests.strategies import LAW, crowds, events, histories, rings, rivals
+from tests.objects import ZONE, flat, store_after
+from tests.strategies import LAW, cname_loops, events, few_objects, histories, rivals
 
 Steps: TypeAlias = list[tuple[str, Event]]
 Rezonings: TypeAlias = list[tuple[int, Rezoned]]
@@ -65,39 +65,39 @@ _REZONED = st.sampled_from(
 )
 
 
-def assert_order_is_nothing(
+def assert_events_equal_a_listing(
     history: Steps, rezoned: Rezonings, others: Sequence[Zone], cluster: ClusterZone = ZONE
 ) -> None:
-    """Also while the external zones come and go, and whichever of them stand in the end."""
-    told: list[tuple[str, Event] | Rezoned] = [Rezoned(external_zones("dtk.io")), *history]
+    """Also while external zones are added and removed."""
+    steps: list[tuple[str, Event] | Rezoned] = [Rezoned(external_zones("dtk.io")), *history]
     for at, one in rezoned:
-        told.insert(at, one)
+        steps.insert(at, one)
     by_event = Publisher(Store(), Layout(), cluster, others)
     zones: Sequence[Zone] = ()
-    changes: Steps = []
-    for step in told:
+    events: Steps = []
+    for step in steps:
         before = dict(by_event.desired.items())
         if isinstance(step, Rezoned):
             zones = step.zones
             changed = flat(by_event.refresh(by_event.rezone(zones)))
         else:
-            changes.append(step)
+            events.append(step)
             changed = flat(by_event.refresh(by_event.with_affected_services(by_event.store.apply(*step))))
         differ = before.items() ^ by_event.desired.items()
         assert {key: before.get(key) for key, _ in differ}.items() <= changed.items()
-    store, touched = left(changes)
-    at_once = Publisher(store, Layout(), cluster, (*others, *zones))
-    at_once.refresh(touched)
-    assert_same(by_event, at_once)
-    # A relist of the same, and a look at everything, change nothing.
+    store, touched = store_after(events)
+    by_list = Publisher(store, Layout(), cluster, (*others, *zones))
+    by_list.refresh(touched)
+    assert_same(by_event, by_list)
+    # A full refresh changes nothing.
     assert by_event.refresh(by_event.units()) == {}
-    assert_same(by_event, at_once)
+    assert_same(by_event, by_list)
 
 
 @LAW
 @given(st.lists(events(), max_size=20), st.sampled_from(["headless", "all"]))
 def test_events_equal_a_listing(history: Steps, endpoint_names: str) -> None:
-    assert_order_is_nothing(
+    assert_events_equal_a_listing(
         history, [], (), ClusterZone(ZONE.name, pods="verified", endpoint_names=endpoint_names)
     )
 
@@ -105,11 +105,11 @@ def test_events_equal_a_listing(history: Steps, endpoint_names: str) -> None:
 @LAW
 @given(histories(), st.lists(st.tuples(st.integers(0, 40), _REZONED), max_size=4))
 def test_events_equal_a_listing_in_all_zones(history: Steps, rezoned: Rezonings) -> None:
-    assert_order_is_nothing(history, rezoned, OTHERS)
+    assert_events_equal_a_listing(history, rezoned, OTHERS)
 
 
-#: Zones in each other, with templates that make one name of several, and all that is switched on.
-CROWDED = (
+#: Nested zones, templates that give several objects one name, and every optional feature.
+NESTED = (
     VmZone(Name.parse("vm"), name_server=parse_address("10.0.0.1"), reverse=(ip_network("10.0.0.0/24"),)),
     ServicesZone(Name.parse("shop.vm"), template="{service}"),
     ServicesZone(
@@ -119,18 +119,18 @@ CROWDED = (
 
 
 @LAW
-@given(crowds(), st.lists(st.tuples(st.integers(0, 30), _REZONED), max_size=2))
-def test_events_equal_a_listing_of_rivals(history: Steps, rezoned: Rezonings) -> None:
-    assert_order_is_nothing(history, rezoned, CROWDED)
+@given(few_objects(), st.lists(st.tuples(st.integers(0, 30), _REZONED), max_size=2))
+def test_events_equal_a_listing_of_few_objects(history: Steps, rezoned: Rezonings) -> None:
+    assert_events_equal_a_listing(history, rezoned, NESTED)
 
 
 @LAW
-@given(rings(), st.lists(st.tuples(st.integers(0, 12), _REZONED), max_size=2))
-def test_events_equal_a_listing_of_rings(history: Steps, rezoned: Rezonings) -> None:
-    assert_order_is_nothing(history, rezoned, ())
+@given(cname_loops(), st.lists(st.tuples(st.integers(0, 12), _REZONED), max_size=2))
+def test_events_equal_a_listing_of_cname_loops(history: Steps, rezoned: Rezonings) -> None:
+    assert_events_equal_a_listing(history, rezoned, ())
 
 
-#: Templates that give one name to Services of several namespaces, the last one within the first.
+#: Templates that give Services of several namespaces one name; the last zone lies within the first.
 SHARED = (
     ServicesZone(Name.parse("one.test"), template="{service}"),
     ServicesZone(
@@ -144,7 +144,7 @@ SHARED = (
 
 
 def assert_one_holder_for_each_name(publisher: Publisher) -> None:
-    """All that stands below a name is what its holder alone would have there."""
+    """Everything below a name is what its holder would have there by itself."""
     for zone in SHARED:
         for name in ("web", "db"):
             own = zone.name.child(*zone.template.format(service=name).split("."))
@@ -157,9 +157,9 @@ def assert_one_holder_for_each_name(publisher: Publisher) -> None:
             assert holder not in losers
             for loser in losers:
                 assert publisher.store.get(loser) is not None
-                said = [one for where, one in publisher.by_zone(loser) if where == zone]
-                assert said[0].records == []
-                assert f"{own} is {holder}'s" in said[0].left_out[-1]
+                lost = [one for where, one in publisher.by_zone(loser) if where == zone]
+                assert lost[0].records == []
+                assert f"{own} is {holder}'s" in lost[0].left_out[-1]
             if holder is None:
                 assert losers == []
                 continue
@@ -173,13 +173,13 @@ def assert_one_holder_for_each_name(publisher: Publisher) -> None:
             alone.refresh(alone.units())
             assert there.items() <= alone.desired.items()
             if decode(there[root]).host:
-                assert there.keys() == {root, root + b"/C"}, "an alias stands alone"
+                assert there.keys() == {root, root + b"/C"}, "a CNAME excludes other data"
 
 
 @LAW
 @given(rivals())
-def test_a_name_has_one_holder_whatever_the_order(history: Steps) -> None:
-    assert_order_is_nothing(history, [], SHARED)
+def test_exclusive_name_has_one_holder(history: Steps) -> None:
+    assert_events_equal_a_listing(history, [], SHARED)
     publisher = Publisher(Store(), Layout(), ZONE, SHARED)
     for step in history:
         publisher.refresh(publisher.with_affected_services(publisher.store.apply(*step)))

@@ -1,4 +1,4 @@
-"""The loop against a store of entries in memory: what it writes, when, and above all when it does not."""
+"""The loop against etcd in memory: what it writes, and when it writes nothing."""
 
 from __future__ import annotations
 
@@ -17,62 +17,62 @@ from kube2etcd.sync.target import ETCD_RETRY
 from kube2etcd.zones.services import ServicesZone
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Name
-from tests.objects import changed, external, said, service, stored
-from tests.sync.loop import KINDS, OTHERS, Clock, Entries, World, added, many
+from tests.objects import changed, dns_endpoint, external_zone, service, store_of
+from tests.sync.loop import FOREIGN_VALUE, KINDS, Clock, Entries, World, added, many_services
 
 FOREIGN = b"/skydns/local/cluster/foreign"
 
 
 @pytest.mark.parametrize("missing", KINDS)
-def test_nothing_is_touched_before_every_kind_is_listed(clock: Clock, missing: str) -> None:
+def test_etcd_is_not_touched_before_every_kind_is_listed(clock: Clock, missing: str) -> None:
     stale = encode(Message(host="10.0.0.9", owner="kube2etcd"))
     etcd = Entries({b"/skydns/local/cluster/svc/shop/old": stale})
     world = World(clock, etcd)
     for kind in KINDS:
         if kind != missing:
-            world.turn(Listed(kind, many(1)))
+            world.turn(Listed(kind, many_services(1)))
     world.turn(changed(service("new"), "ADDED"), Wake())
-    assert (etcd.tries, etcd.written) == (0, [])
+    assert (etcd.attempts, etcd.written) == (0, [])
     assert not world.ready
     assert f"{missing} are not listed yet" in world.reasons
     world.turn(Failing(missing, 990.0))
-    assert etcd.tries == 0, "an error is no empty list"
-    world.turn(Listed(missing, many(1)))
-    gone = [change.key for change in etcd.written if isinstance(change, changes.Delete)]
-    assert b"/skydns/local/cluster/svc/shop/old" in gone
+    assert etcd.attempts == 0, "an error is not an empty list"
+    world.turn(Listed(missing, many_services(1)))
+    deletes = [change.key for change in etcd.written if isinstance(change, changes.Delete)]
+    assert b"/skydns/local/cluster/svc/shop/old" in deletes
     world.assert_equal()
-    assert world.follows == [etcd.revision + 1], "the watch shows none of our own writes"
+    assert world.follows == [etcd.revision + 1], "the watch starts after our own writes"
     assert world.metric("kube2etcd_ready 1")
 
 
-def test_an_optional_kind_that_is_absent_holds_nobody_up(clock: Clock) -> None:
+def test_absent_optional_kind_delays_nothing(clock: Clock) -> None:
     world = World(clock, kinds=(*KINDS, "virtualmachineinstances")).listed(service("web"))
-    assert world.etcd.tries == 0
+    assert world.etcd.attempts == 0
     world.turn(Failing("virtualmachineinstances", 990.0, absent=True))
     world.assert_equal()
     assert world.status.snapshot().stale == {}
 
 
 @pytest.mark.parametrize(
-    "news",
+    "events",
     [
-        pytest.param([], id="a tick"),
-        pytest.param([Wake()], id="a wake"),
-        pytest.param([Listed("services", [service("web")])], id="the same listing"),
-        pytest.param([EtcdLost("compacted")], id="etcd read anew"),
-        pytest.param([EtcdChanged(WatchBatch(99))], id="a watch without news"),
-        pytest.param([changed(service("web"))], id="no change"),
+        pytest.param([], id="tick"),
+        pytest.param([Wake()], id="wake"),
+        pytest.param([Listed("services", [service("web")])], id="same list"),
+        pytest.param([EtcdLost("compacted")], id="full read of etcd"),
+        pytest.param([EtcdChanged(WatchBatch(99))], id="empty watch batch"),
+        pytest.param([changed(service("web"))], id="unchanged object"),
     ],
 )
-def test_nothing_is_written_when_nothing_differs(world: World, news: list[SyncEvent]) -> None:
+def test_nothing_is_written_when_nothing_differs(world: World, events: list[SyncEvent]) -> None:
     world.etcd.written.clear()
     world.clock.now += ETCD_RETRY
-    world.turn(*news)
+    world.turn(*events)
     assert world.etcd.written == []
     world.assert_equal()
 
 
-def test_cost_follows_the_change(world: World) -> None:
+def test_only_changed_keys_are_written(world: World) -> None:
     world.etcd.written.clear()
     world.turn(added("db", "10.0.0.2"))
     assert {change.key for change in world.etcd.written} == {
@@ -88,30 +88,36 @@ WEB = b"/skydns/local/cluster/svc/shop/web/10-0-0-1-H"
 
 
 @pytest.mark.parametrize(
-    "value", [None, OTHERS, b"{", b"{}"], ids=["deleted", "taken", "malformed", "emptied"]
+    "value", [None, FOREIGN_VALUE, b"{", b"{}"], ids=["deleted", "other owner", "malformed", "no owner"]
 )
-def test_a_key_changed_by_hand(world: World, told: pytest.LogCaptureFixture, value: bytes | None) -> None:
-    world.turn(world.etcd.by_hand(WEB, value))
-    assert "repaired 1 keys" in told.text
+def test_foreign_change_of_our_key_is_repaired(
+    world: World, logged: pytest.LogCaptureFixture, value: bytes | None
+) -> None:
+    world.turn(world.etcd.foreign_write(WEB, value))
+    assert "repaired 1 keys" in logged.text
     world.assert_equal()
 
 
 @pytest.mark.parametrize(
-    "value", [OTHERS, encode(Message(host="10.9.9.9")), b"{"], ids=["other", "none", "malformed"]
+    "value",
+    [FOREIGN_VALUE, encode(Message(host="10.9.9.9")), b"{"],
+    ids=["other owner", "no owner", "malformed"],
 )
-def test_foreign_keys_are_counted(clock: Clock, told: pytest.LogCaptureFixture, value: bytes) -> None:
+def test_foreign_keys_are_kept_and_counted(
+    clock: Clock, logged: pytest.LogCaptureFixture, value: bytes
+) -> None:
     world = World(clock, Entries({FOREIGN: value})).listed(service("web")).listed()
     clock.now += ETCD_RETRY
     world.turn(EtcdLost("again"))
     assert world.etcd.entries[FOREIGN] == value
     assert FOREIGN not in {change.key for change in world.etcd.written}
     assert world.metric("kube2etcd_foreign_keys 1")
-    assert told.text.count("is malformed") == (value == b"{"), "told once"
-    world.turn(world.etcd.by_hand(FOREIGN, None))
+    assert logged.text.count("is malformed") == (value == b"{"), "logged once"
+    world.turn(world.etcd.foreign_write(FOREIGN, None))
     assert world.metric("kube2etcd_foreign_keys 0")
 
 
-def test_what_a_former_watch_tells_means_nothing(world: World) -> None:
+def test_events_of_an_earlier_watch_are_dropped(world: World) -> None:
     before = dict(world.loop.target.mirror.items())
     world.watch = 7
     world.clock.now += ETCD_RETRY
@@ -124,7 +130,7 @@ def test_what_a_former_watch_tells_means_nothing(world: World) -> None:
     assert world.loop.target.mirror.lost
 
 
-def test_between_transactions_the_loop_beats_and_can_be_stopped(clock: Clock) -> None:
+def test_loop_sends_heartbeats_and_stops_between_transactions(clock: Clock) -> None:
     class Slow(Entries):
         def apply(
             self,
@@ -137,18 +143,18 @@ def test_between_transactions_the_loop_beats_and_can_be_stopped(clock: Clock) ->
             assert world.status.snapshot().heartbeat_age == 0
             stop.set()
             progress(1)
-            raise AssertionError("it goes on")
+            raise AssertionError("not stopped")
 
     stop, queue = threading.Event(), EventQueue()
     world = World(clock, Slow(), queue=queue, stop=stop)
     for kind in KINDS:
-        queue.put(Listed(kind, many(1) if kind == "services" else []))
+        queue.put(Listed(kind, many_services(1) if kind == "services" else []))
     world.loop.run()
     assert stop.is_set()
 
 
-def test_a_resync_reads_both_sides_anew(world: World) -> None:
-    world.etcd.entries[WEB] = OTHERS
+def test_resync_relists_and_rereads_etcd(world: World) -> None:
+    world.etcd.entries[WEB] = FOREIGN_VALUE
     world.clock.now += 299.0
     world.turn()
     assert (world.relists, world.etcd.snapshots) == ([], 1)
@@ -160,8 +166,8 @@ def test_a_resync_reads_both_sides_anew(world: World) -> None:
     assert world.relists == ["resync"]
 
 
-def test_a_namespace_of_a_full_store_may_be_deselected(clock: Clock) -> None:
-    store = stored(Namespace(Metadata("", "shop", labels={"env": "stage"})), service("web"))
+def test_namespace_of_a_prefilled_store_can_be_deselected(clock: Clock) -> None:
+    store = store_of(Namespace(Metadata("", "shop", labels={"env": "stage"})), service("web"))
     zone = ServicesZone(Name.parse("stage.example"), namespace_selector=Selector.parse("env=stage"))
     world = World(clock, kinds=(), store=store, zones=[zone]).turn()
     key = b"/skydns/example/stage/shop/web"
@@ -171,13 +177,13 @@ def test_a_namespace_of_a_full_store_may_be_deselected(clock: Clock) -> None:
     world.assert_equal()
 
 
-def test_changed_external_zones(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    theirs = encode(Message(owner="a-writer"))
+def test_external_zones_are_added_and_removed(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    foreign = encode(Message(owner="a-writer"))
     own = b"/skydns/io/dtk/own_"
-    world = World(clock, Entries({own: theirs}))
-    zones = (external("dtk.io"),)
-    world.listed().turn(Listed("dnsendpoints", [said("x", ("a.dtk.io", "10.0.0.1"))]), Rezoned(zones))
-    assert world.etcd.entries[own] == theirs
+    world = World(clock, Entries({own: foreign}))
+    zones = (external_zone("dtk.io"),)
+    world.listed().turn(Listed("dnsendpoints", [dns_endpoint("x", ("a.dtk.io", "10.0.0.1"))]), Rezoned(zones))
+    assert world.etcd.entries[own] == foreign
     assert b"/skydns/io/dtk/a/own_/10-0-0-1-H" in world.etcd.entries
     assert world.metric("kube2etcd_contested_keys 1")
     world.turn(Rezoned(()))
@@ -187,7 +193,7 @@ def test_changed_external_zones(clock: Clock, caplog: pytest.LogCaptureFixture) 
     assert caplog.text.count("dtk.io is held by another writer") == 2
 
 
-def test_an_event_that_changes_nothing_ends_at_the_store(
+def test_event_that_changes_nothing_publishes_no_status(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reports: list[None] = []

@@ -1,4 +1,4 @@
-"""The loop before deletions of many names, before kinds that are gone, and beside another writer."""
+"""Mass deletions, kinds that are no longer installed, and disputes with another writer."""
 
 from __future__ import annotations
 
@@ -25,30 +25,32 @@ from kube2etcd.zones.external import ExternalZone
 from kube2etcd.zones.vmi import VmZone
 from skydns_compat.message import Message, encode
 from skydns_compat.names import Name
-from tests.objects import changed, gone, machine, service
-from tests.sync.loop import KINDS, LISTED, Clock, Entries, World, added, many
+from tests.objects import changed, deleted, service, vmi
+from tests.sync.loop import KINDS, NAMESPACES_LISTED, Clock, Entries, World, added, many_services
 
-MACHINES = "virtualmachineinstances"
-
-
-def many_machines(count: int) -> list[VirtualMachineInstance]:
-    return [machine(f"m{at}", ("eth0", f"10.0.3.{at}")) for at in range(count)]
+VMIS = "virtualmachineinstances"
 
 
-def with_machines(clock: Clock, machines: list[VirtualMachineInstance]) -> World:
+def many_vmis(count: int) -> list[VirtualMachineInstance]:
+    return [vmi(f"m{at}", ("eth0", f"10.0.3.{at}")) for at in range(count)]
+
+
+def world_with_vmis(clock: Clock, vmis: list[VirtualMachineInstance]) -> World:
     zone = VmZone(Name.parse("vm"))
-    world = World(clock, kinds=(*KINDS, MACHINES), zones=[zone])
-    world.turn(Listed(MACHINES, machines)).listed(service("web"))
+    world = World(clock, kinds=(*KINDS, VMIS), zones=[zone])
+    world.turn(Listed(VMIS, vmis)).listed(service("web"))
     world.assert_equal()
     return world
 
 
-def test_an_uninstalled_kind(clock: Clock, told: pytest.LogCaptureFixture) -> None:
-    world = with_machines(clock, many_machines(5))
+def test_absent_kind_counts_as_an_empty_list_after_a_while(
+    clock: Clock, logged: pytest.LogCaptureFixture
+) -> None:
+    world = world_with_vmis(clock, many_vmis(5))
     before = dict(world.etcd.entries)
-    absent = Failing(MACHINES, clock.now, absent=True)
-    # A server that starts says so for a while; nothing of that counts when it ends.
-    for end in (Failing(MACHINES, clock.now), Healthy(MACHINES), Listed(MACHINES, many_machines(5))):
+    absent = Failing(VMIS, clock.now, absent=True)
+    # A server that starts reports a kind as absent for a while: each of these events starts the count again.
+    for end in (Failing(VMIS, clock.now), Healthy(VMIS), Listed(VMIS, many_vmis(5))):
         world.turn(absent)
         clock.now += GONE_AFTER - 1
         world.turn(absent, end)
@@ -59,46 +61,47 @@ def test_an_uninstalled_kind(clock: Clock, told: pytest.LogCaptureFixture) -> No
     assert (world.etcd.entries, world.loop.held.keys) == (before, frozenset())
     clock.now += 1
     world.turn(absent)
-    assert told.text.count("virtualmachineinstances: no longer installed") == 1
-    assert world.etcd.entries == before, "as after any empty list: not at first sight"
+    assert logged.text.count("virtualmachineinstances: no longer installed") == 1
+    assert world.etcd.entries == before, "held, as after any empty list"
     assert world.loop.held.keys
-    world.turn(absent, LISTED)
+    world.turn(absent, NAMESPACES_LISTED)
     assert world.loop.held.keys
     world.turn(Listed("services", [service("web")]))
     world.assert_equal()
     assert not any(b"/m0" in key for key in world.etcd.entries)
     assert world.status.snapshot().stale == {}
-    # Installed again: as if for the first time.
-    world.turn(Listed(MACHINES, many_machines(5)))
+    world.turn(Listed(VMIS, many_vmis(5)))
     world.assert_equal()
     assert world.etcd.entries == before
 
 
-@pytest.mark.parametrize("installed", [True, False], ids=["installed again", "never"])
-def test_a_kind_absent_at_the_start_deletes_nothing_at_once(clock: Clock, installed: bool) -> None:
-    machines = many_machines(5)
-    etcd = with_machines(clock, machines).etcd
-    before, absent = dict(etcd.entries), Failing(MACHINES, clock.now, absent=True)
-    world = World(clock, etcd, kinds=(*KINDS, MACHINES), zones=[VmZone(Name.parse("vm"))])
+@pytest.mark.parametrize("installed", [True, False], ids=["listed later", "never listed"])
+def test_kind_absent_at_start_deletes_nothing_before_it_counts_as_empty(
+    clock: Clock, installed: bool
+) -> None:
+    vmis = many_vmis(5)
+    etcd = world_with_vmis(clock, vmis).etcd
+    before, absent = dict(etcd.entries), Failing(VMIS, clock.now, absent=True)
+    world = World(clock, etcd, kinds=(*KINDS, VMIS), zones=[VmZone(Name.parse("vm"))])
     world.turn(absent).listed(service("web"), service("new", "10.0.0.9"))
     assert world.ready
     assert etcd.entries.items() > before.items()
     clock.now += GONE_AFTER
     if installed:
-        world.turn(Listed(MACHINES, machines)).listed(service("web"), service("new", "10.0.0.9"))
+        world.turn(Listed(VMIS, vmis)).listed(service("web"), service("new", "10.0.0.9"))
         assert etcd.entries.items() > before.items()
     else:
-        world.turn(absent, LISTED, Listed("services", [service("web")]))
+        world.turn(absent, NAMESPACES_LISTED, Listed("services", [service("web")]))
     world.assert_equal()
     assert any(b"/m0" in key for key in etcd.entries) == installed
 
 
-def test_what_is_held_does_not_wait_for_ever_for_a_kind_that_is_gone(clock: Clock) -> None:
-    machines = many_machines(30)
-    world = with_machines(clock, machines)
-    world.turn(*(changed(one, "DELETED") for one in machines))
+def test_absent_kind_confirms_held_deletions(clock: Clock) -> None:
+    vmis = many_vmis(30)
+    world = world_with_vmis(clock, vmis)
+    world.turn(*(changed(one, "DELETED") for one in vmis))
     assert world.loop.held.keys
-    absent = Failing(MACHINES, clock.now, absent=True)
+    absent = Failing(VMIS, clock.now, absent=True)
     world.listed(service("web")).turn(absent)
     assert world.loop.held.keys
     clock.now += GONE_AFTER
@@ -107,52 +110,54 @@ def test_what_is_held_does_not_wait_for_ever_for_a_kind_that_is_gone(clock: Cloc
     world.assert_equal()
 
 
-def test_a_mass_deletion_waits_for_a_second_listing(clock: Clock, told: pytest.LogCaptureFixture) -> None:
-    world = World(clock).listed(*many(20))
+def test_mass_deletion_is_held_until_a_second_listing(clock: Clock, logged: pytest.LogCaptureFixture) -> None:
+    world = World(clock).listed(*many_services(20))
     before = dict(world.etcd.entries)
     world.turn(Listed("services", []))
     assert world.etcd.entries == before
     assert world.relists == ["deletions are held"]
-    assert "held until a second listing agrees" in told.text
+    assert "held until a second listing agrees" in logged.text
     assert "deletions are held" in world.reasons
     assert world.ready
-    # Neither time nor half of the listings is a second opinion.
+    # Neither a turn nor the list of one kind confirms it.
     world.turn(Wake()).turn(Listed("services", []))
     assert world.etcd.entries == before
-    world.turn(LISTED)
-    assert "confirmed by a second listing" in told.text
-    assert world.metric("kube2etcd_repairs_total 0"), "what waited was no fault of etcd's"
+    world.turn(NAMESPACES_LISTED)
+    assert "confirmed by a second listing" in logged.text
+    assert world.metric("kube2etcd_repairs_total 0"), "held keys are no repairs"
     assert world.loop.held.keys == frozenset()
     world.assert_equal()
     assert len(world.etcd.entries) < len(before)
 
 
 @pytest.mark.parametrize("second", [[], [service("web")]])
-def test_an_empty_list_waits(world: World, told: pytest.LogCaptureFixture, second: list[Service]) -> None:
+def test_deletions_after_an_empty_list_are_held(
+    world: World, logged: pytest.LogCaptureFixture, second: list[Service]
+) -> None:
     before = dict(world.etcd.entries)
     world.turn(Listed("services", []))
     assert world.etcd.entries == before
     assert world.ready
-    assert "a list came empty" in told.text
+    assert "a list came empty" in logged.text
     world.listed(*second)
     world.assert_equal()
     assert (world.etcd.entries == before) == bool(second)
-    # what goes afterwards, one by one, is not meant
+    # Later single deletions are not held.
     world.turn(Listed("services", [service("last")]), Wake())
-    world.turn(gone("last"))
+    world.turn(deleted("last"))
     assert world.loop.held.keys == frozenset()
     world.assert_equal()
 
 
-def test_an_empty_list_at_the_start_waits_for_another(clock: Clock) -> None:
+def test_empty_list_at_start_needs_a_second_listing(clock: Clock) -> None:
     stale = encode(Message(host="10.0.0.9", owner="kube2etcd"))
     world = World(clock, Entries({b"/skydns/local/cluster/svc/shop/old": stale})).listed()
     assert b"/skydns/local/cluster/svc/shop/old" in world.etcd.entries
     world.listed().assert_equal()
 
 
-def test_nothing_is_deleted_without_a_late_kind(clock: Clock) -> None:
-    """As for the webhook's state, whose domains are known late: their keys are no stale ones."""
+def test_nothing_is_deleted_before_a_late_kind_is_listed(clock: Clock) -> None:
+    """Such as the webhook's state: until its domains are known, their keys look stale."""
     stale = encode(Message(host="10.0.0.9", owner="kube2etcd"))
     late, old = b"/skydns/example/late/a/own_/1-H", b"/skydns/local/cluster/svc/shop/old"
     world = World(clock, Entries({late: stale, old: stale}), late=["webhook"]).listed(service("web"))
@@ -167,35 +172,35 @@ def test_nothing_is_deleted_without_a_late_kind(clock: Clock) -> None:
     world.assert_equal()
 
 
-def test_an_empty_list_of_what_was_empty_is_no_news(clock: Clock) -> None:
+def test_repeated_empty_list_holds_nothing(clock: Clock) -> None:
     world = World(clock, kinds=("namespaces", "services", "pods")).turn(Listed("pods", []))
-    world.listed(service("web")).turn(Listed("pods", [])).turn(gone("web"))
+    world.listed(service("web")).turn(Listed("pods", [])).turn(deleted("web"))
     assert world.loop.held.keys == frozenset()
     world.assert_equal()
 
 
-def test_a_second_listing_that_disagrees_deletes_nothing(clock: Clock) -> None:
-    world = World(clock).listed(*many(20))
+def test_second_listing_with_the_objects_cancels_held_deletions(clock: Clock) -> None:
+    world = World(clock).listed(*many_services(20))
     before = dict(world.etcd.entries)
-    world.turn(Listed("services", [])).listed(*many(20))
+    world.turn(Listed("services", [])).listed(*many_services(20))
     assert world.etcd.entries == before
     assert world.loop.held.keys == frozenset()
     world.assert_equal()
 
 
-def test_other_changes_go_on_while_a_plan_is_held(clock: Clock) -> None:
-    world = World(clock).listed(*many(20)).turn(Listed("services", []))
+def test_other_changes_are_written_while_deletions_are_held(clock: Clock) -> None:
+    world = World(clock).listed(*many_services(20)).turn(Listed("services", []))
     world.turn(added("new", "10.0.0.7"))
     assert b"/skydns/local/cluster/svc/shop/new/10-0-0-7-H" in world.etcd.entries
     assert len(world.loop.held.keys) > 0
-    world.turn(changed(many(1)[0], "ADDED"))
+    world.turn(changed(many_services(1)[0], "ADDED"))
     assert not any(b"/s0/" in key for key in world.loop.held.keys)
     world.listed(service("new", "10.0.0.7"))
     world.assert_equal()
 
 
-def test_a_second_disaster_waits_for_its_own_second_listing(clock: Clock) -> None:
-    world = World(clock).listed(*many(40)).turn(Listed("services", many(20)))
+def test_next_mass_deletion_needs_its_own_second_listing(clock: Clock) -> None:
+    world = World(clock).listed(*many_services(40)).turn(Listed("services", many_services(20)))
     assert len(world.loop.held.keys) > 0
     world.listed()
     assert len(world.loop.held.keys) > 0
@@ -205,33 +210,33 @@ def test_a_second_disaster_waits_for_its_own_second_listing(clock: Clock) -> Non
     world.assert_equal()
 
 
-def test_changes_during_a_held_plan_need_their_own_listing(clock: Clock) -> None:
-    """A server that begins to answer wrongly does so for one kind after the other."""
+def test_deletions_that_first_appear_in_the_second_listing_stay_held(clock: Clock) -> None:
+    """A failing API server may lose one kind after the other."""
     world = World(clock, kinds=(*KINDS, "nodes"))
-    namespace = LISTED
-    services = many(40)
+    namespace = NAMESPACES_LISTED
+    services = many_services(40)
     world.turn(namespace, Listed("services", services), Listed("nodes", []))
     world.turn(Listed("services", services[:20]), Listed("nodes", []))
     held = world.loop.held.keys
     assert any(b"/s39/" in key for key in held)
-    # The listing that was asked for: the first half of it is even more wrong, the second says nothing.
+    # The requested listing: Services are fewer still, the other kinds unchanged.
     world.turn(Listed("services", services[:2]))
     assert held < world.loop.held.keys
     world.turn(namespace, Listed("nodes", []))
-    gone = {change.key for change in world.etcd.written if isinstance(change, changes.Delete)}
-    assert gone == held, "of these two listings say that they are gone; of the others one"
+    deletes = {change.key for change in world.etcd.written if isinstance(change, changes.Delete)}
+    assert deletes == held, "two listings lack these, only one lacks the others"
     assert world.relists == ["deletions are held"] * 2
     world.turn(namespace, Listed("services", services), Listed("nodes", []))
     world.assert_equal()
     assert world.loop.held.keys == frozenset()
 
 
-def test_an_empty_list_while_a_plan_is_held_is_asked_about_as_well(clock: Clock) -> None:
+def test_empty_list_while_deletions_are_held_needs_its_own_listing(clock: Clock) -> None:
     world = World(clock)
-    namespace = LISTED
-    world.listed(*many(20)).turn(Listed("services", many(5)))
+    namespace = NAMESPACES_LISTED
+    world.listed(*many_services(20)).turn(Listed("services", many_services(5)))
     held = world.loop.held.keys
-    # Few names: nothing but the empty list makes them suspect.
+    # Too few names for a mass deletion: held only because the list is empty.
     world.turn(Listed("services", []))
     assert held < world.loop.held.keys
     world.turn(namespace)
@@ -242,36 +247,36 @@ def test_an_empty_list_while_a_plan_is_held_is_asked_about_as_well(clock: Clock)
     world.assert_equal()
 
 
-def test_a_held_plan_asks_again_and_again(clock: Clock) -> None:
+def test_relist_is_requested_repeatedly_while_deletions_are_held(clock: Clock) -> None:
     stop = threading.Event()
-    asked: list[float] = []
-    began = clock.now
+    requested: list[float] = []
+    start = clock.now
 
     def relist(reason: str) -> None:
         assert reason == "deletions are held"
-        asked.append(clock.now - began)
-        if asked == [0.0]:
-            asked.clear()  # at once, when it was held
-        if len(asked) == len(RELIST_AFTER):
+        requested.append(clock.now - start)
+        if requested == [0.0]:
+            requested.clear()  # the immediate one
+        if len(requested) == len(RELIST_AFTER):
             stop.set()
 
-    class Passing(EventQueue):
+    class InstantQueue(EventQueue):
         def drain(self, timeout: float) -> list[SyncEvent]:
             clock.now += timeout
             return []
 
-    world = World(clock, queue=Passing(), relist=relist, stop=stop).listed(*many(20))
+    world = World(clock, queue=InstantQueue(), relist=relist, stop=stop).listed(*many_services(20))
     world.turn(Listed("services", []))
     world.loop.run()
-    assert asked == pytest.approx(RELIST_AFTER, abs=1.0)
+    assert requested == pytest.approx(RELIST_AFTER, abs=1.0)
 
 
-def test_a_standby_asks_once_and_deletes_as_leader(clock: Clock) -> None:
-    leader = ["another bridge writes"]
-    entries = World(clock).listed(*many(20)).etcd
-    world = World(clock, entries, other_leader=lambda: leader[0]).listed(*many(5))
+def test_standby_requests_one_relist_and_deletes_once_elected(clock: Clock) -> None:
+    leader = ["another bridge"]
+    entries = World(clock).listed(*many_services(20)).etcd
+    world = World(clock, entries, other_leader=lambda: leader[0]).listed(*many_services(5))
     assert world.loop.held.keys
-    world.listed(*many(5))
+    world.listed(*many_services(5))
     for _ in range(60):
         clock.now += 1.0
         world.turn(Wake())
@@ -281,23 +286,25 @@ def test_a_standby_asks_once_and_deletes_as_leader(clock: Clock) -> None:
     assert world.relists == ["deletions are held"]
 
 
-@pytest.mark.parametrize(("again", "held"), [([], True), (many(3), False)], ids=["empty", "not empty"])
-def test_confirmed_deletions_while_etcd_is_away(clock: Clock, again: list[Service], held: bool) -> None:
-    world = World(clock).listed(*many(20)).turn(Listed("services", many(3)))
+@pytest.mark.parametrize(
+    ("again", "held"), [([], True), (many_services(3), False)], ids=["empty", "not empty"]
+)
+def test_confirmed_deletions_during_an_outage(clock: Clock, again: list[Service], held: bool) -> None:
+    world = World(clock).listed(*many_services(20)).turn(Listed("services", many_services(3)))
     world.etcd.trouble = EtcdUnavailable("gone")
-    world.listed(*many(3)).listed(*again)
+    world.listed(*many_services(3)).listed(*again)
     world.etcd.trouble = None
     clock.now += 1.0
     world.turn(Wake())
-    assert bool(world.loop.held.keys) == held, "an empty list needs a second one of its own"
+    assert bool(world.loop.held.keys) == held, "an empty list needs a second one"
     world.listed(*again).assert_equal()
 
 
-class Shared:
-    """Two worlds over one etcd, each told by a watch of its own; both list again when they ask for it."""
+class TwoBridges:
+    """Two bridges with one owner id on one etcd, each with its own watch; relists are made at once."""
 
     def __init__(self, clock: Clock, names: int = 1) -> None:
-        self.clock, self.etcd, self.lists = clock, Entries(), 0
+        self.clock, self.etcd, self.relists = clock, Entries(), 0
         self.one, self.two = World(clock, self.etcd), World(clock, self.etcd)
         self._services = {
             id(world): [service(f"{name}{at or ''}", f"10.0.{net}.{at + 1}") for at in range(names)]
@@ -305,16 +312,16 @@ class Shared:
         }
         for world in (self.one, self.two):
             world.listed(*self._services[id(world)])
-        self._told = {id(self.one): 0, id(self.two): 0}
+        self._delivered = {id(self.one): 0, id(self.two): 0}
 
-    def turn(self, world: World, *news: Changed) -> None:
-        events = self.etcd.untold[self._told[id(world)] :]
-        self._told[id(world)] = len(self.etcd.untold)
-        told = [EtcdChanged(WatchBatch(self.etcd.revision, tuple(events)))] if events else []
-        world.turn(*told, *news)
+    def turn(self, world: World, *events: Changed) -> None:
+        undelivered = self.etcd.undelivered[self._delivered[id(world)] :]
+        self._delivered[id(world)] = len(self.etcd.undelivered)
+        batch = EtcdChanged(WatchBatch(self.etcd.revision, tuple(undelivered)))
+        world.turn(*([batch] if undelivered else []), *events)
         if world.relists:
             world.relists.clear()
-            self.lists += 1
+            self.relists += 1
             world.listed(*self._services[id(world)])
 
     def turns(self, count: int) -> int:
@@ -324,118 +331,126 @@ class Shared:
             self.turn(self.two)
         return len(self.etcd.written) - before
 
-    def holds(self, name: str) -> bool:
+    def has(self, name: str) -> bool:
         return any(f"/shop/{name}".encode() in key for key in self.etcd.entries)
 
 
 @pytest.fixture
-def shared(clock: Clock) -> Shared:
-    return Shared(clock)
+def bridges(clock: Clock) -> TwoBridges:
+    return TwoBridges(clock)
 
 
-def test_both_come_to_rest_with_the_names_of_both(shared: Shared, caplog: pytest.LogCaptureFixture) -> None:
-    assert shared.turns(20) < 60
-    assert shared.turns(20) == 0
-    assert shared.holds("one")
-    assert shared.holds("two")
-    for world in (shared.one, shared.two):
+def test_dispute_stops_and_keeps_the_names_of_both(
+    bridges: TwoBridges, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert bridges.turns(20) < 60
+    assert bridges.turns(20) == 0
+    assert bridges.has("one")
+    assert bridges.has("two")
+    for world in (bridges.one, bridges.two):
         assert not world.ready
         assert "--owner-id" in world.reasons
         assert not world.metric("kube2etcd_disputed_keys 0.0")
     assert caplog.text.count("another writer with owner id kube2etcd") == 2
 
 
-def test_many_names_of_both(clock: Clock) -> None:
-    """So many that their deletion is held: what the other writer reverts is disputed all the same.
+def test_dispute_over_many_names_holds_no_deletions(clock: Clock) -> None:
+    """Their deletion would be held, but disputed keys never are.
 
-    Both have the same addresses, so they dispute PTR records as well.
+    Both have the same addresses, so they dispute PTR records too.
     """
-    shared = Shared(clock, 20)
-    shared.turns(20)
-    lists = shared.lists
-    assert shared.turns(20) == 0
-    tries = 0
+    bridges = TwoBridges(clock, 20)
+    bridges.turns(20)
+    relists = bridges.relists
+    assert bridges.turns(20) == 0
+    probes = 0
     for _ in range(60):
         clock.now += 1.0
-        tries += shared.turns(1)
-    assert 0 < tries <= 10
-    assert shared.lists == lists
-    for name, world in (("one19", shared.one), ("two19", shared.two)):
-        assert shared.holds(name)
+        probes += bridges.turns(1)
+    assert 0 < probes <= 10
+    assert bridges.relists == relists
+    for name, world in (("one19", bridges.one), ("two19", bridges.two)):
+        assert bridges.has(name)
         assert not world.ready
         assert world.loop.held.keys == frozenset()
 
 
-def test_new_keys_of_others_stay(shared: Shared) -> None:
-    shared.turns(20)
-    shared.turn(shared.one, added("new", "10.0.0.9"))
-    before = len(shared.etcd.written)
-    shared.turns(5)
-    assert shared.holds("new")
-    assert not [one for one in shared.etcd.written[before:] if isinstance(one, changes.Delete)]
+def test_nothing_is_deleted_during_a_dispute(bridges: TwoBridges) -> None:
+    bridges.turns(20)
+    bridges.turn(bridges.one, added("new", "10.0.0.9"))
+    before = len(bridges.etcd.written)
+    bridges.turns(5)
+    assert bridges.has("new")
+    assert not [one for one in bridges.etcd.written[before:] if isinstance(one, changes.Delete)]
 
 
-def test_more_keys_than_are_remembered(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dispute_over_more_keys_than_are_tracked(
+    bridges: TwoBridges, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("kube2etcd.sync.safety.MAX_TRACKED", 1)
-    shared.turns(40)
-    assert shared.turns(20) == 0
-    assert not shared.one.ready
-    assert not shared.two.ready
+    bridges.turns(40)
+    assert bridges.turns(20) == 0
+    assert not bridges.one.ready
+    assert not bridges.two.ready
 
 
-def test_it_recovers_when_the_other_is_gone(shared: Shared, caplog: pytest.LogCaptureFixture) -> None:
-    shared.turns(20)
+def test_dispute_ends_when_the_other_writer_is_gone(
+    bridges: TwoBridges, caplog: pytest.LogCaptureFixture
+) -> None:
+    bridges.turns(20)
     for _ in range(int(PROBE_AFTER[0] + PROBE_LASTS) + 2):
-        shared.clock.now += 1.0
-        shared.turn(shared.one)
+        bridges.clock.now += 1.0
+        bridges.turn(bridges.one)
     assert "the other writer with owner id kube2etcd is gone" in caplog.text
-    shared.one.assert_equal()
-    assert not shared.holds("two")
+    bridges.one.assert_equal()
+    assert not bridges.has("two")
 
 
-def test_while_the_other_lives_one_key_is_tried_now_and_then(shared: Shared) -> None:
-    shared.turns(20)
-    before = len(shared.etcd.written)
+def test_only_one_key_is_probed_while_the_other_writer_lives(bridges: TwoBridges) -> None:
+    bridges.turns(20)
+    before = len(bridges.etcd.written)
     for _ in range(600):
-        shared.clock.now += 1.0
-        shared.turns(1)
-    tried = shared.etcd.written[before:]
-    assert shared.holds("one")
-    assert shared.holds("two")
-    assert not shared.one.ready
-    assert 0 < len(tried) <= 2 * 2 * (len(PROBE_AFTER) + 2), "each a deletion and its repair, on both sides"
+        bridges.clock.now += 1.0
+        bridges.turns(1)
+    probes = bridges.etcd.written[before:]
+    assert bridges.has("one")
+    assert bridges.has("two")
+    assert not bridges.one.ready
+    assert 0 < len(probes) <= 2 * 2 * (len(PROBE_AFTER) + 2), (
+        "a deletion and its repair per probe, on both sides"
+    )
 
 
-def test_a_change_of_one_key_by_hand_now_and_then_is_no_dispute(clock: Clock) -> None:
+def test_rare_foreign_changes_are_no_dispute(clock: Clock) -> None:
     world = World(clock).listed(service("web"))
     key = next(key for key in world.etcd.entries if key.endswith(b"-H"))
     for at in range(10):
-        world.turn(world.etcd.by_hand(key, b'{"host":"10.9.9.%d","owner":"kube2etcd"}' % at))
+        world.turn(world.etcd.foreign_write(key, b'{"host":"10.9.9.%d","owner":"kube2etcd"}' % at))
         world.assert_equal()
         clock.now += DISPUTE_WINDOW
         world.turn(Wake())
 
 
-def test_what_was_undone_long_ago_is_forgotten(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reverts_before_the_window_are_forgotten(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kube2etcd.sync.safety.MAX_TRACKED", 1)
     world = World(clock).listed(service("web"))
     first, second = sorted(world.etcd.entries)[:2]
-    theirs = b'{"host":"10.9.9.9","owner":"kube2etcd"}'
-    world.turn(world.etcd.by_hand(first, theirs))
+    value = b'{"host":"10.9.9.9","owner":"kube2etcd"}'
+    world.turn(world.etcd.foreign_write(first, value))
     clock.now += DISPUTE_WINDOW
     for _ in range(10):
-        world.turn(world.etcd.by_hand(second, theirs))
-    assert not world.ready, "there was room again for the second key"
+        world.turn(world.etcd.foreign_write(second, value))
+    assert not world.ready, "the first key is no longer tracked"
 
 
-def test_two_values_for_one_key_come_to_rest_too(clock: Clock) -> None:
+def test_disputed_key_is_left_to_the_other_writer(clock: Clock) -> None:
     world = World(clock).listed(service("web"))
     key = next(key for key in world.etcd.entries if key.endswith(b"-H"))
-    theirs = b'{"host":"10.9.9.9","owner":"kube2etcd"}'
+    value = b'{"host":"10.9.9.9","owner":"kube2etcd"}'
     for _ in range(10):
-        world.turn(world.etcd.by_hand(key, theirs))
-    assert world.etcd.entries[key] == theirs
+        world.turn(world.etcd.foreign_write(key, value))
+    assert world.etcd.entries[key] == value
     assert "1 keys are left to it" in world.reasons
-    world.turn(world.etcd.by_hand(key, world.publisher.desired[key]))
+    world.turn(world.etcd.foreign_write(key, world.publisher.desired[key]))
     clock.now += PROBE_AFTER[0]
     world.turn(Wake()).assert_equal()

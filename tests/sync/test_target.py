@@ -1,4 +1,4 @@
-"""The loop while etcd is away, full, unwilling or empty, and while another bridge leads."""
+"""The loop while etcd is unavailable, out of space, refusing or empty, and as a standby."""
 
 from __future__ import annotations
 
@@ -22,18 +22,29 @@ from kube2etcd.sync.target import ACCEPT_AFTER, ETCD_RETRY, LEADER_GRACE, NO_SPA
 from kube2etcd.zones.services import ServicesZone
 from skydns_compat.message import Message, decode, encode
 from skydns_compat.names import Name
-from tests.objects import changed, piece, service
-from tests.sync.loop import KINDS, LISTED, OTHERS, Clock, Entries, World, added, many
+from tests.objects import changed, endpoint_slice, service
+from tests.sync.loop import (
+    FOREIGN_VALUE,
+    KINDS,
+    NAMESPACES_LISTED,
+    Clock,
+    Entries,
+    World,
+    added,
+    many_services,
+)
 
 FOREIGN = b"/skydns/local/cluster/foreign"
 WEB = b"/skydns/local/cluster/svc/shop/web/10-0-0-1-H"
 
 
 @pytest.mark.parametrize(
-    "trouble", [EtcdUnavailable("etcd is away"), EtcdRefused("etcd is away")], ids=["unavailable", "refused"]
+    "trouble",
+    [EtcdUnavailable("etcd is unavailable"), EtcdRefused("etcd is unavailable")],
+    ids=["unavailable", "refused"],
 )
 @pytest.mark.parametrize("when", ["reading", "writing"])
-def test_etcd_outage(clock: Clock, told: pytest.LogCaptureFixture, trouble: EtcdError, when: str) -> None:
+def test_etcd_outage(clock: Clock, logged: pytest.LogCaptureFixture, trouble: EtcdError, when: str) -> None:
     world = World(clock)
     if when == "writing":
         world.listed(service("web"))
@@ -41,13 +52,13 @@ def test_etcd_outage(clock: Clock, told: pytest.LogCaptureFixture, trouble: Etcd
     world.etcd.trouble = trouble
     world.listed(service("web"), service("db", "10.0.0.2"))
     assert not world.ready
-    assert "etcd is away" in world.reasons
-    tries = world.etcd.tries
+    assert "etcd is unavailable" in world.reasons
+    attempts = world.etcd.attempts
     world.turn(Wake())
-    assert world.etcd.tries == tries, "not tried again at once"
+    assert world.etcd.attempts == attempts, "no immediate retry"
     clock.now += ETCD_RETRY
     world.turn()
-    assert told.text.count("etcd is away") == 1
+    assert logged.text.count("etcd is unavailable") == 1
     assert not world.ready
     world.etcd.trouble = None
     clock.now += ETCD_RETRY
@@ -56,46 +67,46 @@ def test_etcd_outage(clock: Clock, told: pytest.LogCaptureFixture, trouble: Etcd
     assert world.metric("kube2etcd_etcd_up 1")
 
 
-def test_no_pause_grows_however_long_etcd_is_away(clock: Clock, told: pytest.LogCaptureFixture) -> None:
-    """An hour of it, with news at every turn; gRPC's own pauses end at half a second (`kube2etcd.etcd`)."""
-    stop, away = threading.Event(), 3600
+def test_retry_pause_does_not_grow_during_an_outage(clock: Clock, logged: pytest.LogCaptureFixture) -> None:
+    """An hour, with an event at every turn; gRPC's own backoff ends at half a second (`kube2etcd.etcd`)."""
+    stop, outage = threading.Event(), 3600
     pauses: list[float] = []
-    began = clock.now
+    start = clock.now
 
-    class Passing(EventQueue):
+    class InstantQueue(EventQueue):
         def drain(self, timeout: float) -> list[SyncEvent]:
-            if len(pauses) > 1 and made.etcd.trouble is None:
+            if len(pauses) > 1 and world.etcd.trouble is None:
                 stop.set()
                 return []
             pauses.append(timeout)
-            made.clock.now += timeout
+            world.clock.now += timeout
             if len(pauses) == 1:
-                return [LISTED, Listed("services", [service("web")])]
+                return [NAMESPACES_LISTED, Listed("services", [service("web")])]
             if len(pauses) == 2:
-                made.etcd.trouble = EtcdUnavailable("away")
+                world.etcd.trouble = EtcdUnavailable("unavailable")
                 return [EtcdLost("gone")]
-            if made.clock.now > began + away:
-                made.etcd.trouble = None
+            if world.clock.now > start + outage:
+                world.etcd.trouble = None
             return [changed(service("db", f"10.0.0.{len(pauses) % 200 + 2}"))]
 
-    made = World(clock, queue=Passing(), stop=stop)
-    made.loop.run()
+    world = World(clock, queue=InstantQueue(), stop=stop)
+    world.loop.run()
     assert pauses[:2] == [TICK, TICK]
     assert max(pauses[2:]) <= ETCD_RETRY
-    assert len(pauses) == pytest.approx(away / ETCD_RETRY, rel=0.01), "neither less often nor all the time"
-    assert told.text.count("away") == 1
-    made.assert_equal()
-    assert made.metric("kube2etcd_repairs_total 0"), "what changed meanwhile was no damage"
+    assert len(pauses) == pytest.approx(outage / ETCD_RETRY, rel=0.01), "neither more nor less often"
+    assert logged.text.count("unavailable") == 1
+    world.assert_equal()
+    assert world.metric("kube2etcd_repairs_total 0"), "changes of the cluster are no repairs"
 
 
-def test_damage_during_an_outage_is_a_repair(world: World) -> None:
+def test_foreign_change_during_an_outage_counts_as_a_repair(world: World) -> None:
     world.turn(EtcdLost("gone"))
     world.clock.now += ETCD_RETRY
     del world.etcd.entries[WEB]
-    world.etcd.full = EtcdNoSpace("etcd is full")
+    world.etcd.no_space = EtcdNoSpace("etcd is full")
     world.turn(added("db", "10.0.0.2"))
     assert world.metric("kube2etcd_repairs_total 0")
-    world.etcd.full = None
+    world.etcd.no_space = None
     world.clock.now += NO_SPACE_RETRY
     world.turn()
     world.assert_equal()
@@ -106,20 +117,20 @@ STALE = b"/skydns/local/cluster/svc/shop/gone"
 
 
 @pytest.mark.parametrize("key", [STALE, WEB], ids=["stale", "changed"])
-def test_a_repair_that_fails_again_and_again_is_no_dispute(world: World, key: bytes) -> None:
-    world.etcd.full = EtcdNoSpace("etcd is full")
-    world.turn(world.etcd.by_hand(key, encode(Message(host="10.9.9.9", owner="kube2etcd"))))
+def test_repair_that_keeps_failing_is_no_dispute(world: World, key: bytes) -> None:
+    world.etcd.no_space = EtcdNoSpace("etcd is full")
+    world.turn(world.etcd.foreign_write(key, encode(Message(host="10.9.9.9", owner="kube2etcd"))))
     for _ in range(5):
         world.clock.now += NO_SPACE_RETRY
         world.turn()
     assert world.reasons == "etcd is full"
-    world.etcd.full = None
+    world.etcd.no_space = None
     world.clock.now += NO_SPACE_RETRY
     world.turn().assert_equal()
     assert world.metric("kube2etcd_repairs_total 1")
 
 
-def test_etcd_comes_back_empty(world: World) -> None:
+def test_etcd_that_lost_its_data_is_refilled_once(world: World) -> None:
     world.etcd.entries.clear()
     world.etcd.revision = 1
     world.clock.now += ETCD_RETRY
@@ -130,118 +141,120 @@ def test_etcd_comes_back_empty(world: World) -> None:
     assert (world.etcd.snapshots, len(world.follows)) == (2, 2)
 
 
-def test_a_refused_key_is_named_and_others_are_written(clock: Clock, told: pytest.LogCaptureFixture) -> None:
+def test_refused_key_is_reported_and_others_are_written(
+    clock: Clock, logged: pytest.LogCaptureFixture
+) -> None:
     world = World(clock, Entries(refused={WEB}))
     world.listed(service("web"), service("db", "10.0.0.2"))
-    assert f"etcd refuses {WEB.decode()}: too large" in told.text
+    assert f"etcd refuses {WEB.decode()}: too large" in logged.text
     assert world.publisher.desired.keys() - world.etcd.entries.keys() == {WEB}
-    assert world.ready, "it spoils its own name only"
-    assert "etcd refuses 1 keys: too large" in world.reasons, "but a ready bridge says so"
+    assert world.ready, "it affects only its own name"
+    assert "etcd refuses 1 keys: too large" in world.reasons, "reported although ready"
 
 
-def test_what_is_said_of_refused_keys_is_bounded(clock: Clock, told: pytest.LogCaptureFixture) -> None:
+def test_log_lines_of_refused_keys_are_limited(clock: Clock, logged: pytest.LogCaptureFixture) -> None:
     world = World(clock).listed()
-    world.etcd.refused = Everything()
-    world.listed(*many(50))
+    world.etcd.refused = AllKeys()
+    world.listed(*many_services(50))
     refused = world.publisher.desired.keys() - world.etcd.entries.keys()
-    assert told.text.count("etcd refuses /") == MAX_LINES
-    assert f"{len(refused) - MAX_LINES} more keys are refused" in told.text
-    told.clear()
+    assert logged.text.count("etcd refuses /") == MAX_LINES
+    assert f"{len(refused) - MAX_LINES} more keys are refused" in logged.text
+    logged.clear()
     clock.now += REFUSED_RETRY
     world.turn(Wake())
-    assert not told.messages, "said once, however often they are tried again"
+    assert not logged.messages, "logged once, however often they are retried"
 
 
-def test_what_is_said_of_malformed_keys_is_bounded(clock: Clock, told: pytest.LogCaptureFixture) -> None:
+def test_log_lines_of_malformed_keys_are_limited(clock: Clock, logged: pytest.LogCaptureFixture) -> None:
     World(clock, Entries({FOREIGN + b"/%d" % at: b"{" for at in range(MAX_LINES + 7)})).listed()
-    assert told.text.count("breaks every name above it") == MAX_LINES
-    assert "7 more foreign keys are malformed" in told.text
+    assert logged.text.count("breaks every name above it") == MAX_LINES
+    assert "7 more foreign keys are malformed" in logged.text
 
 
-class Asking(Entries):
-    """Looks at the bridge's readiness before each write."""
+class ReadinessLog(Entries):
+    """Records the bridge's readiness before the last write."""
 
-    ask: Callable[[], bool]
+    read_ready: Callable[[], bool]
 
     def apply(self, *arguments: Any) -> ApplyResult:
-        self.ready = self.ask()
+        self.ready = self.read_ready()
         return super().apply(*arguments)
 
 
 @pytest.mark.parametrize(("share", "ready"), [(1, False), (10, True)], ids=["all", "a tenth"])
-def test_it_is_unready_while_it_restores_what_somebody_deleted(clock: Clock, share: int, ready: bool) -> None:
-    etcd = Asking()
+def test_unready_while_most_keys_are_restored(clock: Clock, share: int, ready: bool) -> None:
+    etcd = ReadinessLog()
     world = World(clock, etcd)
-    etcd.ask = lambda: world.ready
-    world.listed(*many(20)).assert_equal()
-    world.turn(*(etcd.by_hand(key, None) for key in sorted(etcd.entries)[::share]))
+    etcd.read_ready = lambda: world.ready
+    world.listed(*many_services(20)).assert_equal()
+    world.turn(*(etcd.foreign_write(key, None) for key in sorted(etcd.entries)[::share]))
     assert etcd.ready is ready
     world.assert_equal()
 
 
-def test_a_full_etcd_is_not_read_all_the_time(clock: Clock) -> None:
+def test_etcd_without_space_is_retried_less_often(clock: Clock) -> None:
     world = World(clock)
-    world.etcd.full = EtcdNoSpace("etcd is full")
+    world.etcd.no_space = EtcdNoSpace("etcd is full")
     world.listed(service("web"))
     assert "etcd is full" in world.reasons
-    tries = world.etcd.tries
+    attempts = world.etcd.attempts
     clock.now += ETCD_RETRY
     world.turn(Wake())
-    assert world.etcd.tries == tries
-    world.etcd.full = None
+    assert world.etcd.attempts == attempts
+    world.etcd.no_space = None
     clock.now += NO_SPACE_RETRY
     world.turn(Wake())
     world.assert_equal()
 
 
-def test_an_etcd_that_refuses_everything(clock: Clock) -> None:
+def test_unready_while_etcd_refuses_all_keys(clock: Clock) -> None:
     world = World(clock)
-    world.etcd.refused = Everything()
+    world.etcd.refused = AllKeys()
     world.listed(service("web"))
     assert not world.ready
     assert "keys: too large" in world.reasons
     world.etcd.refused = set()
     world.turn(Wake())
-    assert world.etcd.entries == {}, "not at every turn"
+    assert world.etcd.entries == {}, "no immediate retry"
     clock.now += REFUSED_RETRY
     world.turn(Wake())
     world.assert_equal()
-    assert world.metric("kube2etcd_repairs_total 0"), "what was refused was no damage"
+    assert world.metric("kube2etcd_repairs_total 0"), "refused keys are no repairs"
     assert world.ready
 
 
-class Everything(set[bytes]):
+class AllKeys(set[bytes]):
     def __contains__(self, key: object) -> bool:
         return True
 
 
 OLD = b"/skydns/local/cluster/svc/shop/old"
-CROWD = 2 * BATCH + 10
+COUNT = 2 * BATCH + 10
 
 
-def crowd() -> list[Service]:
-    """More than are published at once; the address of the first is every hundredth one's as well."""
+def batches_of_services() -> list[Service]:
+    """More than one batch; every hundredth has the first one's address."""
     return [
-        service(f"s{at}", f"10.0.{at % 100 and at // 250}.{at % 100 and at % 250}") for at in range(CROWD)
+        service(f"s{at}", f"10.0.{at % 100 and at // 250}.{at % 100 and at % 250}") for at in range(COUNT)
     ]
 
 
-def test_what_is_filled_is_what_would_be_written(clock: Clock) -> None:
-    filled = World(clock).listed(*crowd())
+def test_fill_writes_what_a_comparison_would(clock: Clock) -> None:
+    filled = World(clock).listed(*batches_of_services())
     filled.assert_equal()
-    compared = World(clock, Entries({OLD: OTHERS})).listed(*crowd())
+    compared = World(clock, Entries({OLD: FOREIGN_VALUE})).listed(*batches_of_services())
     assert [change.key for change in compared.etcd.written] == sorted(filled.publisher.desired)
-    assert filled.etcd.entries | {OLD: OTHERS} == compared.etcd.entries
+    assert filled.etcd.entries | {OLD: FOREIGN_VALUE} == compared.etcd.entries
     assert filled.follows == [filled.etcd.revision + 1]
     assert filled.turn().etcd.written == filled.etcd.written
 
 
-def test_no_key_is_written_twice_or_taken_back(clock: Clock) -> None:
+def test_fill_writes_each_key_once(clock: Clock) -> None:
     named = ServicesZone(Name.parse("flat.example"), template="{service}")
     ages = ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"]
     rivals = [
         Service(Metadata(space, f"s{at}", ages[at % 2]), cluster_ip=f"10.{number}.{at // 250}.{at % 250}")
-        for at in range(CROWD)
+        for at in range(COUNT)
         for number, space in enumerate(("shop", "other"))
     ]
     world = World(clock, zones=[named]).listed(*rivals)
@@ -250,8 +263,10 @@ def test_no_key_is_written_twice_or_taken_back(clock: Clock) -> None:
     assert len(keys) == len(set(keys)) == len(world.etcd.entries)
 
 
-def test_a_key_that_comes_back_while_etcd_is_filled(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After an error in the batch, units come one by one by name: here each is older than the one before."""
+def test_key_changed_twice_during_the_fill_is_written_once(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an error in a batch, units are published one by one by name, here each older than the last."""
     port = ServicePort("http", "TCP", 80)
     rivals = [
         Service(
@@ -264,7 +279,7 @@ def test_a_key_that_comes_back_while_etcd_is_filled(clock: Clock, monkeypatch: p
 
     def one_by_one(units: list[Unit]) -> FormerGroups:
         if len(units) > 1:
-            raise ValueError("odd")
+            raise ValueError("unforeseen")
         return real(units)
 
     def apply(given: Iterable[Iterable[changes.Batch]], progress: object) -> ApplyResult:
@@ -280,13 +295,13 @@ def test_a_key_that_comes_back_while_etcd_is_filled(clock: Clock, monkeypatch: p
     assert len(world.loop.target.mirror) == len(world.etcd.entries)
 
 
-def test_a_better_claim_that_comes_later_wins(clock: Clock) -> None:
-    """The oldest is published first, but a Service comes before an endpoint."""
+def test_later_better_claim_replaces_a_filled_key(clock: Clock) -> None:
+    """The oldest unit is published first, but a Service beats an endpoint."""
     headless = service("headless", "None", age="2025-01-01T00:00:00Z")
     young = service("young", "10.9.9.9")
     world = World(clock, kinds=(*KINDS, "endpointslices"))
-    world.turn(Listed("endpointslices", [piece("headless", "10.9.9.9")]))
-    world.listed(headless, *crowd(), young).assert_equal()
+    world.turn(Listed("endpointslices", [endpoint_slice("headless", "10.9.9.9")]))
+    world.listed(headless, *batches_of_services(), young).assert_equal()
     puts = [one for one in world.etcd.written if one.key.startswith(b"/skydns/arpa/in-addr/10/9/9/9")]
     assert [decode(cast(changes.Put, one).value).host for one in puts] == [
         "10-9-9-9.headless.shop.svc.cluster.local",
@@ -294,11 +309,11 @@ def test_a_better_claim_that_comes_later_wins(clock: Clock) -> None:
     ]
 
 
-def test_events_before_the_next_reading_are_left_to_it(clock: Clock) -> None:
-    """etcd fails while it is filled, and somebody deletes what it has got."""
-    world = World(clock, Entries(fail_after=1)).listed(*crowd())
+def test_events_before_the_next_full_read_are_dropped(clock: Clock) -> None:
+    """etcd fails during the fill, and another writer deletes the keys written so far."""
+    world = World(clock, Entries(fail_after=1)).listed(*batches_of_services())
     assert 0 < len(world.etcd.entries) < len(world.publisher.desired)
-    world.turn(*(world.etcd.by_hand(key, None) for key in list(world.etcd.entries)))
+    world.turn(*(world.etcd.foreign_write(key, None) for key in list(world.etcd.entries)))
     assert not world.ready
     world.etcd.trouble = None
     clock.now += 10
@@ -306,10 +321,13 @@ def test_events_before_the_next_reading_are_left_to_it(clock: Clock) -> None:
     assert world.metric("kube2etcd_repairs_total 0")
 
 
+LEADER = "standing by: another one writes to etcd"
+
+
 class Standby(World):
     def __init__(self, clock: Clock, etcd: Entries) -> None:
-        self.why = "standing by: another one writes to etcd"
-        super().__init__(clock, etcd, other_leader=lambda: self.why)
+        self.leader = LEADER
+        super().__init__(clock, etcd, other_leader=lambda: self.leader)
 
 
 @pytest.fixture
@@ -319,50 +337,52 @@ def leader(clock: Clock) -> World:
 
 @pytest.fixture
 def standby(clock: Clock, leader: World) -> Standby:
-    made = Standby(clock, leader.etcd)
-    made.listed(service("web"))
-    return made
+    world = Standby(clock, leader.etcd)
+    world.listed(service("web"))
+    return world
 
 
-def told_by(leader: World) -> EtcdChanged:
-    told, leader.etcd.untold = tuple(leader.etcd.untold), []
-    return EtcdChanged(WatchBatch(leader.etcd.revision, told))
+def watch_batch(leader: World) -> EtcdChanged:
+    events, leader.etcd.undelivered = tuple(leader.etcd.undelivered), []
+    return EtcdChanged(WatchBatch(leader.etcd.revision, events))
 
 
-def test_a_standby_is_unready_before_the_leader_wrote(clock: Clock) -> None:
+def test_standby_is_unready_until_the_leader_has_written(clock: Clock) -> None:
     etcd = Entries()
     standby = Standby(clock, etcd).listed(service("web"))
     assert etcd.written == []
     assert not standby.ready
     assert "keys in etcd differ from what this bridge would write" in standby.reasons
     leader = World(clock, etcd).listed(service("web"))
-    standby.turn(told_by(leader))
+    standby.turn(watch_batch(leader))
     assert standby.ready
 
 
-def test_a_standby_gives_the_leader_time(leader: World, standby: Standby, clock: Clock) -> None:
-    news = added("new", "10.0.0.7")
-    standby.turn(news)
+def test_standby_becomes_unready_after_the_grace_period(
+    leader: World, standby: Standby, clock: Clock
+) -> None:
+    event = added("new", "10.0.0.7")
+    standby.turn(event)
     clock.now += LEADER_GRACE
     assert standby.turn(Wake()).ready
     clock.now += 0.1
     assert not standby.turn(Wake()).ready
-    leader.etcd.untold.clear()
-    leader.turn(news)
-    standby.turn(told_by(leader))
+    leader.etcd.undelivered.clear()
+    leader.turn(event)
+    standby.turn(watch_batch(leader))
     assert standby.ready
     assert standby.etcd.written == leader.etcd.written
 
 
-def test_a_standby_is_unready_while_etcd_is_empty(leader: World, standby: Standby) -> None:
-    deleted = [leader.etcd.by_hand(key, None) for key in list(leader.etcd.entries)]
+def test_standby_is_unready_while_etcd_is_empty(leader: World, standby: Standby) -> None:
+    deleted = [leader.etcd.foreign_write(key, None) for key in list(leader.etcd.entries)]
     assert not standby.turn(*deleted).ready
     leader.turn(*deleted)
-    assert standby.turn(told_by(leader)).ready
+    assert standby.turn(watch_batch(leader)).ready
     standby.assert_equal()
 
 
-def test_a_lasting_difference_is_the_leaders(
+def test_standby_accepts_a_lasting_difference(
     leader: World, standby: Standby, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     standby.turn(added("new", "10.0.0.7"))
@@ -376,39 +396,39 @@ def test_a_lasting_difference_is_the_leaders(
     assert leader.etcd.written == standby.etcd.written
 
 
-def test_a_standby_never_takes_an_empty_etcd_for_the_leaders_way(clock: Clock) -> None:
+def test_standby_never_accepts_an_empty_etcd(clock: Clock) -> None:
     standby = Standby(clock, Entries()).listed(service("web"))
     clock.now += ACCEPT_AFTER + 1
     assert not standby.turn(Wake()).ready
 
 
-def test_a_standby_that_is_elected_writes_what_is_missing(leader: World, standby: Standby) -> None:
-    assert standby.reasons == standby.why
+def test_elected_standby_writes_missing_keys(leader: World, standby: Standby) -> None:
+    assert standby.reasons == standby.leader
     assert standby.metric("kube2etcd_leader 0")
     standby.turn(added("new", "10.0.0.7"))
     before = len(leader.etcd.written)
-    standby.why = ""
+    standby.leader = ""
     standby.turn(Wake())
     standby.assert_equal()
     assert standby.reasons == ""
     assert standby.metric("kube2etcd_leader 1")
-    assert len(leader.etcd.written) == before + 3, "the name, its address, the way back"
+    assert len(leader.etcd.written) == before + 3, "the name, its address, the PTR"
     assert standby.metric("kube2etcd_repairs_total 0")
 
 
 class Deposing(Entries):
     def apply(self, *_: object) -> ApplyResult:
-        raise EtcdDeposed("another bridge leads by now")
+        raise EtcdDeposed("another bridge leads")
 
 
-def test_a_leader_that_is_deposed_reads_anew_and_writes_nothing(clock: Clock) -> None:
+def test_deposed_leader_rereads_etcd_and_writes_nothing(clock: Clock) -> None:
     etcd = Deposing()
     world = Standby(clock, etcd)
-    world.why = ""
+    world.leader = ""
     world.listed(service("web"))
     assert world.loop.target.mirror.lost
     assert not world.ready
-    world.why = "standing by: another one writes to etcd"
+    world.leader = LEADER
     etcd.entries.update(world.publisher.desired)
     clock.now += ETCD_RETRY
     assert world.turn(Wake()).ready

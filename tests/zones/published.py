@@ -8,7 +8,7 @@ from kube2etcd.kube.objects import ApiObject, Metadata, Service
 from kube2etcd.kube.store import Unit
 from kube2etcd.zones.base import Published, Zone
 from skydns_compat.records import Record
-from tests.objects import KIND_OF, stored
+from tests.objects import KIND_OF, store_of
 
 
 def service(name: str = "web", namespace: str = "shop", **fields: object) -> Service:
@@ -18,7 +18,7 @@ def service(name: str = "web", namespace: str = "shop", **fields: object) -> Ser
 def publish(zone: Zone, one: ApiObject, *others: ApiObject) -> Published:
     """The records of ``one`` where it and ``others`` are all there is."""
     unit = Unit(KIND_OF[type(one)], one.metadata.namespace, one.metadata.name)
-    return zone.publish(unit, stored(one, *others))
+    return zone.publish(unit, store_of(one, *others))
 
 
 def text(records: Iterable[Record], *suffixes: str) -> str:

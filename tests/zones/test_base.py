@@ -24,7 +24,7 @@ from kube2etcd.zones.services import ServicesZone
 from kube2etcd.zones.vmi import VmZone
 from skydns_compat.layout import Layout
 from skydns_compat.names import Name
-from tests.objects import stored
+from tests.objects import store_of
 from tests.zones.published import publish
 
 WEB = Service(Metadata("shop", "web", labels={"app": "web"}), cluster_ip="10.0.0.1")
@@ -60,13 +60,13 @@ def selected(**how: object) -> ServicesZone:
 )
 def test_what_a_zone_takes(zone: Zone, taken: list[ApiObject]) -> None:
     assert [one for one in OBJECTS if publish(zone, one, *OBJECTS).records] == taken
-    assert zone.publish(Unit("services", "shop", "gone"), stored(*OBJECTS)).records == []
+    assert zone.publish(Unit("services", "shop", "gone"), store_of(*OBJECTS)).records == []
     assert zone.own().records[0].name == zone.name
 
 
 def test_an_external_zone_takes_names_and_has_keys_of_its_own() -> None:
     endpoint = Endpoint("a.d.t", ("10.0.0.1",), "A")
-    store = stored(WEB, DnsEndpoint(Metadata("shop", "x"), (endpoint,)))
+    store = store_of(WEB, DnsEndpoint(Metadata("shop", "x"), (endpoint,)))
     zone = ExternalZone(Name.parse("d.t"), (Domain.parse("d.t"),))
     published = zone.publish(Unit(NAMES, "", "a.d.t"), store)
     assert [str(record) for record in published.records] == ["a.d.t. 30 IN A 10.0.0.1"]

@@ -14,7 +14,7 @@ from kube2etcd.zones.base import Published
 from kube2etcd.zones.external import MAX_TEXT, ExternalZone, zones_of
 from kube2etcd.zones.targets import MAX_ALIASES, parse_targets
 from skydns_compat.names import Name, parse_address
-from tests.objects import stored
+from tests.objects import store_of
 
 DTK, MY, ONLY_BELOW = Domain.parse("dtk.io"), Domain.parse("mydomain.io"), Domain.parse(".c.d")
 IPS = (parse_address("192.0.2.1"), parse_address("2001:db8::1"))
@@ -27,7 +27,7 @@ def end(name: str, rtype: str, *targets: str, ttl: int = 0, **more: object) -> E
 
 
 def publish(name: str, endpoints: Sequence[Endpoint], zone: ExternalZone = ZONE) -> Published:
-    return zone.publish(Unit(NAMES, "", name), stored(DnsEndpoint(Metadata("shop", "x"), tuple(endpoints))))
+    return zone.publish(Unit(NAMES, "", name), store_of(DnsEndpoint(Metadata("shop", "x"), tuple(endpoints))))
 
 
 def records(published: Published) -> str:
