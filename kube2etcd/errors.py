@@ -95,6 +95,13 @@ class EtcdCompacted(EtcdError):
     """The requested revision is compacted: read a new snapshot."""
 
 
+def root_cause(error: BaseException) -> BaseException:
+    """The innermost cause; urllib3 keeps some in ``args`` and some in ``__cause__``."""
+    while inner := error.__cause__ or next((a for a in error.args if isinstance(a, BaseException)), None):
+        error = inner
+    return error
+
+
 def one_line(text: str, limit: int = 300) -> str:
     """The text without line breaks, of ``limit`` characters at most."""
     text = " ".join(text.split())

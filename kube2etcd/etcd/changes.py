@@ -57,6 +57,8 @@ class ApplyResult(msgspec.Struct, frozen=True):
     """Changes that were accepted."""
     refused: tuple[tuple[Change, str], ...] = ()
     """Changes that etcd rejected for good, with its reason."""
+    skipped: bool = False
+    """Whether the watch skips everything up to `revision`, also what others changed."""
 
 
 class WatchEvent(msgspec.Struct, frozen=True, gc=False):

@@ -10,16 +10,15 @@ but it can be read by its path.  So each hidden directory is noted in a visible 
 
 from __future__ import annotations
 
-import itertools
 import logging
 import re
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
-from typing import TypeAlias, TypeVar
+from itertools import chain
+from typing import TypeAlias
 
-from kube2etcd.errors import EtcdRefused, EtcdUnavailable
+from kube2etcd.errors import EtcdError, EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd.changes import (
     ApplyResult,
     Batch,
@@ -35,12 +34,10 @@ from kube2etcd.etcd.v2_client import COMPARE_FAILED, NOT_FOUND, Node, Reply, V2C
 
 log = logging.getLogger(__name__)
 
-_C = TypeVar("_C", Put, Delete)
-
-# More than the thousand events in etcd's history.
-_OWN_WRITES = 4000
 # An index that etcd can never reach.
 _NEVER = 2**62
+# What etcd answers when it has deleted something, and when there is nothing to delete.
+_GONE = (0, NOT_FOUND)
 
 
 class Tree:
@@ -83,12 +80,8 @@ def parent(path: str) -> str:
     return path.rpartition("/")[0]
 
 
-class _ChangedError(EtcdRefused):
-    """A key to be deleted has changed since it was read."""
-
-
-_Outcome: TypeAlias = tuple[Change, EtcdRefused | None]
-"""A change, and why it was refused; None if it was made."""
+_Outcome: TypeAlias = tuple[Change, EtcdError | None]
+"""A change, and why it was not made: etcd refuses it, or others changed the key that it deletes."""
 
 
 class V2Store(KeyStore):
@@ -97,47 +90,35 @@ class V2Store(KeyStore):
     def __init__(self, connection: V2Connection, prefix: bytes) -> None:
         self._connection = connection
         self._tree = Tree(prefix.decode())
-        # etcd's index at the last read or write.
+        # etcd's index at the last read or write: what happened until then was read, or is in an ApplyResult.
         self._seen = 0
         # modifiedIndex of each key read or written.
         self._known: dict[bytes, int] = {}
         # Hidden directories that have a note.
         self._noted: set[str] = set()
-        # Directories that may be empty or are being removed; hidden ones that were empty when read.
+        # Directories that may be empty.
         self._untidy: set[str] = set()
-        self._found_empty: set[str] = set()
-        # The indices of our latest writes, with their watch events; those of the current `apply`.
-        self._own: dict[int, WatchEvent | None] = {}
+        # The indices of the writes of one `apply`, and the lock that it holds.
         self._made: set[int] = set()
-        self._lock = threading.Lock()
+        self._writing = threading.Lock()
 
     def read(self, begin: Begin) -> int:
         """See `KeyStore`; one page, with listed keys at one index, and hidden ones at that or a later one."""
-        # Tidying up must not fail because etcd lost its data, or no read would succeed again.
-        self._seen = 0
-        for _ in self._delete(()):
-            pass
         get = self._connection.get
         # A quorum read, since a lagging member must not decide which keys exist.
         listed = get(self._tree.prefix, recursive="true", quorum="true")
 
-        def hidden(directory: str) -> Reply:
-            reply = get(directory, recursive="true")
-            if reply.index < listed.index:
-                # Another member, which lags.  Not a quorum read, since each adds an entry to etcd's log.
-                reply = get(directory, recursive="true", quorum="true")
-            return reply.since(listed.index)
+        def hidden(directory: str) -> list[Node]:
+            # Not a quorum read, since each adds an entry to etcd's log.
+            return list(get(directory, recursive="true").since(listed.index).files())
 
-        noted = [self._tree.noted(note.key) for note in hidden(self._tree.notes).files()]
-        found = [list(reply.files()) for reply in self._connection.together(hidden, noted)]
-        nodes = [*listed.files(), *itertools.chain.from_iterable(found)]
-        # A bridge was stopped while tidying up.  A read must not write, so the next `apply` finishes it.
-        self._found_empty = {directory for directory, inside in zip(noted, found, strict=True) if not inside}
+        noted = {self._tree.noted(note.key) for note in hidden(self._tree.notes)}
+        nodes = [*listed.files(), *chain.from_iterable(self._connection.together(hidden, noted))]
+        # A bridge was stopped while it tidied up.  A read must not write, so the next `apply` finishes it.
+        filled = {path for node in nodes for path in (node.key, parent(node.key))}
+        self._untidy = (self._untidy | noted) - filled
         self._known = {node.key.encode(): node.modified for node in nodes}
-        self._noted, self._seen = set(noted), listed.index
-        with self._lock:
-            # Later writes were lost with etcd's data, and their indices will be reused.
-            self._own = {index: event for index, event in self._own.items() if index <= listed.index}
+        self._noted, self._seen = noted, listed.index
         take = begin()
         if nodes:
             take([(node.key.encode(), node.value.encode()) for node in nodes])
@@ -150,57 +131,48 @@ class V2Store(KeyStore):
 
         Raises EtcdUnavailable also if others changed a key that was to be deleted; the key then stays.
         """
-        self._untidy |= self._found_empty
-        self._found_empty = set()
-        self._made.clear()
         written = 0
         refused: list[tuple[Change, str]] = []
-        changed: list[_ChangedError] = []
-        try:
-            for change, fault in self._outcomes(generations):
-                if fault is None:
-                    written += 1
-                    if progress is not None:
-                        progress(written)
-                elif isinstance(fault, _ChangedError):
-                    changed.append(fault)
-                else:
-                    refused.append((change, str(fault)))
-        finally:
-            self._seen = max(self._seen, *self._made, 0)
-        if changed:
-            raise EtcdUnavailable(
-                f"{len(changed)} keys in etcd were changed by others while they were to be deleted, first"
-                f" {changed[0]}: reading etcd again"
-            )
-        return ApplyResult(max(self._made, default=0), frozenset(self._made), written, tuple(refused))
+        changed: EtcdError | None = None
+        with self._writing:
+            self._made.clear()
+            try:
+                for change, fault in self._outcomes(generations):
+                    if fault is None:
+                        written += 1
+                        if progress is not None:
+                            progress(written)
+                    elif isinstance(fault, EtcdRefused):
+                        refused.append((change, str(fault)))
+                    else:
+                        changed = fault
+            finally:
+                self._seen = max(self._seen, *self._made, 0)
+        if changed is not None:
+            raise changed
+        made = frozenset(self._made)
+        return ApplyResult(max(made, default=0), made, written, tuple(refused), skipped=bool(made))
 
     def watch(self, start_revision: int, stop: threading.Event) -> Iterator[WatchBatch]:
         """See `KeyStore`; hidden keys are reported within the timeout of a request, others at once.
 
+        Waits while we write and then skips everything up to our last write, since a bulk load is more than
+        etcd's history of a thousand events.
         Raises EtcdUnavailable also if others removed a directory, which is one event for all its contents.
         """
-        connection, following = self._connection, start_revision
-        connection.get(self._tree.prefix).since(following - 1)
-        yield WatchBatch(following - 1)
+        batch = WatchBatch(start_revision - 1)
+        self._connection.get(self._tree.prefix).since(batch.revision)
         while not stop.is_set():
-            first, events = self._own_since(following)
-            if events:
-                yield WatchBatch(first - 1, events)
-            polling = {"wait": "true", "recursive": "true", "waitIndex": str(first)}
-            polled = connection.submit(connection.request, "GET", self._tree.prefix, **polling)
-            while not connection.done(polled):
-                if stop.is_set():
-                    return
+            yield batch
+            with self._writing:
+                known = max(batch.revision, self._seen)
+            reply = self._connection.poll(self._tree.prefix, known + 1, stop)
+            if reply is None:
+                return
             # An etcd that lost its data would wait silently until it reaches that index.
-            reply = polled.result().since(first - 1)
-            following, events = max(first, reply.index + 1), ()
-            # A poll first searches etcd's history of a thousand events, hidden ones included, but then skips
-            # hidden ones.  So an event that arrives later only means that the history must be searched again.
-            if reply.node is not None and reply.node.modified <= following:
-                following = max(first, reply.node.modified + 1)
-                events = self._events(reply, reply.node)
-            yield WatchBatch(following - 1, events)
+            reply.since(known)
+            with self._writing:
+                batch = self._batch(max(known, reply.index), reply)
 
     def probe(self) -> None:
         """See `KeyStore`."""
@@ -215,110 +187,89 @@ class V2Store(KeyStore):
             if reply.code not in (NOT_FOUND, COMPARE_FAILED):
                 raise EtcdRefused(f"it answers {reply.message or 'as if it had been done'} ({path})")
 
-    # -- watching
-
-    def _own_since(self, index: int) -> tuple[int, tuple[WatchEvent, ...]]:
-        """The first index from ``index`` on that is not our own write, and our events before it."""
-        events: list[WatchEvent | None] = []
-        with self._lock:
-            while index in self._own:
-                events.append(self._own[index])
-                index += 1
-        return index, tuple(event for event in events if event is not None)
-
-    def _events(self, reply: Reply, node: Node) -> tuple[WatchEvent, ...]:
+    def _batch(self, searched: int, reply: Reply) -> WatchBatch:
+        """What a poll tells that began when etcd's index was ``searched``."""
+        node = reply.node
+        # A poll first searches etcd's history of a thousand events, hidden ones included, but then skips
+        # hidden ones.  So an event that arrives later only means that the history must be searched again.
+        if node is None or node.modified > searched + 1:
+            return WatchBatch(max(searched, self._seen))
+        if node.modified <= self._seen:
+            return WatchBatch(self._seen)
         removed = reply.action in ("delete", "expire", "compareAndDelete")
-        if node.dir and removed and node.key not in self._untidy and node.modified not in self._own:
+        if node.dir and removed:
             raise EtcdUnavailable(f"the directory {node.key} was removed from etcd: reading etcd again")
         # A directory may have replaced a key.
         was_key = not node.dir or (reply.before is not None and not reply.before.dir)
         if not was_key or node.key.startswith(self._tree.notes + "/"):
-            return ()
+            return WatchBatch(node.modified)
         value = None if removed or node.dir else node.value.encode()
-        return (WatchEvent(node.key.encode(), value, node.modified),)
+        return WatchBatch(node.modified, (WatchEvent(node.key.encode(), value, node.modified),))
 
     # -- writing
 
     def _outcomes(self, generations: Iterable[Iterable[Batch]]) -> Iterator[_Outcome]:
-        """Execute each generation: first all puts, visible keys before hidden ones, then the deletions."""
+        """Execute each generation: visible puts, hidden puts, hidden deletions, visible deletions."""
+        together = self._connection.together
         for generation in generations:
-            batches = tuple(generation)  # it may come as it is made
-            puts = [change for batch in batches for change in batch if isinstance(change, Put)]
+            puts: dict[bool, list[Change]] = {False: [], True: []}
+            inside: dict[str, list[Change]] = defaultdict(list, {path: [] for path in self._untidy})
+            for change in chain.from_iterable(generation):  # it may come as it is made
+                directory = parent(change.key.decode(errors="replace"))
+                if isinstance(change, Put):
+                    puts[self._tree.is_hidden(directory)].append(change)
+                else:
+                    inside[directory].append(change)
             for hidden in (False, True):
-                some = [one for one in puts if (b"/_" in one.key) == hidden]
-                yield from self._connection.together(partial(_outcome, self._put), some)
-            for batch in batches:
-                yield from self._delete(one for one in batch if isinstance(one, Delete))
+                yield from together(self._outcome, puts[hidden])
+            self._untidy.update(inside)
+            for hidden in (True, False):
+                some = [one for one in inside.items() if self._tree.is_hidden(one[0]) == hidden]
+                for outcomes in together(self._clear, some):
+                    yield from outcomes
+            self._untidy.clear()
 
-    def _put(self, change: Put) -> None:
-        path = self._tree.path(change.key)
-        directory = parent(path)
-        if self._tree.is_hidden(directory) and directory not in self._noted:
-            self._write("PUT", self._tree.note(directory), b"")
-            self._noted.add(directory)
-        self._known[change.key] = self._write("PUT", path, change.value).made
+    def _outcome(self, change: Change) -> _Outcome:
+        try:
+            path = self._tree.path(change.key)
+            if isinstance(change, Delete):
+                # A key that was not read is not deleted: it is gone, or the watch will report it.
+                known = str(self._known.get(change.key, _NEVER))
+                if self._write("DELETE", path, prevIndex=known).code not in _GONE:
+                    why = f"{path} was changed by others while it was to be deleted: reading etcd again"
+                    return change, EtcdUnavailable(why)
+                self._known.pop(change.key, None)
+            else:
+                directory = parent(path)
+                if self._tree.is_hidden(directory) and directory not in self._noted:
+                    self._write("PUT", self._tree.note(directory), value=b"")
+                    self._noted.add(directory)
+                self._known[change.key] = self._write("PUT", path, value=change.value).made
+        except EtcdRefused as error:
+            return change, error
+        return change, None
 
-    def _delete(self, deletes: Iterable[Delete]) -> Iterator[_Outcome]:
-        """Delete keys, hidden ones first, and each directory as soon as it is empty."""
-        inside: dict[str, list[Delete]] = defaultdict(list, {directory: [] for directory in self._untidy})
-        for change in deletes:
-            inside[parent(change.key.decode(errors="replace"))].append(change)
-        for hidden in (True, False):
-            some = [one for one in inside.items() if self._tree.is_hidden(one[0]) == hidden]
-            for outcomes in self._connection.together(self._clear, some):
-                yield from outcomes
-
-    def _clear(self, inside: tuple[str, Sequence[Delete]]) -> list[_Outcome]:
+    def _clear(self, inside: tuple[str, Sequence[Change]]) -> list[_Outcome]:
         """Delete keys in a directory, then the directory and its ancestors while they are empty."""
-        directory, deletes = inside
-        path = directory
-        self._untidy.add(directory)
-        outcomes = [_outcome(self._delete_key, change) for change in deletes]
-        # Otherwise the directory is not empty; removing a value that replaced it would delete that.
-        if not any(fault for _, fault in outcomes):
-            try:
-                while path != self._tree.prefix and self._remove_if_empty(path):
-                    path = parent(path)
-            except EtcdRefused as error:
-                log.info("the empty directory %s stays: %s", path, error)
-        self._untidy -= {directory, path}
+        path, deletes = inside
+        outcomes = [self._outcome(change) for change in deletes]
+        # After a fault it is not empty; removing a value that replaced it would delete that.
+        if any(fault for _, fault in outcomes):
+            return outcomes
+        try:
+            # etcd refuses to remove a directory that is not empty
+            while path != self._tree.prefix and self._write("DELETE", path, dir="true").code in _GONE:
+                if path in self._noted:
+                    self._write("DELETE", self._tree.note(path))
+                    self._noted.discard(path)
+                path = parent(path)
+        except EtcdRefused as error:
+            log.info("the empty directory %s stays: %s", path, error)
         return outcomes
 
-    def _delete_key(self, change: Delete) -> None:
-        path = self._tree.path(change.key)
-        # A key that was not read is not deleted: it is gone, or the watch will report it.
-        known = self._known.get(change.key, _NEVER)
-        if self._write("DELETE", path, prevIndex=str(known)).code not in (0, NOT_FOUND):
-            raise _ChangedError(path)
-        self._known.pop(change.key, None)
-
-    def _remove_if_empty(self, directory: str) -> bool:
-        """Whether ``directory`` is gone; etcd refuses to remove one that is not empty."""
-        self._untidy.add(directory)  # the watch may report the removal before it is answered
-        gone = self._write("DELETE", directory, dir="true").code in (0, NOT_FOUND)
-        if gone and directory in self._noted:
-            self._noted.discard(directory)
-            self._write("DELETE", self._tree.note(directory))
-        self._untidy.discard(directory)
-        return gone
-
-    def _write(self, method: str, path: str, value: bytes | None = None, **params: str) -> Reply:
-        """One write, whose watch event is recorded; EtcdUnavailable also if etcd has lost its data."""
-        fields = params if value is None else {"value": value}
+    def _write(self, method: str, path: str, **fields: str | bytes) -> Reply:
+        """One write, whose index is recorded; EtcdUnavailable also if etcd has lost its data."""
         reply = self._connection.request(method, path, **fields).since(self._seen)
-        if index := reply.made:
-            is_key = "dir" not in params and not path.startswith(self._tree.notes + "/")
-            with self._lock:
-                self._made.add(index)
-                self._own[index] = WatchEvent(path.encode(), value, index) if is_key else None
-                if len(self._own) > _OWN_WRITES:
-                    del self._own[next(iter(self._own))]
+        if reply.made:
+            self._made.add(reply.made)
         return reply
-
-
-def _outcome(work: Callable[[_C], None], change: _C) -> _Outcome:
-    try:
-        work(change)
-    except EtcdRefused as error:
-        return change, error
-    return change, None

@@ -7,10 +7,12 @@ The only module that imports ``requests``, which makes the connection pool.  Req
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, NamedTuple, TypeVar
+from itertools import islice
+from typing import NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -19,7 +21,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.util import Url
 
-from kube2etcd.errors import EtcdError, EtcdUnauthenticated, EtcdUnavailable
+from kube2etcd.errors import EtcdError, EtcdUnauthenticated, EtcdUnavailable, root_cause
 from kube2etcd.etcd.changes import ServerHealth
 from kube2etcd.etcd.failures import check_not_back, meaning
 from kube2etcd.etcd.servers import TIMEOUT, Failover, closed_error, password, tls_files, try_each
@@ -34,7 +36,7 @@ IN_FLIGHT = 8
 _POLLS = 4
 # The encoding of a PUT's fields.
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-# Seconds that `V2Connection.done` waits.
+# Seconds until a wait notices that it is to end.
 _TICK = 0.1
 
 NOT_FOUND, COMPARE_FAILED, NOT_A_FILE, NOT_A_DIRECTORY, NOT_EMPTY = 100, 101, 102, 104, 108
@@ -112,6 +114,7 @@ class V2Connection(Failover[_Server]):
 
     def __init__(self, settings: Etcd, timeout: float = TIMEOUT) -> None:
         super().__init__(settings, timeout)
+        # They end with it, and once closed every request fails.
         self._threads = ThreadPoolExecutor(IN_FLIGHT + _POLLS, "etcd-v2")
 
     def get(self, path: str, **fields: str) -> Reply:
@@ -136,48 +139,43 @@ class V2Connection(Failover[_Server]):
         self.request("GET", "/", quorum="true")
         return ServerHealth(self._send("GET", "/version", {}).version or "unknown", 0, 0, True)
 
-    def submit(self, work: Callable[..., _R], *args: Any, **fields: str) -> Future[_R]:
-        """Run ``work`` in one of the threads."""
-        try:
-            return self._threads.submit(work, *args, **fields)
-        except RuntimeError:  # the pool is shut down
-            raise closed_error() from None
+    def poll(self, path: str, index: int, stop: threading.Event) -> Reply | None:
+        """The first change below ``path`` from ``index`` on; without a node if the timeout passes before.
 
-    def done(self, future: Future[_R]) -> bool:
-        """Whether it is done, after at most a tenth of a second; EtcdUnavailable if closed meanwhile."""
-        wait((future,), _TICK)
-        if future.cancelled() or (self._closed and not future.done()):
-            raise closed_error()
-        return future.done()
-
-    def result(self, future: Future[_R]) -> _R:
-        """Its result; EtcdUnavailable soon after `close`."""
-        while not self.done(future):
-            pass
-        return future.result()
+        None soon after ``stop`` is set, EtcdUnavailable soon after `close`.
+        """
+        fields = {"wait": "true", "recursive": "true", "waitIndex": str(index)}
+        polled = self._threads.submit(self.request, "GET", path, **fields)
+        return polled.result() if self._wait(polled, stop) else None
 
     def together(self, work: Callable[[_T], _R], things: Iterable[_T]) -> Iterator[_R]:
         """The results of ``work`` for each of ``things``, in order, `IN_FLIGHT` of them concurrently.
 
-        Raises the first error once nothing is in flight any more.
+        Raises the first error once nothing is in flight any more, or EtcdUnavailable soon after `close`.
         """
-        window: deque[Future[_R]] = deque()
+        rest, window = iter(things), deque[Future[_R]]()
         try:
-            for thing in things:
-                window.append(self.submit(work, thing))
-                if len(window) == IN_FLIGHT:
-                    yield self.result(window.popleft())
-            while window:
-                yield self.result(window.popleft())
+            while True:
+                started = islice(rest, IN_FLIGHT - len(window))
+                window.extend(self._threads.submit(work, thing) for thing in started)
+                if not window:
+                    return
+                self._wait(window[0])
+                yield window.popleft().result()
         finally:
-            while window:
+            for future in window:
                 with contextlib.suppress(EtcdError):
-                    self.result(window.popleft())
+                    self._wait(future)
 
-    def close(self) -> None:
-        """Close; whatever is in flight fails at once as EtcdUnavailable."""
-        super().close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+    def _wait(self, future: Future[_R], stop: threading.Event | None = None) -> bool:
+        """Wait for it; False if ``stop`` is set before, EtcdUnavailable if closed."""
+        while not future.done():
+            if self._closed:
+                raise closed_error()
+            if stop is not None and stop.is_set():
+                return False
+            wait((future,), _TICK)
+        return True
 
     def _connect(self, endpoint: Url) -> _Server:
         settings = self.settings
@@ -224,10 +222,11 @@ class V2Connection(Failover[_Server]):
             failure = _failure(method, response.status, reply)
         except urllib3.exceptions.ReadTimeoutError:
             if response is not None and "wait" in fields:
-                return Reply(index=_index(response))
+                return _reply(response, b"{}")
             failure = "DEADLINE_EXCEEDED", ""
         except urllib3.exceptions.HTTPError as error:
-            failure = "UNAVAILABLE", _reason(error)
+            cause = root_cause(error)
+            failure = "UNAVAILABLE", str(cause) or type(cause).__name__
         if failure is not None:
             raise meaning(str(server.endpoint), method, *failure)
         return reply
@@ -240,13 +239,9 @@ def _reply(response: urllib3.BaseHTTPResponse, content: bytes) -> Reply:
         if response.status < 300:
             raise urllib3.exceptions.HTTPError("the response is empty or not etcd's") from None
         reply = Reply(message=response.reason or "")
-    reply.index = _index(response)
-    return reply
-
-
-def _index(response: urllib3.BaseHTTPResponse) -> int:
     index = response.headers.get("X-Etcd-Index", "")
-    return int(index) if index.isdigit() else 0
+    reply.index = int(index) if index.isdigit() else 0
+    return reply
 
 
 def _failure(method: str, status: int, reply: Reply) -> tuple[str, str] | None:
@@ -262,10 +257,3 @@ def _failure(method: str, status: int, reply: Reply) -> tuple[str, str] | None:
     elif 300 <= status < 400 or status >= 500 or 300 <= code < 400:
         name = "UNKNOWN"
     return name, " ".join(filter(None, (str(status), reply.message, reply.cause and f"({reply.cause})")))
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost reason, without object addresses."""
-    while inner := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
-        error = inner
-    return str(error) or type(error).__name__

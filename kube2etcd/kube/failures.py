@@ -33,6 +33,7 @@ from kube2etcd.errors import (
     ApiUnavailable,
     SettingsError,
     one_line,
+    root_cause,
 )
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def _asked(method: str, path: str, params: Mapping[str, str]) -> str:
 
 def explain_failure(server: str, error: Exception, seconds: float) -> ApiUnavailable:
     """The error for a failure below HTTP, without the causes' own texts; ``seconds`` was its timeout."""
-    cause = _root(error)
+    cause = root_cause(error)
     words = cause.strerror if isinstance(cause, OSError) and cause.strerror else ""
     if isinstance(error, ProxyError):
         why = f"cannot reach {server} through the proxy-url of the kubeconfig"
@@ -195,17 +196,7 @@ def ends_handshake(error: Exception) -> bool:
 
     Its TLS alert is lost if we are writing at that moment.
     """
-    cause = _root(error)
+    cause = root_cause(error)
     return isinstance(cause, (ssl.SSLError, ConnectionResetError, BrokenPipeError)) and not isinstance(
         cause, ssl.SSLCertVerificationError
     )
-
-
-def _root(error: BaseException) -> BaseException:
-    """The innermost cause; urllib3 keeps some in ``args`` and some in ``__cause__``."""
-    for _ in range(8):
-        inner = error.__cause__ or next((a for a in error.args if isinstance(a, BaseException)), None)
-        if inner is None:
-            break
-        error = inner
-    return error

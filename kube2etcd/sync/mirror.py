@@ -102,6 +102,8 @@ class Mirror(EntryMap):
                 self._echoes[change.key] += 1
         if alone:
             self.caught_up(result.revision)
+        elif result.skipped:
+            self.lost = True
         else:
             self._own |= result.own_revisions
 
@@ -136,6 +138,8 @@ class Mirror(EntryMap):
             self._set(event.key, event.value)
             touched.add(event.key)
         self._own = {revision for revision in self._own if revision > batch.revision}
+        if not self._own:
+            self.caught_up(max(self.revision, batch.revision))
         return touched
 
     def _set(self, key: bytes, value: bytes | None) -> None:

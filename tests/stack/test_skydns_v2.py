@@ -119,6 +119,26 @@ def test_foreign_changes_of_hidden_keys(etcd: EtcdV2, run: Run) -> None:
     bridge.wait_ready(20)
 
 
+def test_foreign_changes_amid_our_own(
+    apiserver: ApiServer, etcd: EtcdV2, servers: list[str], run: Run
+) -> None:
+    bridge = run(objects=SHOP)
+    expected = etcd.dump("/skydns")
+    hidden, listed = (
+        next(key for key in expected if part in key) for part in ("s000/_tcp/", "many/10-9-0-1/")
+    )
+    for turn in range(8):
+        apiserver.apply(service(f"more{turn}"))
+        wait_for(lambda: etcd.exists(f"{HERE}/svc/default/more{turn}"), "the next", 10)  # noqa: B023
+        for key in (hidden, listed):
+            etcd.put(key, "{")
+    wait_for(
+        lambda: all(etcd.dump("/skydns")[key] == expected[key] for key in (hidden, listed)), "repairs", 20
+    )
+    bridge.wait_ready(20)
+    assert call("resync", *servers, "--dry-run").returncode == 0
+
+
 def test_a_value_in_place_of_a_directory(etcd: EtcdV2, run: Run) -> None:
     etcd.put(f"{HERE}/svc/default/s001", '{"host":"192.0.2.2"}')
     etcd.put("/skydns/config", '{"domain":"elsewhere."}')

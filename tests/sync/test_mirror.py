@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -164,6 +165,37 @@ def test_mirror_equals_etcd_after_any_interleaving(steps: list[Step]) -> None:
     assert mirror.differing == {
         key: etcd.entries.get(key) for key in KEYS if etcd.entries.get(key) != desired.get(key)
     }
+
+
+@LAW
+@given(STEPS)
+@example([foreign(Put(b"/a", b"2")), own(Put(b"/b", b"2"))])
+@example([foreign(Put(b"/a", b"2")), own(Put(b"/a", b"1")), foreign(Put(b"/a", b"2"))])
+@example([foreign(Put(b"/a", b"2")), WATCH, own(Put(b"/a", b"1")), foreign(Put(b"/a", b"2"))])
+def test_a_watch_may_skip_everything_up_to_our_last_write(steps: list[Step]) -> None:
+    """As with etcd's v2 API; the loop reads etcd at once when the mirror is lost."""
+    etcd, mirror = loaded()
+    for who, batch, revisions in steps:
+        match who:
+            case "own":
+                caught_up = not etcd.undelivered
+                ours = tuple(one for one in batch if isinstance(one, Put) or one.key in mirror)
+                result = etcd.write(ours)
+                result = msgspec.structs.replace(result, skipped=bool(result.own_revisions))
+                mirror.wrote(ours, result)
+                if result.skipped:
+                    etcd.undelivered = []
+                    assert mirror.lost != caught_up, "it is read again only if others wrote"
+                if mirror.lost:
+                    mirror.load(failing_once(etcd.revision, etcd.entries))
+            case "foreign":
+                etcd.write(batch)
+            case "watch":
+                mirror.take(etcd.deliver(revisions))
+            case _:
+                pass
+    mirror.take(etcd.deliver(99))
+    assert dict(mirror.items()) == etcd.entries
 
 
 def test_desire_changes_the_difference_and_not_the_entries() -> None:
