@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.kube.scripted import Handler, Scripted, whole
+from tests.kube.scripted import Handler, Scripted, respond
 
 Request = tuple[str, str, dict[str, str]]
 Response = tuple[int, dict[str, Any] | bytes]
@@ -37,7 +37,7 @@ class Server(Scripted):
         headers = {"X_Etcd_Index": str(self.index)}
         if 300 <= status < 400:
             headers["Location"] = "http://127.0.0.1:1/"
-        whole(content, status, **headers)(handler)
+        respond(content, status, **headers)(handler)
 
 
 def file(key: str, index: int = 5) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from kube2etcd.kube import credentials
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.settings import Cluster
-from tests.kube.scripted import Opened, Plugin, Scripted, TlsServer, TlsServers, kubeconfig
+from tests.kube.scripted import Connect, Plugin, Scripted, TlsServer, TlsServers, kubeconfig
 
 
 @pytest.fixture
@@ -34,37 +34,37 @@ def tls_servers() -> Iterator[TlsServers]:
 
 
 @pytest.fixture(autouse=True)
-def _no_cluster_around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(credentials, "SERVICE_ACCOUNT", tmp_path / "serviceaccount")
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
 
 
 @pytest.fixture
-def opened() -> Iterator[Callable[..., ApiConnection]]:
+def connect() -> Iterator[Callable[..., ApiConnection]]:
     made: list[ApiConnection] = []
 
-    def open_one(**settings: Any) -> ApiConnection:
+    def connect_one(**settings: Any) -> ApiConnection:
         made.append(ApiConnection(Cluster(**{name: str(given) for name, given in settings.items()})))
         return made[-1]
 
-    yield open_one
+    yield connect_one
     for one in made:
         one.close()
 
 
 @pytest.fixture
-def api(server: Scripted, opened: Opened) -> ApiConnection:
-    return opened(kube_master_url=server.url)
+def api(server: Scripted, connect: Connect) -> ApiConnection:
+    return connect(kube_master_url=server.url)
 
 
 @pytest.fixture
-def as_user(server: Scripted, opened: Opened, tmp_path: Path) -> Opened:
-    """Connections by a kubeconfig ``kc`` with this user, to ``server`` unless another URL is given."""
+def connect_as(server: Scripted, connect: Connect, tmp_path: Path) -> Connect:
+    """Connects by a kubeconfig ``kc`` with this user, to ``server`` unless another URL is given."""
 
-    def open_one(user: Any = None, url: str = "", **cluster: Any) -> ApiConnection:
-        return opened(kubeconfig=kubeconfig(tmp_path / "kc", url or server.url, user, **cluster))
+    def connect_one(user: Any = None, url: str = "", **cluster: Any) -> ApiConnection:
+        return connect(kubeconfig=kubeconfig(tmp_path / "kc", url or server.url, user, **cluster))
 
-    return open_one
+    return connect_one
 
 
 @pytest.fixture

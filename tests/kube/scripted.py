@@ -1,4 +1,4 @@
-"""A loopback HTTP server that plays scripted answers, and helpers to call it."""
+"""A loopback HTTP server with scripted answers, and helpers to call it."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Answer = Callable[["Handler"], None]
 
 SECRET = "s3cr3t-t0ken"
 
-Opened = Callable[..., ApiConnection]
+Connect = Callable[..., ApiConnection]
 
 EXEC_API = "client.authentication.k8s.io/v1"
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Plays the server's next answer; the last one is repeated."""
+    """Sends the server's next answer; the last one is repeated."""
 
     protocol_version = "HTTP/1.1"
     server: Scripted
 
     def do_GET(self) -> None:
         with self.server.lock:
-            self.server.seen.append((self.path, dict(self.headers)))
+            self.server.requests.append((self.path, dict(self.headers)))
             self.server.ports.add(self.client_address[1])
             answers = self.server.answers
             answer = answers.pop(0) if len(answers) > 1 else answers[0]
@@ -60,10 +60,10 @@ class Scripted(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.lock = threading.Lock()
-        self.answers: list[Answer] = [whole(b"{}")]
-        self.seen: list[tuple[str, dict[str, str]]] = []
+        self.answers: list[Answer] = [respond(b"{}")]
+        self.requests: list[tuple[str, dict[str, str]]] = []
         self.ports: set[int] = set()
-        """Those of the clients' connections."""
+        """Client ports, one per connection."""
         self.released = threading.Event()
         self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02})
         self.thread.start()
@@ -73,10 +73,10 @@ class Scripted(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def tokens(self) -> list[str | None]:
-        return [headers.get("Authorization") for _, headers in self.seen]
+        return [headers.get("Authorization") for _, headers in self.requests]
 
     def handle_error(self, request: object, client_address: object) -> None:
-        pass  # many of these tests hang up
+        pass  # many tests close the connection
 
     def __exit__(self, *_: object) -> None:
         self.end()
@@ -89,7 +89,7 @@ class Scripted(ThreadingHTTPServer):
 
 
 class TlsServer(Scripted):
-    """Speaks TLS; ``clients``: requires client certificates of that authority."""
+    """The same over TLS; ``clients``: CA of the client certificates that are required."""
 
     def __init__(self, pair: KeyPair, clients: Path | None = None) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class TlsServer(Scripted):
 TlsServers = Callable[..., TlsServer]
 
 
-def whole(body: bytes, status: int = 200, **headers: str) -> Answer:
+def respond(body: bytes, status: int = 200, **headers: str) -> Answer:
     def answer(handler: Handler) -> None:
         handler.begin(status, Content_Length=str(len(body)), **headers)
         handler.wfile.write(body)
@@ -116,23 +116,23 @@ def whole(body: bytes, status: int = 200, **headers: str) -> Answer:
     return answer
 
 
-def status(code: int, message: str = "said the server", **headers: str) -> Answer:
-    return whole(json.dumps({"kind": "Status", "code": code, "message": message}).encode(), code, **headers)
+def status(code: int, message: str = "server message", **headers: str) -> Answer:
+    return respond(json.dumps({"kind": "Status", "code": code, "message": message}).encode(), code, **headers)
 
 
-def strict(good: str) -> Answer:
-    """Knows one token; as API servers do by default, it answers 403 to a request without any."""
+def accept_only(token: str) -> Answer:
+    """Accepts one token: else 401, or without any 403, as API servers answer by default."""
 
     def answer(handler: Handler) -> None:
         given = handler.headers["Authorization"]
         refused = status(403 if given is None else 401)
-        (whole(b"ok\n") if given == f"Bearer {good}" else refused)(handler)
+        (respond(b"ok\n") if given == f"Bearer {token}" else refused)(handler)
 
     return answer
 
 
-def chunks(*parts: bytes | None, end: bool = True, **headers: str) -> Answer:
-    """A chunked answer; ``None`` hangs there until the test is over."""
+def chunked(*parts: bytes | None, end: bool = True, **headers: str) -> Answer:
+    """A chunked answer; ``None`` hangs until the test ends."""
 
     def answer(handler: Handler) -> None:
         handler.begin(200, Transfer_Encoding="chunked", **headers)
@@ -171,7 +171,7 @@ def kubeconfig(path: Path, server: str, user: Any = None, **cluster: Any) -> Pat
         "users": [{"name": "u", "user": user or {}}],
         "contexts": [
             {"name": "main", "context": {"cluster": "c", "user": "u"}},
-            {"name": "other", "context": {"cluster": "c", "user": "nobody"}},
+            {"name": "other", "context": {"cluster": "c", "user": "missing"}},
         ],
         "current-context": "main",
     }
@@ -185,23 +185,23 @@ class Plugin:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.user = {"exec": {"apiVersion": EXEC_API, "command": str(path)}}
-        self.works()
+        self.restore()
         path.chmod(0o755)
 
-    def works(self) -> None:
-        self._path.write_text(f'#!/bin/sh\necho x >> "{self._path}.runs"\ncat "{self._path}.says"\n')
+    def restore(self) -> None:
+        self._path.write_text(f'#!/bin/sh\necho x >> "{self._path}.runs"\ncat "{self._path}.answer"\n')
 
     @property
     def runs(self) -> int:
         return len(self._path.with_suffix(".runs").read_text().splitlines())
 
-    def gives(self, **status: str) -> None:
+    def succeed(self, **status: str) -> None:
         credential = {"apiVersion": EXEC_API, "kind": "ExecCredential", "status": status}
-        self._path.with_suffix(".says").write_text(json.dumps(credential))
+        self._path.with_suffix(".answer").write_text(json.dumps(credential))
 
-    def hangs(self, child: str) -> None:
-        """It never ends, and neither does a child of its own, whose process id goes to ``child``."""
+    def hang(self, child: str) -> None:
+        """It never ends, nor does its child process, whose id is written to the file ``child``."""
         self._path.write_text(f'#!/bin/sh\nsleep 3600 &\necho $! > "{child}"\nwait\n')
 
-    def fails(self) -> None:
-        self._path.with_suffix(".says").unlink(missing_ok=True)
+    def fail(self) -> None:
+        self._path.with_suffix(".answer").unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from kube2etcd.kube.codec import CHANGES, DEEPEST, decode_event, decode_list, sh
 from kube2etcd.kube.objects import KINDS, Event, Metadata, Rejected, Service
 from tests.kube.bodies import META, SERVICES, body, line
 
-ODD: dict[str, Any] = {
+MALFORMED: dict[str, Any] = {
     "$.spec.ports": {"metadata": META, "spec": {"ports": "eighty"}},
     "str": {"metadata": META, "spec": {"ports": [{"port": "eighty"}]}},
     "missing required field `port`": {"metadata": META, "spec": {"ports": [{"name": "http"}]}},
@@ -29,11 +29,11 @@ ODD: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(("reason", "item"), ODD.items(), ids=ODD)
-def test_a_malformed_object_among_good_ones(item: Any, reason: str) -> None:
-    good = [{"metadata": {"namespace": "demo", "name": f"good-{i}"}} for i in range(100)]
-    page = decode_list(SERVICES, body([*good[:50], item, *good[50:]]))
-    assert [o.metadata.name for o in page.items] == [f"good-{i}" for i in range(100)]
+@pytest.mark.parametrize(("reason", "item"), MALFORMED.items(), ids=MALFORMED)
+def test_malformed_object_is_rejected_alone(item: Any, reason: str) -> None:
+    valid = [{"metadata": {"namespace": "demo", "name": f"valid-{i}"}} for i in range(100)]
+    page = decode_list(SERVICES, body([*valid[:50], item, *valid[50:]]))
+    assert [o.metadata.name for o in page.items] == [f"valid-{i}" for i in range(100)]
     (rejected,) = page.rejected
     assert (rejected.kind, rejected.namespace, rejected.name) == ("services", "demo", "x")
     assert reason in rejected.reason
@@ -44,7 +44,7 @@ NAMES = [{}, [], *({"name": name} for name in ("", None, 5))]
 
 
 @pytest.mark.parametrize("item", [{}, None, [], 7, "text", *({"metadata": one} for one in NAMES)], ids=str)
-def test_an_object_without_identity(item: Any) -> None:
+def test_object_without_identity_is_rejected(item: Any) -> None:
     page = decode_list(SERVICES, body([{"metadata": META}, item]))
     assert [o.metadata.name for o in page.items] == ["x"]
     (rejected,) = page.rejected
@@ -52,7 +52,7 @@ def test_an_object_without_identity(item: Any) -> None:
     assert rejected.reason
 
 
-def test_pages() -> None:
+def test_list_page() -> None:
     page = decode_list(SERVICES, body([], **{"continue": "token", "remainingItemCount": 12}))
     assert (page.continue_, page.resource_version) == ("token", "7")
     last = decode_list(SERVICES, body(None, **{"continue": None, "remainingItemCount": None}))
@@ -76,7 +76,7 @@ def test_pages() -> None:
         b'{"kind":"ServiceList","metadata":{"resourceVersion":"1"},"items":{}}',
         b'{"kind":["ServiceList"],"metadata":{"resourceVersion":"1"},"items":[]}',
         body([{}], kind="Pod"),
-        body([{"spec": "odd"}, {"metadata": META}])[:-9],
+        body([{"spec": "malformed"}, {"metadata": META}])[:-9],
     ],
 )
 def test_invalid_lists_raise(answer: bytes) -> None:
@@ -85,7 +85,7 @@ def test_invalid_lists_raise(answer: bytes) -> None:
 
 
 @given(cut=st.integers(min_value=0))
-def test_a_list_cut_anywhere_is_never_a_list(cut: int) -> None:
+def test_truncated_list_raises(cut: int) -> None:
     whole = body([{"metadata": {"name": f"s{i}", "namespace": "é"}} for i in range(5)])
     with pytest.raises(ApiUnavailable):
         decode_list(SERVICES, whole[: cut % len(whole)])
@@ -101,46 +101,49 @@ FIELDS = ["metadata", "spec", "status", "endpoints", "ports", "addressType"]
 
 
 @given(kind=st.sampled_from(sorted(KINDS)), item=JSON | st.dictionaries(st.sampled_from(FIELDS), JSON))
-def test_whatever_an_item_is_the_others_are_read(kind: str, item: Any) -> None:
-    good = {"metadata": META}
-    page = decode_list(KINDS[kind], body([good, item, good], KINDS[kind].kind))
+def test_any_item_leaves_the_others_readable(kind: str, item: Any) -> None:
+    valid = {"metadata": META}
+    page = decode_list(KINDS[kind], body([valid, item, valid], KINDS[kind].kind))
     assert [o.metadata.name for o in page.items if o.metadata.name == "x"][:2] == ["x", "x"]
     assert len(page.items) + len(page.rejected) == 3
     event = decode_event(KINDS[kind], line("ADDED", item))
     assert (event.object is None) != (event.rejected is None)
 
 
-NINTH = {"metadata": {**META, "resourceVersion": "9"}}
-NO_VERSION = {"metadata": {**META, "resourceVersion": 9, "uid": []}}
-TWICE = b'{"type":"ADDED","object":{"spec":[]},"object":' + json.dumps(NINTH).encode() + b"}"
+VERSION_9 = {"metadata": {**META, "resourceVersion": "9"}}
+MALFORMED_VERSION = {"metadata": {**META, "resourceVersion": 9, "uid": []}}
+TWO_OBJECTS = b'{"type":"ADDED","object":{"spec":[]},"object":' + json.dumps(VERSION_9).encode() + b"}"
 READ = Service(Metadata("demo", "x"))
 
 
-def odd(type_: str, version: str, reason: str) -> Event:
-    """The event of an object that cannot be read."""
+def rejected(type_: str, version: str, reason: str) -> Event:
+    """The event of a malformed object."""
     return Event(type_, None, "demo", "x", version, Rejected("services", "demo", "x", reason))
 
 
 EVENTS = {
-    **{type_: (line(type_, NINTH), Event(type_, READ, "demo", "x", "9")) for type_ in sorted(CHANGES)},
-    "an unknown type": (line("RENAMED", NINTH), Event("RENAMED")),
-    "a bookmark": (line("BOOKMARK", NINTH | {"spec": {}}), Event("BOOKMARK", resource_version="9")),
-    "one without a version": (line("BOOKMARK", {"metadata": {"resourceVersion": None}}), Event("BOOKMARK")),
-    "a null": (line("ADDED", NINTH | {"spec": None}), Event("ADDED", READ, "demo", "x", "9")),
-    "the last of two objects counts": (TWICE, Event("ADDED", READ, "demo", "x", "9")),
-    "a malformed object keeps identity and version": (
-        line("DELETED", NINTH | {"spec": []}),
-        odd("DELETED", "9", "Expected `object`, got `array` - at `$.spec`"),
+    **{type_: (line(type_, VERSION_9), Event(type_, READ, "demo", "x", "9")) for type_ in sorted(CHANGES)},
+    "unknown type": (line("RENAMED", VERSION_9), Event("RENAMED")),
+    "bookmark": (line("BOOKMARK", VERSION_9 | {"spec": {}}), Event("BOOKMARK", resource_version="9")),
+    "bookmark without a version": (
+        line("BOOKMARK", {"metadata": {"resourceVersion": None}}),
+        Event("BOOKMARK"),
     ),
-    "a malformed version": (
-        line("MODIFIED", NO_VERSION),
-        odd("MODIFIED", "", "Expected `str`, got `int` - at `$.metadata.resourceVersion`"),
+    "null field": (line("ADDED", VERSION_9 | {"spec": None}), Event("ADDED", READ, "demo", "x", "9")),
+    "two objects: the last counts": (TWO_OBJECTS, Event("ADDED", READ, "demo", "x", "9")),
+    "malformed object keeps identity and version": (
+        line("DELETED", VERSION_9 | {"spec": []}),
+        rejected("DELETED", "9", "Expected `object`, got `array` - at `$.spec`"),
+    ),
+    "malformed version": (
+        line("MODIFIED", MALFORMED_VERSION),
+        rejected("MODIFIED", "", "Expected `str`, got `int` - at `$.metadata.resourceVersion`"),
     ),
 }
 
 
 @pytest.mark.parametrize(("text", "event"), EVENTS.values(), ids=EVENTS)
-def test_events(text: bytes, event: Event) -> None:
+def test_decode_event(text: bytes, event: Event) -> None:
     assert decode_event(SERVICES, text) == event
 
 
@@ -159,17 +162,26 @@ def test_error_event(status: dict[str, Any], error: type[ApiError], message: str
     assert type(caught.value) is error
 
 
-HALF = b'{"type":"ADDED","object":{"metadata":{"na'
-NO_EVENTS = [b"", b"{", b"[]", b"{}", b"\xff\xff", b'{"type":"ADDED"}', b'{"type":5,"object":{}}', HALF]
+TRUNCATED = b'{"type":"ADDED","object":{"metadata":{"na'
+INVALID_EVENTS = [
+    b"",
+    b"{",
+    b"[]",
+    b"{}",
+    b"\xff\xff",
+    b'{"type":"ADDED"}',
+    b'{"type":5,"object":{}}',
+    TRUNCATED,
+]
 
 
-@pytest.mark.parametrize("text", [*NO_EVENTS, b'{"type":"ERROR","object":[]}'])
+@pytest.mark.parametrize("text", [*INVALID_EVENTS, b'{"type":"ERROR","object":[]}'])
 def test_invalid_events_raise(text: bytes) -> None:
     with pytest.raises(ApiUnavailable, match="services"):
         decode_event(SERVICES, text)
 
 
-KIND = KINDS["virtualmachineinstances"]
+VMIS = KINDS["virtualmachineinstances"]
 
 
 def nested(levels: int, inside: bytes = b"1") -> bytes:
@@ -177,8 +189,8 @@ def nested(levels: int, inside: bytes = b"1") -> bytes:
     return b'{"]\\"}":[' * levels + inside + b"]}" * levels
 
 
-def machine(more: bytes = b"1", name: str = "vm") -> bytes:
-    """Fields that we skip surround those that we read."""
+def vmi(more: bytes = b"1", name: str = "vm") -> bytes:
+    """A VMI whose fields that we read lie between fields that we skip."""
     status = b'"status":{"interfaces":[{"name":"default","ipAddress":"10.0.0.1"}]}'
     meta = b'"metadata":{"namespace":"shop","name":"%s","managedFields":[%s]}' % (name.encode(), more)
     return b'{"spec":{"x":%s},%s,%s}' % (more, meta, status)
@@ -190,26 +202,26 @@ def listing(*items: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("levels", [400, 5_000])
-def test_an_object_nested_too_deeply(levels: int) -> None:
-    deep, malformed = nested(levels), b'{"metadata":{"name":"odd"},"status":3}'
-    page = decode_list(KIND, listing(machine(name="a"), machine(deep, "b"), machine(name="c")))
-    assert page == decode_list(KIND, listing(*(machine(name=name) for name in "abc")))
+def test_deeply_nested_fields_are_skipped(levels: int) -> None:
+    deep, malformed = nested(levels), b'{"metadata":{"name":"malformed"},"status":3}'
+    page = decode_list(VMIS, listing(vmi(name="a"), vmi(deep, "b"), vmi(name="c")))
+    assert page == decode_list(VMIS, listing(*(vmi(name=name) for name in "abc")))
     assert not page.rejected
-    page = decode_list(KIND, listing(machine(deep, "a"), malformed))
+    page = decode_list(VMIS, listing(vmi(deep, "a"), malformed))
     assert ([one.metadata.name for one in page.items], [one.name for one in page.rejected]) == (
         ["a"],
-        ["odd"],
+        ["malformed"],
     )
     event = b'{"type":"MODIFIED","object":%s}'
-    assert decode_event(KIND, event % machine(deep)) == decode_event(KIND, event % machine())
+    assert decode_event(VMIS, event % vmi(deep)) == decode_event(VMIS, event % vmi())
     for cut in (10, 300, -10):
         with pytest.raises(ApiUnavailable):
-            decode_list(KIND, listing(machine(deep))[:cut])
+            decode_list(VMIS, listing(vmi(deep))[:cut])
 
 
 @pytest.mark.parametrize("end", [b"", b"\\"])
-def test_a_string_without_an_end_is_read_once(end: bytes) -> None:
-    """Rescanning from each quote would take hours for a million of them."""
+def test_unterminated_string_is_scanned_once(end: bytes) -> None:
+    """Rescanning from each of a million quotes would take hours."""
     text = b'["' + b'\\"' * 1_000_000 + end
     assert shallow(text) == text
 
@@ -221,13 +233,13 @@ documents = st.recursive(
 
 
 @given(documents)
-def test_what_is_not_too_deep_stays_as_it_is(document: Any) -> None:
+def test_shallow_document_is_unchanged(document: Any) -> None:
     text = json.dumps(document, ensure_ascii=False).encode()
     assert shallow(text) == text
 
 
 @given(documents)
-def test_what_is_too_deep_is_null(document: Any) -> None:
+def test_value_nested_too_deeply_is_null(document: Any) -> None:
     inner = json.loads(shallow(b"[" * DEEPEST + json.dumps(document).encode() + b"]" * DEEPEST))
     for _ in range(DEEPEST):
         (inner,) = inner

@@ -21,16 +21,16 @@ from kube2etcd.kube.credentials import Access, read_access
 from kube2etcd.settings import Cluster
 from tests.kube.scripted import (
     SECRET,
+    Connect,
     Handler,
-    Opened,
     Plugin,
     Scripted,
     TlsServers,
+    accept_only,
     get,
     kubeconfig,
     lines,
     status,
-    strict,
 )
 from tests.stack.certificates import Authority
 from tests.stack.process import wait_for
@@ -45,24 +45,24 @@ from tests.stack.process import wait_for
         ({"username": "u", "password": "p"}, "Basic " + base64.b64encode(b"u:p").decode()),
         ({}, None),
     ],
-    ids=["token", "token with newline", "token file", "password", "nothing"],
+    ids=["token", "token with newline", "token file", "password", "none"],
 )
 def test_kubeconfig_users(
-    server: Scripted, as_user: Opened, tmp_path: Path, user: dict[str, Any], authorization: str | None
+    server: Scripted, connect_as: Connect, tmp_path: Path, user: dict[str, Any], authorization: str | None
 ) -> None:
     (tmp_path / "token").write_text(SECRET + "\n")
-    get(as_user(user))
+    get(connect_as(user))
     assert server.tokens() == [authorization]
 
 
 def test_exec_plugin(
-    server: Scripted, as_user: Opened, plugin: Plugin, monkeypatch: pytest.MonkeyPatch
+    server: Scripted, connect_as: Connect, plugin: Plugin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    plugin.gives(token=SECRET)
-    api = as_user(plugin.user)
+    plugin.succeed(token=SECRET)
+    api = connect_as(plugin.user)
     get(api)
     get(api)
     assert server.tokens() == [f"Bearer {SECRET}"] * 2
@@ -72,23 +72,23 @@ def test_exec_plugin(
         get(api)
 
 
-def test_context_and_url_override(server: Scripted, opened: Opened, tmp_path: Path) -> None:
+def test_context_and_url_override(server: Scripted, connect: Connect, tmp_path: Path) -> None:
     path = kubeconfig(tmp_path / "kc", "http://unused.invalid", {"token": SECRET})
-    get(opened(kubeconfig=path, kube_master_url=server.url))
-    get(opened(kubeconfig=path, context="other", kube_master_url=server.url))
+    get(connect(kubeconfig=path, kube_master_url=server.url))
+    get(connect(kubeconfig=path, context="other", kube_master_url=server.url))
     assert server.tokens() == [f"Bearer {SECRET}", None]
 
 
 def test_default_kubeconfig(
-    server: Scripted, opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Scripted, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / ".kube").mkdir()
     kubeconfig(tmp_path / ".kube/config", server.url, {"token": "from-home"})
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("KUBECONFIG")
-    get(opened())
+    get(connect())
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path / "kc", server.url, {"token": "from-env"})))
-    get(opened())
+    get(connect())
     assert server.tokens() == ["Bearer from-home", "Bearer from-env"]
 
 
@@ -111,7 +111,7 @@ def test_in_cluster(pod: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("broken", "reason"),
+    ("fault", "reason"),
     [
         ("no address", "cannot be used"),
         ("token", "cannot be used"),
@@ -119,27 +119,29 @@ def test_in_cluster(pod: Path) -> None:
         ("unreadable", "Permission denied"),
     ],
 )
-def test_in_cluster_broken(pod: Path, broken: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if broken == "no address":
+def test_unusable_service_account(
+    pod: Path, fault: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if fault == "no address":
         monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
-    elif broken == "unreadable":
+    elif fault == "unreadable":
         loader = "kubernetes.config.incluster_config.InClusterConfigLoader"
         denied = Mock(side_effect=PermissionError(13, "Permission denied"))
         monkeypatch.setattr(f"{loader}._read_token_file", denied)
     else:
-        (pod / broken).write_text("")
+        (pod / fault).write_text("")
     with pytest.raises(SettingsError, match=f"service account .*{reason}"):
         ApiConnection(Cluster())
 
 
 def test_in_cluster_rotation(
-    pod: Path, opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls_servers: TlsServers
+    pod: Path, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls_servers: TlsServers
 ) -> None:
     authority = Authority(tmp_path / "next")
     server = tls_servers(authority.issue("server"))
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.server_address[1]))
-    api = opened()
+    api = connect()
     with pytest.raises(ApiUnavailable, match="not trusted"):
         get(api)
     for name, text in (("token", "rotated"), ("ca.crt", authority.ca_file.read_text())):
@@ -150,35 +152,37 @@ def test_in_cluster_rotation(
     assert server.tokens() == ["Bearer rotated"] * 2
 
 
-def test_401_reloads_credentials_and_retries_once(server: Scripted, as_user: Opened, tmp_path: Path) -> None:
+def test_401_reloads_credentials_and_retries_once(
+    server: Scripted, connect_as: Connect, tmp_path: Path
+) -> None:
     (tmp_path / "token").write_text("old")
-    api = as_user({"tokenFile": "token"})
-    server.answers = [strict("new")]
+    api = connect_as({"tokenFile": "token"})
+    server.answers = [accept_only("new")]
     (tmp_path / "token").write_text("new")
     assert get(api) == b"ok\n"
     assert lines(api) == [b"ok"]
     assert server.tokens() == ["Bearer old", "Bearer new", "Bearer new"]
 
 
-def test_401_for_several_threads_is_one_reload(
-    server: Scripted, as_user: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_401_in_several_threads_causes_one_reload(
+    server: Scripted, connect_as: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "token").write_text("old")
-    api = as_user({"tokenFile": "token"})
+    api = connect_as({"tokenFile": "token"})
     both = threading.Barrier(2, timeout=20)
 
     def refuse_both(handler: Handler) -> None:
         if handler.headers["Authorization"] == "Bearer old":
             both.wait()
-        strict("new")(handler)
+        accept_only("new")(handler)
 
     server.answers = [refuse_both]
-    read = Mock(side_effect=read_access)
-    monkeypatch.setattr(client, "read_access", read)
+    reads = Mock(side_effect=read_access)
+    monkeypatch.setattr(client, "read_access", reads)
     (tmp_path / "token").write_text("new")
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(get, [api, api])) == [b"ok\n", b"ok\n"]
-    assert read.call_count == 1
+    assert reads.call_count == 1
 
 
 SOCKS = {"proxy-url": "socks5://127.0.0.1:1080"}
@@ -190,13 +194,13 @@ SOCKS = {"proxy-url": "socks5://127.0.0.1:1080"}
         (lambda path, _: path.write_text(f"users: [{SECRET}"), "Bearer old", "keeping the old credentials"),
         (lambda path, _: path.unlink(), "Bearer old", ""),
         (lambda path, url: kubeconfig(path, url), None, ""),
-        (lambda path, url: kubeconfig(path, url, {"token": "odd"}, **SOCKS), "Bearer old", "proxy-url"),
+        (lambda path, url: kubeconfig(path, url, {"token": "unused"}, **SOCKS), "Bearer old", "proxy-url"),
     ],
-    ids=["half written", "removed", "without its user", "a proxy that cannot be used"],
+    ids=["half written", "removed", "without credentials", "unusable proxy"],
 )
-def test_a_kubeconfig_that_changes(
+def test_changed_kubeconfig(
     server: Scripted,
-    opened: Opened,
+    connect: Connect,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     change: Callable[[Path, str], object],
@@ -204,7 +208,7 @@ def test_a_kubeconfig_that_changes(
     logged: str,
 ) -> None:
     path = kubeconfig(tmp_path / "kc", server.url, {"token": "old"})
-    api = opened(kubeconfig=path)
+    api = connect(kubeconfig=path)
     get(api)
     change(path, server.url)
     get(api)
@@ -216,8 +220,8 @@ def test_a_kubeconfig_that_changes(
     assert SECRET not in caplog.text
 
 
-def test_a_token_invalid_in_a_header_is_not_shown(server: Scripted, as_user: Opened) -> None:
-    api = as_user({"token": f"{SECRET}\nX: y"})
+def test_token_invalid_in_a_header_is_not_in_the_message(server: Scripted, connect_as: Connect) -> None:
+    api = connect_as({"token": f"{SECRET}\nX: y"})
     with pytest.raises(ApiUnavailable, match="HTTP forbids") as caught:
         get(api)
     assert SECRET not in str(caught.value)
@@ -234,7 +238,7 @@ CHOICE = "name one with --context: main, other"
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("", "is empty"),
         ("# nothing", "is empty"),
@@ -263,43 +267,43 @@ CHOICE = "name one with --context: main, other"
     ],
     ids=lambda text: repr(text)[:30],
 )
-def test_kubeconfigs_that_cannot_be_used(tmp_path: Path, text: str | bytes, words: str) -> None:
+def test_unusable_kubeconfigs(tmp_path: Path, text: str | bytes, message: str) -> None:
     path = tmp_path / "kc"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    message = refused(kubeconfig=str(path))
-    assert words in message
+    message = settings_error(kubeconfig=str(path))
+    assert message in message
     assert str(path) in message
     assert SECRET not in message
 
 
-def refused(**settings: str) -> str:
-    """The error without a usable cluster."""
+def settings_error(**settings: str) -> str:
+    """The error message of a connection with these settings."""
     with pytest.raises(SettingsError) as caught:
         ApiConnection(Cluster(**settings))
     return str(caught.value)
 
 
-@pytest.mark.parametrize("asked", ["gone", ""])
-def test_a_context_that_is_not_there(tmp_path: Path, asked: str) -> None:
+@pytest.mark.parametrize("context", ["gone", ""])
+def test_unknown_context(tmp_path: Path, context: str) -> None:
     (tmp_path / "kc").write_text(CONFIG)
-    message = refused(kubeconfig=str(tmp_path / "kc"), context=asked)
-    assert message.endswith(f"kc has no context '{asked}'; {CHOICE}")
+    message = settings_error(kubeconfig=str(tmp_path / "kc"), context=context)
+    assert message.endswith(f"kc has no context '{context}'; {CHOICE}")
 
 
-def test_a_kubeconfig_that_is_not_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kubeconfig_that_is_not_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "kube"
-    assert "kube (--kubeconfig), and this is no pod" in refused(kubeconfig=str(path))
+    assert "kube (--kubeconfig), and this is no pod" in settings_error(kubeconfig=str(path))
     path.mkdir()
-    assert refused(kubeconfig=str(path)).endswith("kube is a folder; name the file in it")
+    assert settings_error(kubeconfig=str(path)).endswith("kube is a folder; name the file in it")
     (path / "config").touch()
-    assert refused(kubeconfig=str(path)).endswith(f"did you mean {path / 'config'}?")
+    assert settings_error(kubeconfig=str(path)).endswith(f"did you mean {path / 'config'}?")
     (path / "config").unlink()
     path.rmdir()
     os.mkfifo(path)
-    assert "not a regular file" in refused(kubeconfig=str(path))
+    assert "not a regular file" in settings_error(kubeconfig=str(path))
     for name in (f"{tmp_path}/gone", "~no-such-user/kc"):
         monkeypatch.setenv("KUBECONFIG", name)
-        assert f"no kubeconfig at {name} (KUBECONFIG), and this is no pod" in refused()
+        assert f"no kubeconfig at {name} (KUBECONFIG), and this is no pod" in settings_error()
 
 
 BAD_URLS = [
@@ -309,15 +313,15 @@ BAD_URLS = [
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         ({}, "--kube-master-url"),
         ({"context": "main"}, "no kubeconfig at"),
         *(({"kube_master_url": url}, "https://HOST:PORT") for url in BAD_URLS),
     ],
 )
-def test_settings_that_name_no_cluster(settings: dict[str, str], words: str) -> None:
-    assert words in refused(**settings)
+def test_settings_without_a_cluster(settings: dict[str, str], message: str) -> None:
+    assert message in settings_error(**settings)
 
 
 @pytest.mark.parametrize(
@@ -329,47 +333,47 @@ def test_settings_that_name_no_cluster(settings: dict[str, str], words: str) -> 
     ],
     ids=["authority", "missing authority", "client certificate"],
 )
-def test_certificate_files_that_cannot_be_used(
-    as_user: Opened, tmp_path: Path, cluster: dict[str, str], user: dict[str, str]
+def test_unusable_certificate_files(
+    connect_as: Connect, tmp_path: Path, cluster: dict[str, str], user: dict[str, str]
 ) -> None:
     (tmp_path / "bad.pem").write_text("no certificate")
     with pytest.raises(SettingsError, match=r"(bad|gone)\.pem"):
-        as_user(user, "https://127.0.0.1:1", **cluster)
+        connect_as(user, "https://127.0.0.1:1", **cluster)
 
 
-def test_a_kubeconfig_in_an_inaccessible_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kubeconfig_in_an_inaccessible_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def closed(path: Path) -> bool:
         if path.name != "kc":
             return False
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "is_file", closed)
-    assert refused(kubeconfig=str(tmp_path / "kc")).endswith("kc cannot be read: Permission denied")
+    assert settings_error(kubeconfig=str(tmp_path / "kc")).endswith("kc cannot be read: Permission denied")
 
 
 # -- credentials that change, vanish or are refused at run time
 
 
-@pytest.mark.parametrize("first", ["old", None], ids=["later", "at first"])
-def test_a_failing_plugin_is_run_again(
-    server: Scripted, as_user: Opened, plugin: Plugin, first: str | None
+@pytest.mark.parametrize("first", ["old", None], ids=["later", "at start"])
+def test_failing_plugin_is_retried(
+    server: Scripted, connect_as: Connect, plugin: Plugin, first: str | None
 ) -> None:
     if first is not None:
-        plugin.gives(token=first)
-    api = as_user(plugin.user)
-    server.answers = [strict("new")]
-    plugin.fails()
+        plugin.succeed(token=first)
+    api = connect_as(plugin.user)
+    server.answers = [accept_only("new")]
+    plugin.fail()
     for _ in range(2):
         with pytest.raises(ApiForbidden, match=r"401.*exec plugin" if first else "had no credentials"):
             get(api)
     assert server.tokens() == [first and "Bearer old"] * 4
-    plugin.gives(token="new")
+    plugin.succeed(token="new")
     assert get(api) == b"ok\n"
 
 
-def test_a_hanging_plugin_is_killed_reported_and_run_again(
+def test_hanging_plugin_is_killed_logged_and_retried(
     server: Scripted,
-    as_user: Opened,
+    connect_as: Connect,
     tmp_path: Path,
     plugin: Plugin,
     monkeypatch: pytest.MonkeyPatch,
@@ -377,66 +381,66 @@ def test_a_hanging_plugin_is_killed_reported_and_run_again(
 ) -> None:
     monkeypatch.setattr(credentials, "EXEC_TIMEOUT", 0.5)
     monkeypatch.setattr(credentials, "EXEC_RETRY", 2.0)
-    plugin.gives(token="old", expirationTimestamp="2020-01-01T00:00:00Z")
-    api = as_user(plugin.user)
-    server.answers = [strict("new")]
-    plugin.hangs(str(tmp_path / "child"))
-    # As many at once as there are reflectors: none waits for the attempts of all others.
-    began = time.monotonic()
+    plugin.succeed(token="old", expirationTimestamp="2020-01-01T00:00:00Z")
+    api = connect_as(plugin.user)
+    server.answers = [accept_only("new")]
+    plugin.hang(str(tmp_path / "child"))
+    # As many threads as reflectors: none waits for the attempts of all others.
+    start = time.monotonic()
     with ThreadPoolExecutor(6) as pool:
         errors = [one.exception(20) for one in [pool.submit(get, api) for _ in range(6)]]
     assert {type(one) for one in errors} == {ApiForbidden}
-    assert time.monotonic() - began < 6 * 0.5 + 2
+    assert time.monotonic() - start < 6 * 0.5 + 2
     assert "no credentials within 0.5 s" in caplog.text
     child = Path(f"/proc/{int((tmp_path / 'child').read_text())}")
-    wait_for(lambda: not child.exists(), "the end of its child")
-    plugin.works()
-    plugin.gives(token="new")
-    assert wait_for(lambda: get(api), "the next attempt", not_yet=(ApiForbidden,)) == b"ok\n"
+    wait_for(lambda: not child.exists(), "the plugin's child to end")
+    plugin.restore()
+    plugin.succeed(token="new")
+    assert wait_for(lambda: get(api), "the next run", not_yet=(ApiForbidden,)) == b"ok\n"
 
 
-def test_a_403_does_not_reload_credentials(server: Scripted, as_user: Opened) -> None:
-    api = as_user({"token": "good"})
+def test_403_does_not_reload_credentials(server: Scripted, connect_as: Connect) -> None:
+    api = connect_as({"token": "good"})
     server.answers = [status(403)]
     with pytest.raises(ApiForbidden, match="RBAC"):
         get(api)
-    assert len(server.seen) == 1
+    assert len(server.requests) == 1
 
 
-def test_a_change_while_the_credentials_are_read_is_not_missed(
-    server: Scripted, as_user: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_change_during_a_reload_is_not_missed(
+    server: Scripted, connect_as: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    api = as_user({"token": "first"})
+    api = connect_as({"token": "first"})
     texts = ["third"]
 
-    def written_meanwhile(settings: Cluster) -> Access:
+    def read_and_change(settings: Cluster) -> Access:
         access = read_access(settings)
         if texts:
             kubeconfig(tmp_path / "kc", server.url, {"token": texts.pop()})
         return access
 
-    monkeypatch.setattr(client, "read_access", written_meanwhile)
+    monkeypatch.setattr(client, "read_access", read_and_change)
     kubeconfig(tmp_path / "kc", server.url, {"token": "second"})
     get(api)
     get(api)
     assert server.tokens() == ["Bearer second", "Bearer third"]
 
 
-def test_a_refused_client_certificate_is_renewed(
-    as_user: Opened, tmp_path: Path, plugin: Plugin, tls_servers: TlsServers
+def test_refused_client_certificate_is_renewed(
+    connect_as: Connect, tmp_path: Path, plugin: Plugin, tls_servers: TlsServers
 ) -> None:
-    ours, theirs = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs")
+    trusted, other = Authority(tmp_path, "trusted"), Authority(tmp_path, "other")
 
-    def gives(authority: Authority) -> None:
+    def issue(authority: Authority) -> None:
         pair = authority.issue("client")
         certificate, key = (file.read_text() for file in (pair.cert_file, pair.key_file))
-        plugin.gives(clientCertificateData=certificate, clientKeyData=key)
+        plugin.succeed(clientCertificateData=certificate, clientKeyData=key)
 
-    server = tls_servers(ours.issue("server"), ours.ca_file)
-    gives(theirs)
+    server = tls_servers(trusted.issue("server"), trusted.ca_file)
+    issue(other)
     insecure: dict[str, Any] = {"insecure-skip-tls-verify": True}
-    api = as_user(plugin.user, server.url, **insecure)
+    api = connect_as(plugin.user, server.url, **insecure)
     with pytest.raises(ApiUnavailable):
         get(api)
-    gives(ours)
+    issue(trusted)
     assert get(api) == b"{}"

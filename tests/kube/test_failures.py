@@ -1,4 +1,4 @@
-"""Errors: what they say, what class they are, and what they keep to themselves."""
+"""Class and message of each error, without secrets."""
 
 from __future__ import annotations
 
@@ -21,43 +21,43 @@ from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.credentials import read_access
 from kube2etcd.kube.failures import ApiRefused, explain_failure
 from kube2etcd.settings import Cluster
-from tests.kube.scripted import SECRET, Answer, Handler, Opened, Scripted, get, lines, status, whole
+from tests.kube.scripted import SECRET, Answer, Connect, Handler, Scripted, get, lines, respond, status
 from tests.stack.process import free_port
 
 
 @pytest.mark.parametrize(
-    ("answer", "error", "words"),
+    ("answer", "error", "message"),
     [
         (status(401), ApiForbidden, "no credentials"),
-        (status(403), ApiForbidden, "cannot list services (403: said the server); grant"),
+        (status(403), ApiForbidden, "cannot list services (403: server message); grant"),
         (status(404), ApiNotFound, "not installed"),
         (
             status(404, 'namespaces "x" not found'),
             ApiNotFound,
             '(404: namespaces "x" not found); create the namespace',
         ),
-        (status(410), ApiGone, "410: said the server"),
+        (status(410), ApiGone, "410: server message"),
         (status(429, Retry_After="7"), ApiTooMany, "wait"),
         (status(503, Retry_After="7"), ApiTooMany, "wait"),
-        (status(500), ApiUnavailable, "500: said the server"),
+        (status(500), ApiUnavailable, "500: server message"),
         (status(504), ApiUnavailable, "504"),
-        (status(400), ApiRefused, "400: said the server"),
+        (status(400), ApiRefused, "400: server message"),
         (status(422), ApiRefused, "422"),
-        (whole(b"", 302, Location="https://elsewhere"), ApiUnavailable, "redirects"),
-        (whole(b"<html>nginx</html>", 502), ApiUnavailable, "(502)"),
-        (whole(b"plain words\nof two lines", 500), ApiUnavailable, "500: plain words of two lines"),
-        (whole(b'{"message": null}', 500), ApiUnavailable, "(500)"),
-        (whole(b"\xff" * 5000, 500), ApiUnavailable, "…"),
+        (respond(b"", 302, Location="https://elsewhere"), ApiUnavailable, "redirects"),
+        (respond(b"<html>nginx</html>", 502), ApiUnavailable, "(502)"),
+        (respond(b"plain text\nof two lines", 500), ApiUnavailable, "500: plain text of two lines"),
+        (respond(b'{"message": null}', 500), ApiUnavailable, "(500)"),
+        (respond(b"\xff" * 5000, 500), ApiUnavailable, "…"),
     ],
 )
-def test_statuses(
-    server: Scripted, api: ApiConnection, answer: Answer, error: type[ApiError], words: str
+def test_error_of_each_status(
+    server: Scripted, api: ApiConnection, answer: Answer, error: type[ApiError], message: str
 ) -> None:
     server.answers = [answer]
     with pytest.raises(ApiError) as caught:
         get(api)
     assert type(caught.value) is error
-    assert words in str(caught.value)
+    assert message in str(caught.value)
     assert server.url in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 700
@@ -77,7 +77,7 @@ def test_retry_after(server: Scripted, api: ApiConnection, header: str | None, s
 
 
 @pytest.mark.parametrize(
-    ("path", "params", "words"),
+    ("path", "params", "message"),
     [
         ("/api/v1/namespaces", {}, "list namespaces ("),
         ("/api/v1/pods", {"watch": "true"}, "watch pods ("),
@@ -87,50 +87,52 @@ def test_retry_after(server: Scripted, api: ApiConnection, header: str | None, s
     ],
 )
 def test_messages_name_verb_and_resource(
-    server: Scripted, api: ApiConnection, path: str, params: dict[str, str], words: str
+    server: Scripted, api: ApiConnection, path: str, params: dict[str, str], message: str
 ) -> None:
     server.answers = [status(403)]
-    with pytest.raises(ApiForbidden, match=re.escape(words)):
+    with pytest.raises(ApiForbidden, match=re.escape(message)):
         get(api, path, 5, **params)
 
 
-def test_an_error_whose_reason_never_comes(server: Scripted, api: ApiConnection) -> None:
-    def half(handler: Handler) -> None:
+def test_error_with_an_incomplete_body(server: Scripted, api: ApiConnection) -> None:
+    def incomplete(handler: Handler) -> None:
         handler.begin(500, Content_Length="100")
         handler.wfile.flush()
         handler.close_connection = True
 
-    server.answers = [half]
+    server.answers = [incomplete]
     with pytest.raises(ApiUnavailable, match=r"\(500\)"):
         get(api)
 
 
-def test_an_echoed_token_is_not_in_messages(server: Scripted, as_user: Opened, tmp_path: Path) -> None:
+def test_token_echoed_by_the_server_is_not_in_the_message(
+    server: Scripted, connect_as: Connect, tmp_path: Path
+) -> None:
     server.answers = [status(403, f"bearer {SECRET} is not enough")]
     with pytest.raises(ApiForbidden) as caught:
-        get(as_user({"token": SECRET}))
+        get(connect_as({"token": SECRET}))
     assert SECRET not in f"{caught.value} {read_access(Cluster(kubeconfig=str(tmp_path / 'kc')))!r}"
 
 
 @pytest.mark.parametrize(
-    ("url", "words"),
+    ("url", "message"),
     [
         ("http://127.0.0.1:{port}", "connection refused"),
         ("http://no-such-host.invalid", "cannot be resolved"),
         ("https://127.0.0.1:{http}", "TLS"),
         (f"http://u:{SECRET}@127.0.0.1:{{port}}?x={SECRET}", "cannot reach http://127.0.0.1"),
     ],
-    ids=["refused", "unknown name", "no TLS", "a password in the URL"],
+    ids=["refused", "unknown name", "no TLS", "password in the URL"],
 )
-def test_a_server_that_cannot_be_reached(server: Scripted, opened: Opened, url: str, words: str) -> None:
-    api = opened(kube_master_url=url.format(port=free_port(), http=server.server_address[1]))
-    with pytest.raises(ApiUnavailable, match=words) as caught:
+def test_unreachable_server(server: Scripted, connect: Connect, url: str, message: str) -> None:
+    api = connect(kube_master_url=url.format(port=free_port(), http=server.server_address[1]))
+    with pytest.raises(ApiUnavailable, match=message) as caught:
         get(api)
     assert api.server in str(caught.value)
     assert SECRET not in str(caught.value)
 
 
-def test_a_connection_that_takes_too_long() -> None:
+def test_connect_timeout() -> None:
     error = ConnectTimeoutError(None, "timed out")
     assert "no connection within 10 s" in str(explain_failure("https://api", error, 10.0))
 
@@ -144,7 +146,7 @@ def test_a_connection_that_takes_too_long() -> None:
         ("http://[bad", SettingsError),
     ],
 )
-def test_a_proxy_that_cannot_be_used(as_user: Opened, proxy: str, error: type[Exception]) -> None:
+def test_unusable_proxy(connect_as: Connect, proxy: str, error: type[Exception]) -> None:
     with pytest.raises(error, match="proxy-url of the kubeconfig") as caught:
-        get(as_user(url="http://api.invalid", **{"proxy-url": proxy.format(port=free_port())}))
+        get(connect_as(url="http://api.invalid", **{"proxy-url": proxy.format(port=free_port())}))
     assert SECRET not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Manifests in every form that people and kubectl write."""
+"""Manifests in every form that users and kubectl write."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ metadata: {name: web}
 ---
 apiVersion: serving.knative.dev/v1
 kind: Service
-metadata: {name: not-ours}
+metadata: {name: other-group}
 ---
 apiVersion: v1
 kind: List
@@ -46,7 +46,7 @@ items:
   endpoints: null
 - apiVersion: v1
   kind: Service
-  metadata: {name: odd}
+  metadata: {name: malformed}
   spec: {ports: [eighty]}
 """
 
@@ -62,9 +62,9 @@ def test_manifests() -> None:
         ),
         EndpointSlice(Metadata("default", "web-1"), "web"),
     ]
-    assert [(r.kind, r.namespace, r.name) for r in read.rejected] == [("services", "default", "odd")]
+    assert [(r.kind, r.namespace, r.name) for r in read.rejected] == [("services", "default", "malformed")]
     assert read.faults == [
-        "document 6.items[1]: services default/odd is left out: "
+        "document 6.items[1]: services default/malformed is left out: "
         "Expected `object`, got `str` - at `$.spec.ports[0]`"
     ]
     assert read.passed_over == {"Deployment": 1, "Service": 1}
@@ -95,8 +95,8 @@ NULL_LABEL, NULL_KEY = "labels: {null: b}", "Expected `str`, got `null` - at `ke
 
 
 @pytest.mark.parametrize(("key", "read"), [("5", "5"), ("yes", "true"), ("1.5", "1.5")])
-def test_a_key_that_yaml_reads_as_another_scalar_is_text(key: str, read: str) -> None:
-    """As `kubectl` reads it, also in fields that we skip."""
+def test_keys_that_yaml_reads_as_other_scalars_are_strings(key: str, read: str) -> None:
+    """As `kubectl` reads them, also in fields that we skip."""
     meta = f"{{name: a, labels: {{{key}: x}}, annotations: {{{key}: y}}}}"
     text = f"{SERVICE}\nmetadata: {meta}\n{key}: {{{key}: z}}"
     assert decode_manifests(text).objects == [Service(Metadata("default", "a", labels={read: "x"}))]
@@ -150,19 +150,21 @@ def test_invalid_objects_are_reported_with_position(text: str, faults: list[str]
 
 
 @pytest.mark.parametrize("number", [-1, 65536, 10**32])
-def test_a_port_out_of_range_rejects_its_object(number: int) -> None:
-    """CoreDNS cannot decode a number beyond Go's int: SERVFAIL for every name above."""
+def test_port_out_of_range_rejects_its_object(number: int) -> None:
+    """CoreDNS cannot decode a number beyond Go's int and would answer SERVFAIL for every name above."""
     read = decode_manifests(f"{SERVICE}\nmetadata: {{name: a}}\nspec: {{ports: [{{port: {number}}}]}}")
     assert not read.objects
     assert "$.spec.ports[0].port" in read.rejected[0].reason
-    pieces = "kind: EndpointSlice\napiVersion: discovery.k8s.io/v1\nmetadata: {name: a}\n"
-    assert "$.ports[0].port" in decode_manifests(f"{pieces}ports: [{{port: {number}}}]").rejected[0].reason
+    slice_head = "kind: EndpointSlice\napiVersion: discovery.k8s.io/v1\nmetadata: {name: a}\n"
+    assert (
+        "$.ports[0].port" in decode_manifests(f"{slice_head}ports: [{{port: {number}}}]").rejected[0].reason
+    )
 
 
 UNREADABLE = ["a: [", "\tkind: x", b"\xff\xfe", "a: !!python/object:os.system {}", "a: 1\na: 2", "[" * 1000]
 
 
 @pytest.mark.parametrize("text", UNREADABLE, ids=lambda text: repr(text)[:20])
-def test_manifests_that_cannot_be_read(text: str | bytes) -> None:
+def test_unreadable_manifests(text: str | bytes) -> None:
     with pytest.raises(ObjectsError, match=r"^demo\.yaml cannot be read"):
         decode_manifests(text, "demo.yaml")

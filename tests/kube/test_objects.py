@@ -1,4 +1,4 @@
-"""Fields read from each kind, null everywhere; URL paths and names of kinds."""
+"""Fields read from each kind, null in any place; URL paths and names of kinds."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ every_kind = pytest.mark.parametrize("kind", ITEMS)
 
 
 @every_kind
-def test_every_field_of_interest_is_read(kind: str) -> None:
+def test_fields_are_read(kind: str) -> None:
     assert read_one(kind, ITEMS[kind]) == READ[kind]
 
 
@@ -148,19 +148,19 @@ def fields(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
 
 
 @every_kind
-def test_a_field_that_is_null_is_absent(kind: str) -> None:
+def test_null_field_equals_an_absent_one(kind: str) -> None:
     item = ITEMS[kind]
     for *above, key in fields(item):
         null, absent = copy.deepcopy(item), copy.deepcopy(item)
         functools.reduce(lambda value, step: value[step], above, null)[key] = None
         del functools.reduce(lambda value, step: value[step], above, absent)[key]
-        if "labels" not in above:  # there null is an empty text
+        if "labels" not in above:  # a null label is an empty string
             read = [decode_list(KINDS[kind], body([one], KINDS[kind].kind)) for one in (null, absent)]
             assert read[0] == read[1], (above, key)
 
 
 @every_kind
-def test_an_object_may_have_nothing_but_its_name(kind: str) -> None:
+def test_object_with_only_a_name(kind: str) -> None:
     assert read_one(kind, {"metadata": {"name": "x"}}) == type(READ[kind])(Metadata("", "x"))
 
 
@@ -185,11 +185,11 @@ A, B = Interface("a", ("10.0.0.1", "fd00::1")), Interface("b")
         ),
     ],
     ids=[
-        "a null label",
+        "null label",
         "null lists",
         "multus default is primary",
-        "a primary network without a name",
-        "an empty text has the default",
+        "primary network without a name",
+        "empty string counts as the default",
     ],
 )
 def test_unusual_fields(kind: str, item: str, expected: ApiObject) -> None:
@@ -210,15 +210,15 @@ def test_path(name: str, namespace: str | None, path: str) -> None:
     assert KINDS[name].path(namespace) == path
 
 
-def test_an_endpoint_of_a_wrong_shape_takes_its_own_object_only() -> None:
-    odd = {"metadata": {**META, "name": "odd"}, "spec": {"endpoints": [{"dnsName": 7}]}}
-    nothing = {"metadata": META, "spec": {"endpoints": [None]}}
-    page = decode_list(KINDS["dnsendpoints"], body([odd, nothing], "DNSEndpoint"))
+def test_malformed_endpoint_rejects_only_its_object() -> None:
+    malformed = {"metadata": {**META, "name": "malformed"}, "spec": {"endpoints": [{"dnsName": 7}]}}
+    null = {"metadata": META, "spec": {"endpoints": [None]}}
+    page = decode_list(KINDS["dnsendpoints"], body([malformed, null], "DNSEndpoint"))
     assert page.items == [DnsEndpoint(X)]
-    assert [(one.kind, one.name) for one in page.rejected] == [("dnsendpoints", "odd")]
+    assert [(one.kind, one.name) for one in page.rejected] == [("dnsendpoints", "malformed")]
 
 
-def test_kinds_are_named_as_rbac_names_them() -> None:
+def test_resource_is_named_as_in_rbac() -> None:
     assert KINDS["services"].resource == "services"
     assert KINDS["endpointslices"].resource == "endpointslices.discovery.k8s.io"
     assert [k.name for k in KINDS.values() if k.optional] == ["virtualmachineinstances", "dnsendpoints"]

@@ -1,4 +1,4 @@
-"""Kubernetes Events about records left out: content, errors, rate."""
+"""Kubernetes Events about records left out: content, errors, rate limit."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from kube2etcd.kube.store import Unit
 WEB = Unit("services", "shop", "web")
 
 
-class Api:
-    """An API server that has every object, and takes Events unless ``failures`` says otherwise."""
+class FakeApi:
+    """An API server that has every object but ``gone``; raises ``failures`` when Events are posted."""
 
     def __init__(self) -> None:
         self.failures: list[ApiError] = []
@@ -46,24 +46,24 @@ class Api:
 
 
 @pytest.fixture
-def api() -> Api:
-    return Api()
+def api() -> FakeApi:
+    return FakeApi()
 
 
 @pytest.fixture
-def recording(api: Api) -> Iterator[EventRecorder]:
+def event_recorder(api: FakeApi) -> Iterator[EventRecorder]:
     one = EventRecorder(api, burst=2, pause=0.01)  # type: ignore[arg-type]
     yield one
     one.stop()
 
 
 @pytest.fixture
-def running(recording: EventRecorder) -> EventRecorder:
-    recording.start()
-    return recording
+def running(event_recorder: EventRecorder) -> EventRecorder:
+    event_recorder.start()
+    return event_recorder
 
 
-def test_an_event_names_object_and_reason(api: Api, running: EventRecorder) -> None:
+def test_event_has_object_and_reason(api: FakeApi, running: EventRecorder) -> None:
     running.record([(WEB, "externalName 10.0.0.1 is an address")])
     api.wait(1)
     [(path, event)] = api.posted
@@ -79,7 +79,7 @@ def test_an_event_names_object_and_reason(api: Api, running: EventRecorder) -> N
     assert event["note"] == "externalName 10.0.0.1 is an address"
 
 
-def test_the_same_reason_is_the_same_event_and_another_one_is_not(api: Api, running: EventRecorder) -> None:
+def test_name_of_an_event_follows_from_its_reason(api: FakeApi, running: EventRecorder) -> None:
     running.record([(WEB, "a"), (WEB, "a"), (WEB, "b" * 2000)])
     api.wait(3)
     names = [event["metadata"]["name"] for _, event in api.posted]  # type: ignore[index]
@@ -87,20 +87,22 @@ def test_the_same_reason_is_the_same_event_and_another_one_is_not(api: Api, runn
     assert len(str(api.posted[2][1]["note"])) == 1024
 
 
-def test_errors_do_not_stop_it(api: Api, running: EventRecorder, caplog: pytest.LogCaptureFixture) -> None:
+def test_errors_do_not_stop_the_recorder(
+    api: FakeApi, running: EventRecorder, caplog: pytest.LogCaptureFixture
+) -> None:
     api.failures = [
-        ApiRefused("it is there", 409),
-        ApiRefused("odd", 422),
-        ApiForbidden("no right to create"),
+        ApiRefused("exists", 409),
+        ApiRefused("invalid", 422),
+        ApiForbidden("not allowed"),
     ]
     running.record([(WEB, reason) for reason in "abcd"])
     api.wait(4)
     logged = [record.getMessage() for record in caplog.records]
-    assert logged == [f"events: none for {WEB}: odd", f"events: none for {WEB}: no right to create"]
+    assert logged == [f"events: none for {WEB}: invalid", f"events: none for {WEB}: not allowed"]
 
 
-def test_an_unreadable_answer_loses_only_its_own_event(
-    api: Api, running: EventRecorder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_malformed_answer_loses_only_its_event(
+    api: FakeApi, running: EventRecorder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     bodies = [b"{}", b"<html>", json.dumps({"metadata": {"uid": "u"}}).encode()]
     monkeypatch.setattr(api, "read", lambda _: bodies.pop(0))
@@ -110,7 +112,7 @@ def test_an_unreadable_answer_loses_only_its_own_event(
     assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
 
 
-def test_deleted_objects_and_other_units_get_no_event(api: Api, running: EventRecorder) -> None:
+def test_deleted_objects_and_other_units_get_no_event(api: FakeApi, running: EventRecorder) -> None:
     running.record([(Unit("services", "shop", "gone"), "x"), (Unit("zones", "", "cluster.local"), "x")])
     running.record([(Unit("namespaces", "", "Shop"), "x")])
     api.wait(1)
@@ -119,15 +121,17 @@ def test_deleted_objects_and_other_units_get_no_event(api: Api, running: EventRe
     assert event["regarding"]["kind"] == "Namespace"  # type: ignore[index]
 
 
-def test_overflow_drops(api: Api, recording: EventRecorder, caplog: pytest.LogCaptureFixture) -> None:
-    recording.record([(WEB, str(number)) for number in range(recorder.MAX_WAITING + 3)])
+def test_events_beyond_the_queue_limit_are_dropped(
+    api: FakeApi, event_recorder: EventRecorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    event_recorder.record([(WEB, str(number)) for number in range(recorder.MAX_WAITING + 3)])
     assert f"more than {recorder.MAX_WAITING} queued" in caplog.text
-    recording.start()
+    event_recorder.start()
     api.wait(2)
     assert [event["note"] for _, event in api.posted[:2]] == ["0", "1"]
 
 
-def test_after_a_burst_it_pauses_and_recovers(api: Api, running: EventRecorder) -> None:
+def test_events_after_a_burst_are_posted(api: FakeApi, running: EventRecorder) -> None:
     running.record([(WEB, str(number)) for number in range(5)])
     api.wait(5)
     running.record([(WEB, "later")])

@@ -32,8 +32,8 @@ from kube2etcd.kube.reflector import (
 )
 from tests.kube.bodies import SERVICES
 from tests.kube.world import (
-    LIVED,
     VMIS,
+    WATCH_DURATION,
     Request,
     Step,
     World,
@@ -45,7 +45,7 @@ from tests.kube.world import (
     page,
     play,
     relist,
-    relist_unnoticed,
+    relist_with_buffered_data,
     stop,
     watches,
 )
@@ -56,10 +56,10 @@ DOWN, CUT = ApiUnavailable("down"), ApiUnavailable("cut")
 
 def test_list_and_watch() -> None:
     bodies = page("a", "b"), event("ADDED", "c", "11"), event("DELETED", "a", "12")
-    world = play(lists(bodies[0]), watches(*bodies[1:], LIVED))
-    assert world.story == "list a b, watch 10, healthy, ADDED c, DELETED a"
-    assert world.asked[0] == ("/api/v1/services", {"limit": str(PAGE_SIZE)})
-    path, params = world.asked[1]
+    world = play(lists(bodies[0]), watches(*bodies[1:], WATCH_DURATION))
+    assert world.trace == "list a b, watch 10, healthy, ADDED c, DELETED a"
+    assert world.requests[0] == ("/api/v1/services", {"limit": str(PAGE_SIZE)})
+    path, params = world.requests[1]
     assert 300 <= int(params.pop("timeoutSeconds")) <= 600
     assert path == "/api/v1/services"
     assert params == {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": "10"}
@@ -69,39 +69,43 @@ def test_list_and_watch() -> None:
 
 def test_selectors_are_requested() -> None:
     world = play(lists(page(kind="Pod")), kind=KINDS["pods"])
-    assert {path for path, _ in world.asked} == {"/api/v1/pods"}
-    assert all("status.phase!=Failed" in params["fieldSelector"] for _, params in world.asked)
+    assert {path for path, _ in world.requests} == {"/api/v1/pods"}
+    assert all("status.phase!=Failed" in params["fieldSelector"] for _, params in world.requests)
 
 
 SHORT = (lists(page()), watches())
-SILENT = watches(INACTIVITY_TIMEOUT, ApiSilent("nothing came"))
-#: What the server answers, and what becomes of it.
-STORIES: dict[str, tuple[Sequence[Request], str]] = {
-    "a watch that the server ends is resumed from the last version": (
-        [lists(page("a")), watches(event("MODIFIED", "a", "17"), LIVED), watches(LIVED)],
+SILENT = watches(INACTIVITY_TIMEOUT, ApiSilent("silent"))
+#: The server's answers, and the resulting trace.
+CASES: dict[str, tuple[Sequence[Request], str]] = {
+    "watch ended by the server resumes from the last version": (
+        [lists(page("a")), watches(event("MODIFIED", "a", "17"), WATCH_DURATION), watches(WATCH_DURATION)],
         "list a, watch 10, healthy, MODIFIED a, watch 17",
     ),
-    "a bookmark moves the version": (
-        [lists(page()), watches(bookmark("99"), LIVED), watches(LIVED)],
+    "bookmark advances the version": (
+        [lists(page()), watches(bookmark("99"), WATCH_DURATION), watches(WATCH_DURATION)],
         "list, watch 10, healthy, watch 99",
     ),
-    "a bookmark without a version": (
-        [lists(page()), watches(bookmark(""), LIVED), watches(LIVED)],
+    "bookmark without a version": (
+        [lists(page()), watches(bookmark(""), WATCH_DURATION), watches(WATCH_DURATION)],
         "list, watch 10, healthy, watch 10",
     ),
-    "a silent watch is reopened without alarm": (
-        [lists(page()), SILENT, SILENT, watches(LIVED)],
+    "silent watch is reopened without a failure": (
+        [lists(page()), SILENT, SILENT, watches(WATCH_DURATION)],
         "list, watch 10, healthy, watch 10, watch 10",
     ),
     "events before a failure are delivered once": (
-        [lists(page()), watches(event("ADDED", "a", "11"), CUT), watches(event("ADDED", "b", "12"), LIVED)],
+        [
+            lists(page()),
+            watches(event("ADDED", "a", "11"), CUT),
+            watches(event("ADDED", "b", "12"), WATCH_DURATION),
+        ],
         "list, watch 10, healthy, ADDED a, failing, watch 11, healthy, ADDED b",
     ),
-    "a version that expires once in a while is no failure": (
-        [lists(page()), watches(LIVED, error_event(410))] * 2,
+    "version that expires after a long watch is no failure": (
+        [lists(page()), watches(WATCH_DURATION, error_event(410))] * 2,
         "list, watch 10, healthy, list, watch 10",
     ),
-    "a version that expires right after a list backs off": (
+    "version that expires right after a list backs off": (
         [lists(page()), watches(ApiGone("too old"))] * 4,
         "list, watch 10" + ", list, watch 10, failing" * 3,
     ),
@@ -109,39 +113,43 @@ STORIES: dict[str, tuple[Sequence[Request], str]] = {
         [lists(b'{"kind":"ServiceList","metadata":{"resourceVersion":"5"},"items":null}')],
         "list, watch 5, healthy",
     ),
-    "after a very short watch, a line of a longer one shows health": (
-        [*SHORT, watches(bookmark("11"), 60.0, bookmark("12"), LIVED)],
+    "healthy again at a line of a longer watch after a very short one": (
+        [*SHORT, watches(bookmark("11"), 60.0, bookmark("12"), WATCH_DURATION)],
         "list, watch 10, healthy, failing, watch 10, healthy",
     ),
-    "a line of another very short one does not": (
+    "not healthy at a line of another very short watch": (
         [*SHORT, watches(bookmark("11"))],
         "list, watch 10, healthy, failing, watch 10, failing",
     ),
-    "without any line (some kinds have no bookmarks), the next watch does": (
-        [*SHORT, watches(INACTIVITY_TIMEOUT), watches(LIVED)],
+    "healthy at the watch after a longer one without lines (some kinds have no bookmarks)": (
+        [*SHORT, watches(INACTIVITY_TIMEOUT), watches(WATCH_DURATION)],
         "list, watch 10, healthy, failing, watch 10, watch 10, healthy",
     ),
-    "also if the longer one was silent": (
-        [*SHORT, SILENT, watches(LIVED)],
+    "healthy at the watch after a longer silent one": (
+        [*SHORT, SILENT, watches(WATCH_DURATION)],
         "list, watch 10, healthy, failing, watch 10, watch 10, healthy",
     ),
     "relist ends the watch": (
         [lists(page("a")), watches(relist), lists(page("b", version="20"))],
         "list a, watch 10, healthy, list b, watch 20",
     ),
-    "relist comes before the next event": (
-        [lists(page()), watches(relist_unnoticed, event("ADDED", "x", "11")), lists(page("x", version="20"))],
+    "relist precedes the next event": (
+        [
+            lists(page()),
+            watches(relist_with_buffered_data, event("ADDED", "x", "11")),
+            lists(page("x", version="20")),
+        ],
         "list, watch 10, healthy, list x, watch 20",
     ),
-    "relist comes before the end of the watch": (
-        [lists(page()), watches(relist_unnoticed), lists(page("x", version="20"))],
+    "relist precedes the end of the watch": (
+        [lists(page()), watches(relist_with_buffered_data), lists(page("x", version="20"))],
         "list, watch 10, healthy, list x, watch 20",
     ),
-    "relist during a list makes another one": (
+    "relist during a list causes another list": (
         [lists(relist, page("a")), lists(page("b", version="20"))],
         "list a, list b, watch 20, healthy",
     ),
-    "a failed relist is retried": (
+    "failed relist is retried": (
         [lists(page("a")), watches(relist), lists(DOWN), lists(page("b"))],
         "list a, watch 10, healthy, failing, list b, watch 10, healthy",
     ),
@@ -153,45 +161,45 @@ STORIES: dict[str, tuple[Sequence[Request], str]] = {
 }
 
 
-@pytest.mark.parametrize(("script", "story"), STORIES.values(), ids=STORIES)
-def test_stories(script: Sequence[Request], story: str) -> None:
+@pytest.mark.parametrize(("script", "trace"), CASES.values(), ids=CASES)
+def test_list_and_watch_sequences(script: Sequence[Request], trace: str) -> None:
     world = play(*script)
-    assert world.story == story
-    assert len(world.waits) == world.events.count("failing"), "only a failure makes a pause"
+    assert world.trace == trace
+    assert len(world.pauses) == world.events.count("failing"), "only failures cause a pause"
 
 
 @pytest.mark.parametrize(
-    ("script", "asked"),
+    ("script", "requests"),
     [
         (
             [lists(page("a", token="t")), lists(page("b", token="u")), lists(page("c"))],
             [(None, "500"), ("t", "500"), ("u", "500")],
         ),
         (
-            [lists(page("a", token="t")), lists(ApiGone("the token is too old")), lists(page("a", "b", "c"))],
+            [lists(page("a", token="t")), lists(ApiGone("token expired")), lists(page("a", "b", "c"))],
             [(None, "500"), ("t", "500"), (None, None)],
         ),
         (
             [
                 lists(page("a", token="t")),
-                *[lists(ApiTooLarge("more than we take"))] * 3,
+                *[lists(ApiTooLarge("too large"))] * 3,
                 lists(page("b", token="u")),
                 lists(page("c")),
             ],
             [(None, "500"), ("t", "500"), ("t", "62"), ("t", "7"), ("t", "1"), ("u", "1")],
         ),
     ],
-    ids=["pages", "an expired token: without pages", "a page too large: fewer objects"],
+    ids=["pages", "expired token: unpaged", "page too large: fewer objects"],
 )
-def test_pages_are_one_list(script: Sequence[Request], asked: list[tuple[str, str]]) -> None:
+def test_pages_are_one_list(script: Sequence[Request], requests: list[tuple[str, str]]) -> None:
     world = play(*script)
-    assert world.story == "list a b c, watch 10, healthy"
-    pages = [(params.get("continue"), params.get("limit")) for _, params in world.asked]
-    assert pages[: len(asked)] == asked
+    assert world.trace == "list a b c, watch 10, healthy"
+    pages = [(params.get("continue"), params.get("limit")) for _, params in world.requests]
+    assert pages[: len(requests)] == requests
 
 
 @pytest.mark.parametrize(
-    ("answers", "words"),
+    ("answers", "message"),
     [
         ([ApiUnavailable("500")], "500"),
         ([ApiForbidden("403")], "403"),
@@ -202,11 +210,11 @@ def test_pages_are_one_list(script: Sequence[Request], asked: list[tuple[str, st
         *(([page("a", token=token) for token in tokens], "repeat") for tokens in ("tt", "tut", "tuvu")),
     ],
 )
-def test_an_error_is_never_an_empty_list(answers: list[Step], words: str) -> None:
+def test_error_is_never_an_empty_list(answers: list[Step], message: str) -> None:
     world = play(*map(lists, answers), lists(page("a")))
-    assert world.story == "failing, list a, watch 10, healthy"
-    assert words in str(world.errors[0])
-    assert len(world.waits) == 1
+    assert world.trace == "failing, list a, watch 10, healthy"
+    assert message in str(world.errors[0])
+    assert len(world.pauses) == 1
 
 
 @pytest.mark.parametrize(
@@ -219,13 +227,16 @@ def test_an_error_is_never_an_empty_list(answers: list[Step], words: str) -> Non
         error_event(429),
         b"<html>",
     ],
-    ids=["no connection", "too many", "refused", "error 500", "error 429", "no event"],
+    ids=["connection lost", "too many", "refused", "error 500", "error 429", "malformed event"],
 )
-def test_a_failing_watch_is_resumed_without_a_list(failure: Step) -> None:
+def test_failing_watch_is_resumed_without_a_list(failure: Step) -> None:
     world = play(
-        lists(page("a")), watches(event("ADDED", "b", "11"), LIVED), watches(failure), watches(LIVED)
+        lists(page("a")),
+        watches(event("ADDED", "b", "11"), WATCH_DURATION),
+        watches(failure),
+        watches(WATCH_DURATION),
     )
-    assert world.story == "list a, watch 10, healthy, ADDED b, watch 11, failing, watch 11, healthy"
+    assert world.trace == "list a, watch 10, healthy, ADDED b, watch 11, failing, watch 11, healthy"
 
 
 EXPIRED = b'{"type":"ERROR","object":{"kind":"Status","reason":"Expired","message":"too old"}}'
@@ -243,26 +254,26 @@ EXPIRED = b'{"type":"ERROR","object":{"kind":"Status","reason":"Expired","messag
         (error_event(401), ["healthy", "failing"]),
     ],
 )
-def test_after_an_expired_version_or_a_refusal_it_lists_again(answer: Step, then: list[str]) -> None:
+def test_expired_version_or_refused_watch_causes_a_list(answer: Step, then: list[str]) -> None:
     world = play(lists(page("a")), watches(answer), lists(page("b", version="100")))
     recovered = [] if then == ["healthy"] else ["healthy"]
     assert world.events == ["list a", "watch 10", *then, "list b", "watch 100", *recovered]
-    assert len(world.waits) == then.count("failing")
+    assert len(world.pauses) == then.count("failing")
 
 
-def test_one_malformed_object_costs_only_itself() -> None:
+def test_malformed_object_is_rejected_alone() -> None:
     world = play(
-        lists(page("a", obj("odd", spec={"ports": "eighty"}), "b")),
-        watches(event("MODIFIED", "b", "11", spec=[]), event("ADDED", "c", "12"), LIVED),
+        lists(page("a", obj("malformed", spec={"ports": "eighty"}), "b")),
+        watches(event("MODIFIED", "b", "11", spec=[]), event("ADDED", "c", "12"), WATCH_DURATION),
     )
-    assert world.story == "list a b, watch 10, healthy, MODIFIED b, ADDED c"
-    assert [one.name for one in world.rejected] == ["odd", "b"]
+    assert world.trace == "list a b, watch 10, healthy, MODIFIED b, ADDED c"
+    assert [one.name for one in world.rejected] == ["malformed", "b"]
 
 
 def test_unknown_event_types_are_skipped_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    novel = event("RENAMED", "x", "11")
-    world = play(lists(page()), watches(novel, novel, event("ADDED", "b", "12"), LIVED))
-    assert world.story == "list, watch 10, healthy, ADDED b"
+    renamed = event("RENAMED", "x", "11")
+    world = play(lists(page()), watches(renamed, renamed, event("ADDED", "b", "12"), WATCH_DURATION))
+    assert world.trace == "list, watch 10, healthy, ADDED b"
     assert sum("RENAMED" in one.getMessage() for one in caplog.records) == 1
 
 
@@ -271,49 +282,49 @@ def test_unknown_event_types_are_skipped_and_logged_once(caplog: pytest.LogCaptu
 
 def test_very_short_watches_back_off() -> None:
     world = play(lists(page()), *[watches()] * 12)
-    assert world.story == "list, watch 10, healthy, failing" + ", watch 10, failing" * 11
-    assert len(world.waits) == 12
-    assert BACKOFF_FIRST < max(world.waits) <= BACKOFF_LIMIT
+    assert world.trace == "list, watch 10, healthy, failing" + ", watch 10, failing" * 11
+    assert len(world.pauses) == 12
+    assert BACKOFF_FIRST < max(world.pauses) <= BACKOFF_LIMIT
     assert "ended after" in str(world.errors[0])
     assert {one.since for one in world.failures} == {1000.0}
 
 
-def test_a_healthy_watch_resets_backoff_and_the_time_of_failure() -> None:
-    world = play(*[lists(DOWN)] * 8, lists(page()), watches(LIVED, CUT), watches(LIVED))
-    assert len(world.waits) == 9
-    assert world.waits[8] <= BACKOFF_FIRST
+def test_healthy_watch_resets_backoff_and_time_of_failure() -> None:
+    world = play(*[lists(DOWN)] * 8, lists(page()), watches(WATCH_DURATION, CUT), watches(WATCH_DURATION))
+    assert len(world.pauses) == 9
+    assert world.pauses[8] <= BACKOFF_FIRST
     assert {one.since for one in world.failures[:8]} == {1000.0}
     assert world.failures[8].since > 1400
 
 
 @pytest.mark.parametrize(
-    ("asked", "least", "most"),
+    ("retry_after", "least", "most"),
     [(0.0, 0.0, 0.8), (5.0, 5.0, 5.8), (86400.0, RETRY_AFTER_LIMIT, RETRY_AFTER_LIMIT + 0.8)],
     ids=["none", "seconds", "a day"],
 )
-def test_retry_after(asked: float, least: float, most: float) -> None:
-    assert least <= sum(play(lists(ApiTooMany("429", asked)), lists(page())).waits) <= most
+def test_retry_after(retry_after: float, least: float, most: float) -> None:
+    assert least <= sum(play(lists(ApiTooMany("429", retry_after)), lists(page())).pauses) <= most
 
 
-def test_an_absent_optional_kind_is_polled_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_absent_optional_kind_is_polled_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     world = play(
         *[lists(ApiNotFound("not installed"))] * 3,
         lists(page("vm", kind="VirtualMachineInstance")),
         kind=VMIS,
     )
-    assert world.story == "absent, absent, absent, list vm, watch 10, healthy"
-    assert world.waits == [OPTIONAL_RETRY] * 3
+    assert world.trace == "absent, absent, absent, list vm, watch 10, healthy"
+    assert world.pauses == [OPTIONAL_RETRY] * 3
     assert sum("not installed" in one.getMessage() for one in caplog.records) == 1
     assert {one.levelno for one in caplog.records} == {logging.INFO}
 
 
 @pytest.mark.parametrize(("kind", "error"), [(SERVICES, ApiNotFound("unknown")), (VMIS, DOWN)])
-def test_only_an_optional_kind_may_be_absent(kind: Kind, error: ApiError) -> None:
+def test_only_optional_kinds_may_be_absent(kind: Kind, error: ApiError) -> None:
     assert play(lists(error), lists(page(kind=kind.kind)), kind=kind).events[0] == "failing"
 
 
-def test_the_same_failure_is_logged_once_and_another_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_repeated_failure_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     play(*(lists(ApiUnavailable(text)) for text in ("a", "a", "b", "a")), lists(page()))
     warned = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
     assert warned == ["services: a", "services: b", "services: a"]
@@ -324,16 +335,16 @@ def test_the_same_failure_is_logged_once_and_another_again(caplog: pytest.LogCap
 
 @pytest.mark.parametrize("error", [DOWN, ApiTooMany("x", 50)], ids=["backoff", "retry-after"])
 def test_stop_ends_a_pause(error: ApiError) -> None:
-    assert len(play(lists(error), on_pause=stop).waits) == 1
+    assert len(play(lists(error), on_pause=stop).pauses) == 1
 
 
-def test_relist_does_not_shorten_a_pause_that_the_server_asked_for() -> None:
+def test_relist_does_not_shorten_retry_after() -> None:
     world = play(lists(ApiTooMany("429", 20)), lists(page()), on_pause=relist)
-    assert len(world.waits) == 1
+    assert len(world.pauses) == 1
     assert world.clock.now >= 1020
 
 
-def test_after_a_bug_everything_is_delivered_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_unforeseen_error_causes_a_list(caplog: pytest.LogCaptureFixture) -> None:
     class Faulty(World):
         faults = 1
 
@@ -345,46 +356,46 @@ def test_after_a_bug_everything_is_delivered_again(caplog: pytest.LogCaptureFixt
 
     world = Faulty(
         lists(page("a")),
-        watches(event("ADDED", "b", "11"), LIVED),
+        watches(event("ADDED", "b", "11"), WATCH_DURATION),
         lists(page("a", "b", version="20")),
-        watches(event("ADDED", "c", "21"), LIVED),
+        watches(event("ADDED", "c", "21"), WATCH_DURATION),
     ).run()
-    assert world.story == "list a, watch 10, healthy, failing, list a b, watch 20, healthy, ADDED c"
+    assert world.trace == "list a, watch 10, healthy, failing, list a b, watch 20, healthy, ADDED c"
     assert "internal error" in str(world.errors[0])
     assert any(one.exc_info for one in caplog.records)
 
 
-def test_a_bug_while_stopping_is_not_reported(caplog: pytest.LogCaptureFixture) -> None:
+def test_error_while_stopping_is_not_reported(caplog: pytest.LogCaptureFixture) -> None:
     class Faulty(World):
         def deliver(self, event: KindEvent) -> None:
             self.reflector.stop()
             raise RuntimeError("torn down")
 
-    assert Faulty(lists(page("a"))).run().story == ""
+    assert Faulty(lists(page("a"))).run().trace == ""
     assert not caplog.records
 
 
-def test_start_runs_it_in_a_daemon_thread_and_stop_joins_it() -> None:
-    seen = threading.Event()
-    world = World(lists(lambda _: seen.wait(20), page("a")))
+def test_start_uses_a_daemon_thread_and_stop_joins_it() -> None:
+    proceed = threading.Event()
+    world = World(lists(lambda _: proceed.wait(20), page("a")))
     world.reflector.start()
     thread = running("reflector-services")
     assert thread is not None
     assert thread.daemon
-    seen.set()
+    proceed.set()
     stop_all([world.reflector])
     assert not thread.is_alive()
 
 
-def test_however_many_hang_they_are_stopped_together() -> None:
-    """One after the other they would take twenty seconds; a pod has one."""
-    asked, over = threading.Semaphore(0), threading.Event()
+def test_hanging_reflectors_are_stopped_together() -> None:
+    """In sequence they would take twenty seconds; a pod has one."""
+    connecting, over = threading.Semaphore(0), threading.Event()
 
     class Unreachable(World):
-        """The network is down: a connect hangs, and nothing interrupts it."""
+        """Connects hang and cannot be interrupted."""
 
         def request(self, *_: Any, **__: Any) -> bytes:
-            asked.release()
+            connecting.release()
             over.wait(60)
             raise ApiUnavailable("no connection")
 
@@ -392,10 +403,10 @@ def test_however_many_hang_they_are_stopped_together() -> None:
     for reflector in reflectors:
         reflector.start()
     for _ in reflectors:
-        assert asked.acquire(timeout=20)
-    began = time.monotonic()
+        assert connecting.acquire(timeout=20)
+    start = time.monotonic()
     stop_all(reflectors)
-    took = time.monotonic() - began
+    took = time.monotonic() - start
     over.set()
     assert took < 10
     assert all(reflector.ended(20) for reflector in reflectors)

@@ -22,7 +22,7 @@ def read(**annotations: str) -> DnsEndpoint | Rejected:
     return convert_object(KINDS["dnsendpoints"], body)  # type: ignore[return-value]
 
 
-def test_packed_endpoints_are_there_and_nowhere_else() -> None:
+def test_packed_endpoints_are_read() -> None:
     found = read(**{ENDPOINTS: pack(json.dumps([ONE]).encode())})
     assert isinstance(found, DnsEndpoint)
     assert [json.loads(one.encode()) for one in found.endpoints] == [ONE]
@@ -42,9 +42,9 @@ def test_packed_endpoints_are_there_and_nowhere_else() -> None:
         zlib.compress(b"[]")[:-1],
         zlib.compress(b" " * (MAX_UNPACKED + 10) + b"[]"),
     ],
-    ids=["short", "no base64", "no zlib", "an object", "cut off", "cut off within", "a bomb"],
+    ids=["too short", "no base64", "no zlib", "object", "truncated JSON", "truncated zlib", "zip bomb"],
 )
-def test_a_damaged_annotation_is_an_error(text: str | bytes) -> None:
+def test_damaged_annotation_rejects_the_object(text: str | bytes) -> None:
     found = read(**{ENDPOINTS: text if isinstance(text, str) else base64.b64encode(text).decode()})
     assert isinstance(found, Rejected)
     assert "is damaged" in found.reason
@@ -60,7 +60,7 @@ def test_a_damaged_annotation_is_an_error(text: str | bytes) -> None:
         ('{"refused":[]}', {}),
     ],
 )
-def test_refused_names_are_in_the_head(head: str, refused: dict[str, str]) -> None:
+def test_refused_names_are_read_from_the_head(head: str, refused: dict[str, str]) -> None:
     found = read(**{HEAD: head})
     assert isinstance(found, DnsEndpoint)
     assert found.refused == refused

@@ -1,6 +1,6 @@
 """A scripted API server without sockets, a fake clock, and the Reflector between them.
 
-Nothing here sleeps or starts a thread: what another thread would do is a function in the script.
+Nothing here sleeps or starts a thread: a function in the script acts as another thread.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from tests.sync.loop import Clock
 
 VMIS = KINDS["virtualmachineinstances"]
 
-LIVED = 400.0
-"""Seconds of a watch that the server ends as requested."""
+WATCH_DURATION = 400.0
+"""Duration in seconds of a watch that the server ends as requested."""
 
 Step: TypeAlias = "bytes | Exception | float | Callable[[World], object]"
-"""Part of a response; a failure; seconds that pass; or what another thread does meanwhile."""
+"""Part of a response, an error, seconds that pass, or an action of another thread."""
 
 Request: TypeAlias = "tuple[str, tuple[Step, ...]]"
 
@@ -42,10 +42,10 @@ def relist(world: World) -> None:
     world.reflector.relist("resync")
 
 
-def relist_unnoticed(world: World) -> None:
-    """The transport delivers what it had read before the abort."""
+def relist_with_buffered_data(world: World) -> None:
+    """The transport still delivers what it read before the abort."""
     relist(world)
-    world.deaf = True
+    world.ignores_abort = True
 
 
 def stop(world: World) -> None:
@@ -53,7 +53,7 @@ def stop(world: World) -> None:
 
 
 class World(ApiConnection):
-    """Plays a script to the Reflector, then stops it; after a list, one good watch needs no script."""
+    """Plays a script to the Reflector, then stops it; a last successful watch need not be in the script."""
 
     def __init__(
         self,
@@ -65,10 +65,10 @@ class World(ApiConnection):
         self.events: list[str] = []
         self.rejected: list[Rejected] = []
         self.failures: list[Failing] = []
-        self.asked: list[tuple[str, dict[str, str]]] = []
-        self.waits: list[float] = []
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        self.pauses: list[float] = []
         self.read_timeouts: list[float] = []
-        self.deaf = False
+        self.ignores_abort = False
         self._script, self._on_pause, self._last = deque(script), on_pause, ""
         self.reflector = Reflector(
             kind,
@@ -85,8 +85,8 @@ class World(ApiConnection):
         return self
 
     @property
-    def story(self) -> str:
-        """Every delivery, and every watch with the resourceVersion that it started from."""
+    def trace(self) -> str:
+        """Every event delivered, and every watch with the resourceVersion that it started from."""
         return ", ".join(self.events)
 
     @property
@@ -113,8 +113,8 @@ class World(ApiConnection):
         assert method == "GET"
         assert abort is not None
         assert not abort.triggered
-        assert "resourceVersion" not in params, "the list could come from a stale cache"
-        self.asked.append((path, dict(params)))
+        assert "resourceVersion" not in params, "the list may come from a stale cache"
+        self.requests.append((path, dict(params)))
         return b"".join(self._play(self._next("list"), None))
 
     @contextlib.contextmanager
@@ -129,7 +129,7 @@ class World(ApiConnection):
     ) -> Iterator[Iterator[bytes]]:
         assert abort is not None
         assert not abort.triggered
-        self.asked.append((path, dict(params)))
+        self.requests.append((path, dict(params)))
         self.read_timeouts.append(read_timeout)
         steps = self._next("watch")
         self.events.append(f"watch {params['resourceVersion']}")
@@ -149,7 +149,7 @@ class World(ApiConnection):
                 step(self)
                 if abort is not None:
                     assert abort.triggered
-                    if not self.deaf:
+                    if not self.ignores_abort:
                         raise ApiUnavailable("the request was aborted")
 
     def _next(self, verb: str) -> tuple[Step, ...]:
@@ -159,12 +159,12 @@ class World(ApiConnection):
             assert verb == expected, f"the script says {expected}, the reflector requested {verb}"
             return steps
         if (last, verb) == ("list", "watch"):
-            return (LIVED,)
+            return (WATCH_DURATION,)
         self.reflector.stop()
-        raise ApiUnavailable("the script is over")
+        raise ApiUnavailable("end of script")
 
     def _wait(self, until: threading.Event, seconds: float) -> None:
-        self.waits.append(seconds)
+        self.pauses.append(seconds)
         self._on_pause(self)
         self.clock.now += seconds / 2 if until.is_set() else seconds
 
@@ -192,5 +192,5 @@ def bookmark(version: str) -> bytes:
     return line("BOOKMARK", {"kind": "Service", "metadata": meta})
 
 
-def error_event(code: int, message: str = "said the server") -> bytes:
+def error_event(code: int, message: str = "server message") -> bytes:
     return line("ERROR", {"kind": "Status", "status": "Failure", "code": code, "message": message})
