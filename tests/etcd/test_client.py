@@ -17,8 +17,8 @@ from kube2etcd.etcd.wire import Message, rpc
 from kube2etcd.settings import Etcd as EtcdSettings
 
 
-def test_a_channel_made_during_close_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise a bridge that is stopped at this moment would wait for a silent server."""
+def test_channel_made_during_close_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a bridge stopped at this moment would wait for a silent server."""
     connection = EtcdConnection(EtcdSettings(("http://127.0.0.1:1",)), timeout=30)
     made: list[Channel] = []
 
@@ -46,11 +46,11 @@ class Failure(grpc.RpcError):
         return code
 
     def details(self) -> str:
-        return "odd"
+        return "details"
 
 
-class Answer:
-    """A future of a response, and a stream of one."""
+class FakeCall:
+    """A future of one response, and a stream of it."""
 
     def __init__(self, found: Message | Failure) -> None:
         self._found = found
@@ -68,7 +68,7 @@ class Answer:
 
 
 @pytest.fixture
-def two(monkeypatch: pytest.MonkeyPatch, code: str) -> EtcdConnection:
+def two_servers(monkeypatch: pytest.MonkeyPatch, code: str) -> EtcdConnection:
     """Two servers, of which the first fails with ``code``."""
 
     class Channel:
@@ -77,10 +77,10 @@ def two(monkeypatch: pytest.MonkeyPatch, code: str) -> EtcdConnection:
         def __init__(self, endpoint: Url, settings: EtcdSettings, timeout: float) -> None:
             self.endpoint = endpoint
 
-        def start(self, method: str, request: Message, timeout: float) -> Answer:
-            return Answer(Failure(code) if self.endpoint.port == 1 else rpc.RangeResponse(count=7))
+        def start(self, method: str, request: Message, timeout: float) -> FakeCall:
+            return FakeCall(Failure(code) if self.endpoint.port == 1 else rpc.RangeResponse(count=7))
 
-        def stream(self, requests: Iterator[Message]) -> Answer:
+        def stream(self, requests: Iterator[Message]) -> FakeCall:
             return self.start("Watch", rpc.WatchRequest(), 0)
 
         def close(self) -> None:
@@ -90,11 +90,11 @@ def two(monkeypatch: pytest.MonkeyPatch, code: str) -> EtcdConnection:
     return EtcdConnection(EtcdSettings(("http://127.0.0.1:1", "http://127.0.0.1:2")))
 
 
-def ask(connection: EtcdConnection) -> int:
+def read(connection: EtcdConnection) -> int:
     return connection.call("Range", rpc.RangeRequest()).count  # type: ignore[no-any-return]
 
 
-def follow(connection: EtcdConnection) -> None:
+def open_watch(connection: EtcdConnection) -> None:
     list(watch(connection, b"/s/", 1, threading.Event()))
 
 
@@ -104,28 +104,28 @@ failing = pytest.mark.parametrize(
 
 
 @failing
-def test_failover_to_the_next_server(two: EtcdConnection) -> None:
-    assert ask(two) == 7
+def test_failover_to_the_next_server(two_servers: EtcdConnection) -> None:
+    assert read(two_servers) == 7
 
 
 @failing
-def test_a_write_that_may_have_been_carried_out_is_not_resent(two: EtcdConnection) -> None:
+def test_write_that_may_have_been_applied_is_not_resent(two_servers: EtcdConnection) -> None:
     with pytest.raises(EtcdUnavailable):
-        two.start("Txn", rpc.TxnRequest()).result()
-    assert two.start("Txn", rpc.TxnRequest()).result().count == 7
+        two_servers.start("Txn", rpc.TxnRequest()).result()
+    assert two_servers.start("Txn", rpc.TxnRequest()).result().count == 7
 
 
 @pytest.mark.parametrize(
     ("use", "code", "error"),
     [
-        (ask, "PERMISSION_DENIED", EtcdRefused),
-        (ask, "CANCELLED", EtcdUnavailable),
-        (follow, "INTERNAL", EtcdUnavailable),
+        (read, "PERMISSION_DENIED", EtcdRefused),
+        (read, "CANCELLED", EtcdUnavailable),
+        (open_watch, "INTERNAL", EtcdUnavailable),
     ],
 )
-def test_a_failure_that_is_not_the_servers_leaves_it_in_use(
-    two: EtcdConnection, use: Callable[[EtcdConnection], object], error: type[EtcdError]
+def test_failure_not_caused_by_the_server_causes_no_failover(
+    two_servers: EtcdConnection, use: Callable[[EtcdConnection], object], error: type[EtcdError]
 ) -> None:
     with pytest.raises(error):
-        use(two)
-    assert two.current().endpoint.port == 1
+        use(two_servers)
+    assert two_servers.current().endpoint.port == 1

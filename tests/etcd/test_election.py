@@ -1,4 +1,4 @@
-"""The leader election against an in-memory etcd: lost answers, refusals, outages."""
+"""The leader election against an in-memory etcd: lost responses, refusals, outages."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ KEY = b"/kube2etcd/leader/skydns/test"
 
 
 class Server:
-    """The part of etcd that an election needs; ``before`` and ``after`` have what happens then, by method."""
+    """The part of etcd that an election needs; ``before`` and ``after`` are hooks by method."""
 
     def __init__(self) -> None:
-        self.held: Message | None = None
-        """The election's key."""
+        self.leader_key: Message | None = None
         self.leases: set[int] = set()
         self.revision = 10
         self.before: dict[str, Callable[[], object]] = {}
@@ -40,7 +39,7 @@ class Server:
         self.closed = True
 
     def Range(self, request: Message) -> Any:
-        return rpc.RangeResponse(kvs=[] if self.held is None else [self.held])
+        return rpc.RangeResponse(kvs=[] if self.leader_key is None else [self.leader_key])
 
     def LeaseGrant(self, request: Message) -> Any:
         self.revision += 1
@@ -49,26 +48,26 @@ class Server:
 
     def LeaseRevoke(self, request: Message) -> Any:
         self.leases.discard(request.ID)
-        if self.held is not None and self.held.lease == request.ID:
-            self.held = None
+        if self.leader_key is not None and self.leader_key.lease == request.ID:
+            self.leader_key = None
         return rpc.LeaseRevokeResponse()
 
     def LeaseKeepAlive(self, request: Message) -> Any:
         return rpc.LeaseKeepAliveResponse(ID=request.ID, TTL=LEASE if request.ID in self.leases else 0)
 
     def Txn(self, request: Message) -> Any:
-        answer = rpc.TxnResponse(succeeded=self.held is None)
-        if self.held is None:
+        answer = rpc.TxnResponse(succeeded=self.leader_key is None)
+        if self.leader_key is None:
             self.revision += 1
             put = request.success[0].request_put
-            self.held = held(put.lease, self.revision, put.value)
+            self.leader_key = key_of(put.lease, self.revision, put.value)
         else:
-            answer.responses.add().response_range.kvs.append(self.held)
+            answer.responses.add().response_range.kvs.append(self.leader_key)
         answer.header.revision = self.revision
         return answer
 
 
-def held(lease: int, created: int, name: bytes) -> Message:
+def key_of(lease: int, created: int, name: bytes) -> Message:
     return rpc.KeyValue(key=KEY, lease=lease, create_revision=created, value=name)
 
 
@@ -80,7 +79,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 class Candidate:
-    """An election whose thread is the test."""
+    """An election that takes its turns in the test's thread."""
 
     def __init__(self, server: Server, name: str = "me") -> None:
         self.server, self.changes = server, 0
@@ -98,7 +97,7 @@ class Candidate:
         return not self.election.standing_by()
 
 
-def test_the_first_leads_and_the_next_knows_who() -> None:
+def test_first_candidate_leads_and_the_second_names_it() -> None:
     server = Server()
     first, second = Candidate(server, "first"), Candidate(server, "second")
     assert "not known yet" in first.election.standing_by()
@@ -110,41 +109,41 @@ def test_the_first_leads_and_the_next_knows_who() -> None:
     assert (first.turn().turn().changes, second.turn().changes) == (1, 1), "reported once"
 
 
-def test_a_lease_that_expires_unseen_ends_the_leadership(clock: Clock) -> None:
+def test_lease_that_cannot_be_renewed_ends_the_leadership(clock: Clock) -> None:
     only = Candidate(Server()).turn()
-    only.server.before["LeaseKeepAlive"] = Mock(side_effect=EtcdUnavailable("away"))
+    only.server.before["LeaseKeepAlive"] = Mock(side_effect=EtcdUnavailable("unavailable"))
     clock.now += LEASE - 1
     assert only.turn().leads
     clock.now += 1
     assert not only.leads
     with pytest.raises(EtcdDeposed):
         only.election.guard()
-    assert "away" in only.turn().election.standing_by()
-    # It has not expired after all: etcd extends leases after an outage.
+    assert "unavailable" in only.turn().election.standing_by()
+    # It has not expired: etcd extends leases after an outage.
     only.server.before.clear()
     assert only.turn().leads
     assert only.changes == 3
 
 
-def test_a_lease_that_has_ended_is_followed_by_another() -> None:
+def test_expired_lease_is_replaced() -> None:
     only = Candidate(Server()).turn()
     before = only.election.guard()
     only.server.leases.clear()
-    only.server.held = None
+    only.server.leader_key = None
     assert not only.turn().leads
     assert only.turn().leads
     assert only.election.guard() != before
 
 
-def test_a_key_that_is_not_ours_any_more_ends_the_leadership() -> None:
+def test_lost_key_ends_the_leadership() -> None:
     server = Server()
     only = Candidate(server).turn()
-    server.held = None
+    server.leader_key = None
     assert "deleted or taken" in only.turn().election.standing_by()
     assert only.turn().leads
-    # Another's at the same revision, as after etcd has lost its data, when revisions begin anew.
+    # Another's at the same revision, as after etcd lost its data and restarts its revisions.
     guard = only.election.guard()
-    server.held = held(guard.lease + 1, guard.create_revision, b"another")
+    server.leader_key = key_of(guard.lease + 1, guard.create_revision, b"another")
     assert "deleted or taken" in only.turn().election.standing_by()
     assert "another writes" in only.turn().election.standing_by()
     created, leased = guard.conditions()
@@ -152,24 +151,24 @@ def test_a_key_that_is_not_ours_any_more_ends_the_leadership() -> None:
 
 
 @pytest.mark.parametrize("lost", ["Txn", "LeaseGrant"])
-def test_a_lost_answer_fails_one_attempt(lost: str) -> None:
+def test_lost_response_fails_one_attempt(lost: str) -> None:
     server = Server()
     only = Candidate(server)
-    server.after[lost] = Mock(side_effect=EtcdUnavailable("too late"))
+    server.after[lost] = Mock(side_effect=EtcdUnavailable("timeout"))
     assert not only.turn().leads
     server.after.clear()
     assert only.turn().leads
-    assert server.held is not None
-    assert only.election.guard().create_revision == server.held.create_revision
+    assert server.leader_key is not None
+    assert only.election.guard().create_revision == server.leader_key.create_revision
 
 
-@pytest.mark.parametrize("won", [True, False], ids=["ours, carried out twice", "another's"])
-def test_the_key_appears_before_our_transaction(won: bool) -> None:
+@pytest.mark.parametrize("won", [True, False], ids=["ours, applied twice", "another's"])
+def test_key_created_before_our_transaction(won: bool) -> None:
     server = Server()
     only = Candidate(server)
 
     def first() -> None:
-        server.held = held(max(server.leases), 99, b"me") if won else held(1, 99, b"another")
+        server.leader_key = key_of(max(server.leases), 99, b"me") if won else key_of(1, 99, b"another")
 
     server.before["Txn"] = first
     if won:
@@ -177,12 +176,12 @@ def test_the_key_appears_before_our_transaction(won: bool) -> None:
         assert only.election.guard().create_revision == 99
     else:
         assert "another writes" in only.turn().election.standing_by()
-        assert server.leases == set(), "the lease is given back"
+        assert server.leases == set(), "lease not revoked"
 
 
-def test_a_key_without_a_lease_has_no_leader() -> None:
+def test_key_without_a_lease_has_no_leader() -> None:
     server = Server()
-    server.held = held(0, 5, b"by hand")
+    server.leader_key = key_of(0, 5, b"by hand")
     assert "delete it" in Candidate(server).turn().election.standing_by()
 
 
@@ -190,8 +189,8 @@ def test_a_key_without_a_lease_has_no_leader() -> None:
     ("error", "reason"),
     [
         (EtcdRefused("no"), "--leader-elect needs an etcd user that may read and write /kube2etcd/leader"),
-        (EtcdUnavailable("away"), "the leader cannot be determined: away"),
-        (ZeroDivisionError("odd"), "the election failed: odd"),
+        (EtcdUnavailable("unavailable"), "the leader cannot be determined: unavailable"),
+        (ZeroDivisionError("unforeseen"), "the election failed: unforeseen"),
     ],
 )
 def test_errors_are_reported_and_recovered_from(error: Exception, reason: str) -> None:
@@ -203,17 +202,17 @@ def test_errors_are_reported_and_recovered_from(error: Exception, reason: str) -
     assert only.turn().leads
 
 
-@pytest.mark.parametrize("away", [False, True])
-def test_a_leader_that_stops_gives_its_lease_back(away: bool) -> None:
+@pytest.mark.parametrize("outage", [False, True], ids=["reachable", "unreachable"])
+def test_stopped_leader_revokes_its_lease(outage: bool) -> None:
     server = Server()
     only = Candidate(server)
     only.election.start()
     while not only.leads:
         pass
-    if away:
-        server.before["LeaseRevoke"] = Mock(side_effect=EtcdUnavailable("away"))
+    if outage:
+        server.before["LeaseRevoke"] = Mock(side_effect=EtcdUnavailable("unavailable"))
     only.election.deposed()
     only.election.stop()
-    assert (server.held is None) != away
+    assert (server.leader_key is None) != outage
     assert server.closed
     assert not only.leads

@@ -1,4 +1,4 @@
-"""What each failure of etcd means, and what the error says."""
+"""Classes and messages of etcd's failures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SERVER = "http://127.0.0.1:2379"
 
 
 @pytest.mark.parametrize(
-    ("code", "details", "kind"),
+    ("code", "details", "expected"),
     [
         ("UNAVAILABLE", "failed to connect to all addresses; last error: x", EtcdUnavailable),
         ("UNAVAILABLE", "etcdserver: leader changed", EtcdUnavailable),
@@ -45,12 +45,12 @@ SERVER = "http://127.0.0.1:2379"
         *((code.name, "", EtcdError) for code in grpc.StatusCode),
     ],
 )
-def test_kind_of_error(code: str, details: str, kind: type[EtcdError]) -> None:
+def test_class_of_error(code: str, details: str, expected: type[EtcdError]) -> None:
     error = meaning(SERVER, "Txn", code, details)
-    assert type(error) is kind or kind is EtcdError
+    assert type(error) is expected or expected is EtcdError
     assert SERVER in str(error)
     assert "Txn" in str(error)
-    assert ": " in str(error), "it says what to try"
+    assert ": " in str(error), "no advice"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_kind_of_error(code: str, details: str, kind: type[EtcdError]) -> None:
             "Connection refused",
         ),
     ],
-    ids=["cut", "the server is named once"],
+    ids=["truncated", "server named once"],
 )
 def test_details_are_reduced_to_the_reason(details: str, reason: str) -> None:
     assert f"(Txn: {reason})" in str(meaning(SERVER, "Txn", "UNAVAILABLE", details))
@@ -74,7 +74,7 @@ def test_stale_token() -> None:
 
 
 @pytest.mark.parametrize("fault", ["Unwrap failed (TSI_DATA_CORRUPTED)", "Tls handshake failed (TSI_X): why"])
-def test_a_fault_of_tls_leads_to_the_certificates(fault: str) -> None:
+def test_tls_failure_names_the_certificates(fault: str) -> None:
     error = meaning(SERVER, "Range", "UNAVAILABLE", f"last error: UNKNOWN: {fault}")
     assert type(error) is EtcdUnavailable
     assert fault in str(error)

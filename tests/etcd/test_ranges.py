@@ -16,8 +16,8 @@ SEGMENTS = st.sampled_from([b"a", b"b", b"z", b"svc", b"ns1", b"ns10", b"\xff", 
 KEYS = st.lists(SEGMENTS, min_size=1, max_size=5).map(lambda parts: b"/s/" + b"/".join(parts))
 
 
-class Reading:
-    """A walk over sorted keys as etcd answers it, with the cost that etcd has."""
+class FullRead:
+    """A walk over sorted keys, answered as by etcd; ``walked`` counts the keys that etcd iterates over."""
 
     def __init__(self, keys: list[bytes], page: int, low: bytes = b"/s/", high: bytes = b"/s0") -> None:
         self.read: list[bytes] = []
@@ -47,19 +47,19 @@ class Reading:
 @given(st.sets(KEYS, max_size=200), st.integers(1, 40))
 def test_every_key_is_read_once_and_in_order(keys: set[bytes], page: int) -> None:
     ordered = sorted(keys)
-    assert Reading(ordered, page).read == ordered
+    assert FullRead(ordered, page).read == ordered
 
 
 @LAW
 @given(st.sets(KEYS, max_size=200), st.sets(KEYS, max_size=200), st.integers(1, 40))
-def test_remembered_cuts_still_cover_the_range(before: set[bytes], later: set[bytes], page: int) -> None:
+def test_splits_cover_the_range_after_changes(before: set[bytes], later: set[bytes], page: int) -> None:
     splits = Splits(page)
-    splits.remember(Reading(sorted(before), page).pages)
+    splits.remember(FullRead(sorted(before), page).pages)
     pieces = splits.pieces(b"/s/", b"/s0")
     assert pieces[0][0] == b"/s/"
     assert pieces[-1][1] == b"/s0"
     ordered = sorted(later)
-    assert [key for ends in pieces for key in Reading(ordered, page, *ends).read] == ordered
+    assert [key for ends in pieces for key in FullRead(ordered, page, *ends).read] == ordered
 
 
 def _cluster(namespaces: int, services: int) -> list[bytes]:
@@ -73,25 +73,25 @@ def _cluster(namespaces: int, services: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize(("namespaces", "services"), [(500, 200), (1, 50_000), (5000, 10), (10, 3000)])
-def test_cost_follows_the_length(namespaces: int, services: int) -> None:
+def test_cost_is_linear(namespaces: int, services: int) -> None:
     keys = _cluster(namespaces, services)
-    reading = Reading(keys, 1000)
-    assert reading.read == keys
+    full_read = FullRead(keys, 1000)
+    assert full_read.read == keys
     pages = len(keys) / 1000
-    # Plain paging walks pages/2 times the whole: 50 times at 100,000 keys.
-    assert reading.walked <= 9 * len(keys)
-    assert reading.requests <= 4 * pages + 60
+    # Plain paging walks the whole range pages/2 times: 50 times at 100,000 keys.
+    assert full_read.walked <= 9 * len(keys)
+    assert full_read.requests <= 4 * pages + 60
 
     splits = Splits(1000)
-    splits.remember(reading.pages)
-    again = [Reading(keys, 1000, *ends) for ends in splits.pieces(b"/s/", b"/s0")]
+    splits.remember(full_read.pages)
+    again = [FullRead(keys, 1000, *ends) for ends in splits.pieces(b"/s/", b"/s0")]
     assert sum(piece.walked for piece in again) <= 3 * len(keys)
     assert sum(piece.requests for piece in again) <= 4 * pages + 10
 
 
 def test_small_range_is_one_request() -> None:
-    assert Reading([b"/s/a", b"/s/b"], 10).requests == 1
-    assert Reading([], 10).requests == 1
+    assert FullRead([b"/s/a", b"/s/b"], 10).requests == 1
+    assert FullRead([], 10).requests == 1
 
 
 def test_successor() -> None:
@@ -111,18 +111,18 @@ def test_successor() -> None:
         ),
         (100, [(100, 8)], [(100, 8)]),
     ],
-    ids=["large pages shrink and grow", "small ones stay as they are"],
+    ids=["large pages", "small pages"],
 )
-def test_where_answers_come_too_late_less_is_asked_for(
+def test_pages_shrink_after_timeouts_and_grow_again(
     page: int, late: list[tuple[int, int]], timely: list[tuple[int, int]]
 ) -> None:
     patience = Patience(page, 8, 6.4)
     assert (patience.page, patience.in_flight) == (page, 8)
-    for asked in late:
+    for expected in late:
         patience.lost()
-        assert (patience.page, patience.in_flight) == asked
+        assert (patience.page, patience.in_flight) == expected
     patience.came(0.11)
-    assert (patience.page, patience.in_flight) == asked, "not quick enough for more"
-    for asked in timely:
+    assert (patience.page, patience.in_flight) == expected, "not fast enough to grow"
+    for expected in timely:
         patience.came(0.1)
-        assert (patience.page, patience.in_flight) == asked
+        assert (patience.page, patience.in_flight) == expected

@@ -1,4 +1,4 @@
-"""Servers, credentials and failover, which both clients share."""
+"""Servers, credentials and failover, shared by both clients."""
 
 from __future__ import annotations
 
@@ -28,35 +28,35 @@ HTTPS = ("https://127.0.0.1:1",)
         ("HTTP://Etcd:1", "http://etcd:1"),
     ],
 )
-def test_url(url: str, endpoint: str) -> None:
+def test_endpoint_of_a_url(url: str, endpoint: str) -> None:
     assert str(endpoint_of(url)) == endpoint
 
 
 def test_tls_files_are_checked(tmp_path: Path) -> None:
     authority = Authority(tmp_path / "one")
     ca, pair, other = str(authority.ca_file), authority.issue("client"), authority.issue("other")
-    good = EtcdSettings(HTTPS, ca, str(pair.cert_file), str(pair.key_file))
-    assert endpoints(good) == (endpoint_of(*HTTPS),)
-    for wrong in (
+    valid = EtcdSettings(HTTPS, ca, str(pair.cert_file), str(pair.key_file))
+    assert endpoints(valid) == (endpoint_of(*HTTPS),)
+    for invalid in (
         EtcdSettings(HTTPS, str(tmp_path / "missing")),
         EtcdSettings(HTTPS, str(pair.key_file)),
         EtcdSettings(HTTPS, ca, str(pair.cert_file), str(other.key_file)),
         EtcdSettings(HTTPS, ca, str(pair.cert_file), str(pair.cert_file)),
     ):
         with pytest.raises(SettingsError, match="TLS files for etcd cannot be used"):
-            endpoints(wrong)
+            endpoints(invalid)
 
 
 @pytest.mark.parametrize("connect", [EtcdConnection, V2Connection], ids=["v3", "v2"])
-@pytest.mark.parametrize("text", ["", "half a certif"], ids=["empty", "half"])
+@pytest.mark.parametrize("text", ["", "half a certif"], ids=["empty", "truncated"])
 @pytest.mark.parametrize("name", ["ca", "cert", "key"])
-def test_a_half_done_rotation_is_waited_for(
+def test_partly_written_tls_file_is_unavailable(
     tmp_path: Path, name: str, text: str, connect: type[EtcdConnection | V2Connection]
 ) -> None:
-    """gRPC would take an empty file for none, and trust every authority of the public web instead."""
+    """gRPC would ignore an empty file and trust all public CAs."""
     authority = Authority(tmp_path)
-    ours = authority.issue("client")
-    files = {"ca": authority.ca_file, "cert": ours.cert_file, "key": ours.key_file}
+    pair = authority.issue("client")
+    files = {"ca": authority.ca_file, "cert": pair.cert_file, "key": pair.key_file}
     with connect(EtcdSettings(HTTPS, *map(str, files.values()))) as connection:
         connection.leave(connection.current())  # type: ignore[arg-type]
         files[name].write_text(text)
@@ -81,10 +81,10 @@ def test_password_file(tmp_path: Path, content: bytes | None, fault: str) -> Non
 
 @pytest.mark.parametrize(
     ("error", "attempts"),
-    [(EtcdUnavailable("away"), 3), (EtcdUnauthenticated("no"), 1), (EtcdNoSpace("full"), 1)],
+    [(EtcdUnavailable("unavailable"), 3), (EtcdUnauthenticated("no"), 1), (EtcdNoSpace("full"), 1)],
     ids=str,
 )
-def test_every_server_is_tried_where_another_one_may_help(error: EtcdUnavailable, attempts: int) -> None:
+def test_next_server_is_tried_only_after_an_outage(error: EtcdUnavailable, attempts: int) -> None:
     attempt = Mock(side_effect=error)
     with pytest.raises(type(error)):
         try_each(3, attempt)

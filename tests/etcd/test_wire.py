@@ -1,4 +1,4 @@
-"""Our protobuf table of etcd's API, and that the released etcd3 works with it."""
+"""Our protobuf table of etcd's API, also as used by the released etcd3."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kube2etcd.etcd.wire import rpc
 SERVICES = dict(wire.rows(wire.SERVICES))
 
 
-def test_bytes_on_the_wire_are_those_of_etcd() -> None:
+def test_messages_are_encoded_as_etcd_does() -> None:
     # written by hand from the protobuf encoding: field 2 of TxnRequest holds a RequestOp,
     # whose field 2 holds a PutRequest, whose fields 1 and 2 are key and value
     request = rpc.TxnRequest()
@@ -42,7 +42,7 @@ def test_stub_has_every_method_with_its_path() -> None:
 
 
 def test_released_etcd3_uses_our_module() -> None:
-    """Without it, neither grpc nor the default pool of descriptors is touched."""
+    """Until installed, neither grpc nor the default descriptor pool is touched."""
     script = """
 import sys, kube2etcd.etcd
 from kube2etcd.etcd import wire
