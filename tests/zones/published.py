@@ -1,4 +1,4 @@
-"""What a zone publishes of a few objects."""
+"""Helpers: what a zone publishes for a few objects."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def service(name: str = "web", namespace: str = "shop", **fields: object) -> Ser
 
 
 def publish(zone: Zone, one: ApiObject, *others: ApiObject) -> Published:
-    """The records of ``one`` where it and ``others`` are all there is."""
+    """What ``zone`` publishes for ``one``, in a cluster of it and ``others``."""
     unit = Unit(KIND_OF[type(one)], one.metadata.namespace, one.metadata.name)
     return zone.publish(unit, store_of(one, *others))
 
 
 def text(records: Iterable[Record], *suffixes: str) -> str:
-    """The records in one line, without these ends of names, class IN and a TTL of 5 s."""
+    """The records in one line, without these suffixes, class IN and a TTL of 5 s."""
     found = ", ".join(str(record) for record in records).replace(" 5 IN ", " ").replace(" IN ", " ")
     for suffix in suffixes:
         found = found.replace(suffix, "")

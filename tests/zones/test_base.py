@@ -1,4 +1,4 @@
-"""Which units a zone takes, and why it does not take the others."""
+"""Which units each kind of zone publishes."""
 
 from __future__ import annotations
 
@@ -30,41 +30,47 @@ from tests.zones.published import publish
 WEB = Service(Metadata("shop", "web", labels={"app": "web"}), cluster_ip="10.0.0.1")
 SHOP = Namespace(Metadata("", "shop", labels={"env": "prod"}))
 POD = Pod(Metadata("shop", "p"), "10.0.0.2", phase="Running")
-MACHINE = VirtualMachineInstance(Metadata("shop", "m"), (Interface("eth1", ("10.0.0.3",)),))
-OBJECTS: tuple[ApiObject, ...] = (SHOP, WEB, POD, MACHINE)
+VMI = VirtualMachineInstance(Metadata("shop", "m"), (Interface("eth1", ("10.0.0.3",)),))
+OBJECTS: tuple[ApiObject, ...] = (SHOP, WEB, POD, VMI)
 
 CLUSTER = ClusterZone(Name.parse("c.l"), pods="verified")
 PROD, LAB = Selector.parse("env=prod"), Selector.parse("env=lab")
-PODLESS = ClusterZone(Name.parse("c.l"))
-MACHINES = VmZone(Name.parse("vm"))
+NO_PODS = ClusterZone(Name.parse("c.l"))
+VM_ZONE = VmZone(Name.parse("vm"))
 
 
-def selected(**how: object) -> ServicesZone:
-    return ServicesZone(Name.parse("s.e"), **how)  # type: ignore[arg-type]
+def services_zone(**settings: object) -> ServicesZone:
+    return ServicesZone(Name.parse("s.e"), **settings)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("zone", "taken"),
+    ("zone", "published"),
     [
         pytest.param(CLUSTER, [SHOP, WEB, POD], id="cluster"),
-        pytest.param(PODLESS, [SHOP, WEB], id="cluster without pods"),
-        pytest.param(MACHINES, [SHOP, MACHINE], id="machines"),
-        pytest.param(selected(), [SHOP, WEB], id="all Services"),
-        pytest.param(selected(namespaces=frozenset({"shop"})), [SHOP, WEB], id="of the namespace"),
-        pytest.param(selected(namespaces=frozenset({"other"})), [], id="of another namespace"),
-        pytest.param(selected(selector=Selector.parse("app=web")), [SHOP, WEB], id="by label"),
-        pytest.param(selected(selector=Selector.parse("app=db")), [SHOP], id="by another label"),
-        pytest.param(selected(namespace_selector=PROD), [SHOP, WEB], id="by its namespace"),
-        pytest.param(selected(namespace_selector=LAB), [], id="by another namespace's label"),
+        pytest.param(NO_PODS, [SHOP, WEB], id="cluster without pods"),
+        pytest.param(VM_ZONE, [SHOP, VMI], id="VMIs"),
+        pytest.param(services_zone(), [SHOP, WEB], id="all Services"),
+        pytest.param(
+            services_zone(namespaces=frozenset({"shop"})), [SHOP, WEB], id="Services of the namespace"
+        ),
+        pytest.param(services_zone(namespaces=frozenset({"other"})), [], id="Services of another namespace"),
+        pytest.param(services_zone(selector=Selector.parse("app=web")), [SHOP, WEB], id="Services by label"),
+        pytest.param(
+            services_zone(selector=Selector.parse("app=db")), [SHOP], id="Services by another label"
+        ),
+        pytest.param(
+            services_zone(namespace_selector=PROD), [SHOP, WEB], id="Services by their namespace's label"
+        ),
+        pytest.param(services_zone(namespace_selector=LAB), [], id="Services by another namespace's label"),
     ],
 )
-def test_what_a_zone_takes(zone: Zone, taken: list[ApiObject]) -> None:
-    assert [one for one in OBJECTS if publish(zone, one, *OBJECTS).records] == taken
+def test_units_that_a_zone_publishes(zone: Zone, published: list[ApiObject]) -> None:
+    assert [one for one in OBJECTS if publish(zone, one, *OBJECTS).records] == published
     assert zone.publish(Unit("services", "shop", "gone"), store_of(*OBJECTS)).records == []
     assert zone.own().records[0].name == zone.name
 
 
-def test_an_external_zone_takes_names_and_has_keys_of_its_own() -> None:
+def test_external_zone_publishes_names_at_keys_of_its_own() -> None:
     endpoint = Endpoint("a.d.t", ("10.0.0.1",), "A")
     store = store_of(WEB, DnsEndpoint(Metadata("shop", "x"), (endpoint,)))
     zone = ExternalZone(Name.parse("d.t"), (Domain.parse("d.t"),))
@@ -75,5 +81,5 @@ def test_an_external_zone_takes_names_and_has_keys_of_its_own() -> None:
     layout, name = Layout(), Name.parse("a.d.t")
     assert zone.key(layout, name) == b"/skydns/t/d/a/own_"
     assert zone.key(layout, name) in zone.entries(layout, published.records)
-    for other in (CLUSTER, MACHINES, selected()):
+    for other in (CLUSTER, VM_ZONE, services_zone()):
         assert other.key(layout, name) == b"/skydns/t/d/a"

@@ -1,4 +1,4 @@
-"""Objects to records, case by case (Kubernetes DNS specification 1.1.0), and what is left out and why."""
+"""Objects to records (Kubernetes DNS specification 1.1.0), and reasons for what is left out."""
 
 from __future__ import annotations
 
@@ -37,17 +37,19 @@ ZONE, ALL = zone_with(pods="verified"), zone_with(endpoint_names="all")
 HTTP, DNS = ServicePort("http", "TCP", 80), ServicePort("dns", "UDP", 53)
 
 
-def found(published: Published) -> tuple[str, str, list[str]]:
-    """Records, pointers, and what is left out; names relative to the namespace shop."""
+def summary(published: Published) -> tuple[str, str, list[str]]:
+    """Records, pointers and reasons; names relative to the namespace shop."""
     records = text(published.records, ".shop.svc.c.l.", ".shop.pod.c.l.")
     return records, text(published.pointers, ".in-addr.arpa.", ".shop.svc.c.l."), published.left_out
 
 
-def piece(*endpoints: SliceEndpoint, ports: tuple[EndpointPort, ...] = (), name: str = "s") -> EndpointSlice:
+def endpoint_slice(
+    *endpoints: SliceEndpoint, ports: tuple[EndpointPort, ...] = (), name: str = "s"
+) -> EndpointSlice:
     return EndpointSlice(Metadata("shop", name), "web", "IPv4", ports, endpoints)
 
 
-def test_the_zone_itself() -> None:
+def test_own_records() -> None:
     apex = 'c.l. NODATA -, dns-version 28800 TXT "1.1.0"'
     assert text(ZONE.own().records, ".c.l.") == f"{apex}, ns.dns NODATA -"
     server = zone_with(dns_server_ips=(parse_address("10.0.0.10"), parse_address("fd00::a")))
@@ -81,10 +83,10 @@ def test_namespaces(name: str, pods: str, records: str, left_out: list[str]) -> 
         (Pod(Metadata("shop", "p"), "web"), "", ["'web' is not an IP address"]),
         (Pod(Metadata("a.b", "p"), "10.0.0.1"), "", ["'a.b' cannot be a DNS label"]),
     ],
-    ids=["both families", "no address", "ended", "no IP address", "no namespace name"],
+    ids=["dual-stack", "no address", "ended", "invalid address", "invalid namespace"],
 )
 def test_pods(pod: Pod, records: str, left_out: list[str]) -> None:
-    assert found(publish(ZONE, pod)) == (records, "", left_out)
+    assert summary(publish(ZONE, pod)) == (records, "", left_out)
 
 
 BOTH = service(cluster_ip="10.0.0.1", cluster_ips=("10.0.0.1", "fd00::1"), ports=(HTTP, DNS))
@@ -112,10 +114,10 @@ BOTH = service(cluster_ip="10.0.0.1", cluster_ips=("10.0.0.1", "fd00::1"), ports
             "",
         ),
     ],
-    ids=["no ports", "both families and two ports", "a port without name and protocol", "ExternalName"],
+    ids=["no ports", "dual-stack with two ports", "port without name and protocol", "ExternalName"],
 )
 def test_services(one: Service, records: str, pointers: str) -> None:
-    assert found(publish(ZONE, one)) == (records, pointers, [])
+    assert summary(publish(ZONE, one)) == (records, pointers, [])
 
 
 HEADLESS = service(cluster_ip="None")
@@ -127,53 +129,53 @@ PLAIN = "10-1-0-1.web A 10.1.0.1, 10-1-0-1.web NODATA -"
 
 
 def named(hostname: str) -> list[EndpointSlice]:
-    return [piece(SliceEndpoint(("10.1.0.1",), hostname=hostname))]
+    return [endpoint_slice(SliceEndpoint(("10.1.0.1",), hostname=hostname))]
 
 
 @pytest.mark.parametrize(
-    ("pieces", "records", "left_out"),
+    ("endpoint_slices", "records", "left_out"),
     [
-        pytest.param([piece(SliceEndpoint(("10.1.0.1",), READY))], PLAIN, [], id="no ports"),
+        pytest.param([endpoint_slice(SliceEndpoint(("10.1.0.1",), READY))], PLAIN, [], id="no ports"),
         pytest.param(
-            [piece(SliceEndpoint(("10.1.0.1",), hostname="E1"), ports=HTTP80)],
+            [endpoint_slice(SliceEndpoint(("10.1.0.1",), hostname="E1"), ports=HTTP80)],
             "e1.web A 10.1.0.1, e1.web SRV 0 80 e1.web, _http._tcp.web SRV 0 80 e1.web",
             [],
-            id="a hostname and a named port; readiness not reported is ready",
+            id="hostname and named port; unreported readiness is ready",
         ),
         pytest.param(
-            [piece(ONE, ports=PORTS)],
+            [endpoint_slice(ONE, ports=PORTS)],
             "10-1-0-1.web A 10.1.0.1, 10-1-0-1.web SRV 0 80 10-1-0-1.web, "
             "_._tcp.web SRV 0 80 10-1-0-1.web, 10-1-0-1.web NODATA -, _x._tcp.web NODATA -",
             [],
-            id="a port without a name, and every port",
+            id="unnamed port and null port",
         ),
         pytest.param(
-            [piece(SliceEndpoint(("10.1.0.2",)), name="s2"), piece(ONE, name="s1")],
+            [endpoint_slice(SliceEndpoint(("10.1.0.2",)), name="s2"), endpoint_slice(ONE, name="s1")],
             f"{PLAIN}, 10-1-0-2.web A 10.1.0.2, 10-1-0-2.web NODATA -",
             [],
-            id="slices by name",
+            id="slices sorted by name",
         ),
         (named("_http"), PLAIN, ["hostname '_http' looks like a port's name"]),
         (named("any"), PLAIN, ["hostname 'any' is a wildcard to the DNS server"]),
         (named("a_"), PLAIN, ["hostname left out: 'a_' cannot be a DNS label"]),
         (
-            [piece(ONE, ports=(EndpointPort("a_", "TCP", 80),))],
+            [endpoint_slice(ONE, ports=(EndpointPort("a_", "TCP", 80),))],
             "10-1-0-1.web A 10.1.0.1, 10-1-0-1.web SRV 0 80 10-1-0-1.web",
             ["port left out of SRV: 'a_' cannot be a DNS label"],
         ),
         (
-            [piece(SliceEndpoint(("10.1.0.1",), NOT_READY))],
+            [endpoint_slice(SliceEndpoint(("10.1.0.1",), NOT_READY))],
             "",
             ["endpoint 10.1.0.1 is not ready", NO_ENDPOINT],
         ),
         ([], "", [NO_ENDPOINT]),
     ],
 )
-def test_headless(pieces: list[EndpointSlice], records: str, left_out: list[str]) -> None:
-    published = publish(ZONE, HEADLESS, *pieces)
-    lines = [line for line in found(published)[0].split(", ") if line]
+def test_headless(endpoint_slices: list[EndpointSlice], records: str, left_out: list[str]) -> None:
+    published = publish(ZONE, HEADLESS, *endpoint_slices)
+    lines = [line for line in summary(published)[0].split(", ") if line]
     assert ", ".join(line for line in lines if not line.startswith("web ")) == records
-    # The Service has what its endpoints have.
+    # The Service's name has the records of its endpoints.
     own = [line.partition(" ")[2] for line in records.split(", ") if line and line[0] != "_"]
     assert [line.partition(" ")[2] for line in lines if line.startswith("web ")] == own
     assert published.left_out == left_out
@@ -187,36 +189,39 @@ def test_headless(pieces: list[EndpointSlice], records: str, left_out: list[str]
             service(cluster_ip="10.0.0.1", ports=(HTTP,)),
             ALL,
             {"10-1-0-1.web": 33, "web": 100, "_http._tcp.web": 100},
-            id="with an address of its own",
+            id="ClusterIP",
         ),
     ],
 )
-def test_weights_of_slices(own: Service, zone: ClusterZone, shares: dict[str, int]) -> None:
-    """The kubernetes plugin counts a slice without ports as one port, in the weights of SRV alone."""
-    pieces = [
-        piece(ONE, ports=HTTP80, name="s1"),
-        piece(ONE, name="s2"),
-        piece(ONE, SliceEndpoint(("10.1.0.2",), NOT_READY), name="s3"),
-        piece(SliceEndpoint(("10.1.0.3",)), ports=HTTP80, name="s4"),
+def test_srv_weights(own: Service, zone: ClusterZone, shares: dict[str, int]) -> None:
+    """The kubernetes plugin counts a slice without ports as one port, but only in SRV weights."""
+    endpoint_slices = [
+        endpoint_slice(ONE, ports=HTTP80, name="s1"),
+        endpoint_slice(ONE, name="s2"),
+        endpoint_slice(ONE, SliceEndpoint(("10.1.0.2",), NOT_READY), name="s3"),
+        endpoint_slice(SliceEndpoint(("10.1.0.3",)), ports=HTTP80, name="s4"),
     ]
-    entries = Entries(Layout().entries(publish(zone, own, *pieces).records, zone.name))
+    entries = Entries(Layout().entries(publish(zone, own, *endpoint_slices).records, zone.name))
     for name, share in shares.items():
         records = answer(entries, zone.name, f"{name}.shop.svc.c.l", "SRV").answers
         assert {int(record.data.split()[1]) for record in records} == {share}, name
 
 
-def test_one_pointer_for_an_address_with_two_hostnames() -> None:
-    pieces = [
-        piece(SliceEndpoint(("10.1.0.1",), hostname="b"), name="s1"),
-        piece(SliceEndpoint(("10.1.0.1",), hostname="a"), name="s2"),
+def test_one_ptr_per_address_with_two_hostnames() -> None:
+    endpoint_slices = [
+        endpoint_slice(SliceEndpoint(("10.1.0.1",), hostname="b"), name="s1"),
+        endpoint_slice(SliceEndpoint(("10.1.0.1",), hostname="a"), name="s2"),
     ]
-    assert found(publish(ZONE, HEADLESS, *pieces))[1] == "1.0.1.10 PTR b.web"
+    assert summary(publish(ZONE, HEADLESS, *endpoint_slices))[1] == "1.0.1.10 PTR b.web"
 
 
-def test_endpoints_of_a_service_with_an_address_only_on_demand() -> None:
+def test_endpoint_names_all_adds_endpoints_of_a_cluster_ip_service() -> None:
     one = service(cluster_ip="10.0.0.1", ports=(HTTP,))
-    pieces = [piece(ONE, ports=(EndpointPort("http", "TCP", 8080),))]
-    (records, pointers, _), more = found(publish(ZONE, one, *pieces)), found(publish(ALL, one, *pieces))
+    endpoint_slices = [endpoint_slice(ONE, ports=(EndpointPort("http", "TCP", 8080),))]
+    (records, pointers, _), more = (
+        summary(publish(ZONE, one, *endpoint_slices)),
+        summary(publish(ALL, one, *endpoint_slices)),
+    )
     endpoint = "10-1-0-1.web A 10.1.0.1, 10-1-0-1.web SRV 0 8080 10-1-0-1.web"
     assert more == (f"{records}, {endpoint}", f"{pointers}, 1.0.1.10 PTR 10-1-0-1.web", [])
     assert publish(ALL, one).left_out == []
@@ -244,15 +249,20 @@ def test_endpoints_of_a_service_with_an_address_only_on_demand() -> None:
         ),
     ],
 )
-def test_tenant_address(annotation: str, fields: dict[str, Any], expected: list[str], reasons: int) -> None:
+def test_tenant_cluster_ip(
+    annotation: str, fields: dict[str, Any], expected: list[str], reasons: int
+) -> None:
     meta = Metadata("shop", "web", annotations={TENANT_CLUSTER_IP: annotation})
     one = Service(meta, **{"cluster_ip": "10.0.0.1", **fields})
-    published = publish(ZONE, one, piece(ONE))
+    published = publish(ZONE, one, endpoint_slice(ONE))
     lines = text(published.records, ".shop.svc.c.l.").split(", ")
     assert [line.split()[2] for line in lines if line.startswith("web ")] == expected
     assert len(published.left_out) == reasons
-    plain = publish(zone_with(tenant_cluster_ip=False), one, piece(ONE))
-    assert plain.records == publish(ZONE, replace(one, metadata=Metadata("shop", "web")), piece(ONE)).records
+    plain = publish(zone_with(tenant_cluster_ip=False), one, endpoint_slice(ONE))
+    assert (
+        plain.records
+        == publish(ZONE, replace(one, metadata=Metadata("shop", "web")), endpoint_slice(ONE)).records
+    )
 
 
 def test_headless_by_either_field() -> None:
@@ -273,13 +283,13 @@ def test_headless_by_either_field() -> None:
         ("1:2:3:4:5:6:7:8", "1-2-3-4-5-6-7-8"),
     ],
 )
-def test_labels_of_addresses(text: str, label: str) -> None:
+def test_dashed(text: str, label: str) -> None:
     assert dashed(parse_address(text)) == label
 
 
 @LAW
 @given(st.ip_addresses())
-def test_every_address_has_a_label(address: object) -> None:
+def test_dashed_address_is_a_label(address: object) -> None:
     label = dashed(parse_address(str(address)))
     assert check_label(label) == label
 
@@ -290,8 +300,10 @@ def test_every_address_has_a_label(address: object) -> None:
     st.tuples(slices("shop", "s1"), slices("shop", "s2")),
     st.sampled_from([ZONE, ALL]),
 )
-def test_records_or_a_reason(one: Service, pieces: tuple[EndpointSlice, ...], zone: ClusterZone) -> None:
-    published = publish(zone, one, *(replace(piece, service_name="web") for piece in pieces))
+def test_every_service_has_records_or_a_reason(
+    one: Service, endpoint_slices: tuple[EndpointSlice, ...], zone: ClusterZone
+) -> None:
+    published = publish(zone, one, *(replace(one_slice, service_name="web") for one_slice in endpoint_slices))
     name = Name.parse("web.shop.svc.c.l")
     assert all(record.name.below(name) for record in published.records)
     assert published.records or published.left_out
@@ -311,8 +323,8 @@ def test_records_or_a_reason(one: Service, pieces: tuple[EndpointSlice, ...], zo
         ("10-0-0-1.shop.pod.example.com", None),
     ],
 )
-def test_an_alias_of_a_computed_pod_name_comes_with_its_address(name: str, address: str | None) -> None:
-    """The server follows an alias by reading keys, past the template that computes the address."""
+def test_alias_to_a_computed_pod_name_has_its_address(name: str, address: str | None) -> None:
+    """The server follows an alias by reading keys, which bypasses the template that computes addresses."""
     zone = zone_with(pods="insecure")
     cname, *hosts = publish(zone, service(type="ExternalName", external_name=name)).records
     assert str(cname.data) == f"{name}."

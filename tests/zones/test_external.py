@@ -1,4 +1,4 @@
-"""Endpoints to records: what goes together at a name, what the server cannot have, and rings."""
+"""Endpoints to records: types that exclude each other, unpublishable values, and CNAME loops."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tests.objects import store_of
 DTK, MY, ONLY_BELOW = Domain.parse("dtk.io"), Domain.parse("mydomain.io"), Domain.parse(".c.d")
 IPS = (parse_address("192.0.2.1"), parse_address("2001:db8::1"))
 ZONE = ExternalZone(DTK.name, (DTK,), 30, all_domains=(DTK, MY))
-AT_CLUSTER = ExternalZone(DTK.name, (DTK,), 30, IPS, all_domains=(DTK, MY))
+WITH_CLUSTER_IPS = ExternalZone(DTK.name, (DTK,), 30, IPS, all_domains=(DTK, MY))
 
 
-def end(name: str, rtype: str, *targets: str, ttl: int = 0, **more: object) -> Endpoint:
+def endpoint(name: str, rtype: str, *targets: str, ttl: int = 0, **more: object) -> Endpoint:
     return Endpoint(name, targets, rtype, ttl=ttl, **more)  # type: ignore[arg-type]
 
 
@@ -34,65 +34,70 @@ def records(published: Published) -> str:
     return ", ".join(f"{one.ttl} {one.rtype} {one.data}" for one in published.records)
 
 
-#: Types with targets, the records that they make, and how much of it is left out.
-NAMES_HAVE: list[tuple[str, list[tuple[str, ...]], str, int]] = [
+#: Types with targets, the resulting records, and the number of reasons for what is left out.
+CASES: list[tuple[str, list[tuple[str, ...]], str, int]] = [
     ("addresses", [("A", "10.0.0.5", "10.0.0.6")], "A 10.0.0.5, A 10.0.0.6", 0),
     ("two families", [("A", "10.0.0.6"), ("AAAA", "2001:db8:0:0::5")], "A 10.0.0.6, AAAA 2001:db8::5", 0),
-    ("sets", [("A", "10.0.0.5"), ("A", "10.0.0.4", "10.0.0.5")], "A 10.0.0.4, A 10.0.0.5", 0),
-    ("odd addresses", [("A", "fd00::1", "x", "10.0.0.5")], "A 10.0.0.5", 2),
-    ("an IPv4 address written as IPv6", [("AAAA", "::ffff:10.0.0.5")], "", 1),
+    ("set identifiers", [("A", "10.0.0.5"), ("A", "10.0.0.4", "10.0.0.5")], "A 10.0.0.4, A 10.0.0.5", 0),
+    ("invalid addresses", [("A", "fd00::1", "x", "10.0.0.5")], "A 10.0.0.5", 2),
+    ("IPv4-mapped IPv6 address", [("AAAA", "::ffff:10.0.0.5")], "", 1),
     ("no targets", [("A",)], "", 1),
-    ("alias", [("CNAME", "Foo.Dtk.io.")], "CNAME foo.dtk.io.", 0),
-    ("two aliases: the first one", [("CNAME", "b.x", "a.x")], "CNAME b.x.", 1),
-    ("two aliases: the older endpoint's", [("CNAME", "b.x"), ("CNAME", "a.x")], "CNAME b.x.", 1),
-    ("alias to an address", [("CNAME", "10.0.0.5")], "", 1),
-    ("address for a name", [("MX", "10 10.0.0.5"), ("SRV", "0 0 1 10.0.0.5")], "", 2),
+    ("CNAME", [("CNAME", "Foo.Dtk.io.")], "CNAME foo.dtk.io.", 0),
+    ("two CNAME targets: the first", [("CNAME", "b.x", "a.x")], "CNAME b.x.", 1),
+    ("two CNAME endpoints: the older", [("CNAME", "b.x"), ("CNAME", "a.x")], "CNAME b.x.", 1),
+    ("CNAME to an address", [("CNAME", "10.0.0.5")], "", 1),
+    ("MX and SRV to an address", [("MX", "10 10.0.0.5"), ("SRV", "0 0 1 10.0.0.5")], "", 2),
     ("null MX and SRV", [("MX", "0 ."), ("SRV", "0 0 0 .")], "", 2),
     (
-        "any blanks between numbers",
+        "any white space between numbers",
         [("MX", "10  a.x", "20\tb.x"), ("SRV", " 0  5\t443  a.x ")],
         "SRV 0 5 443 a.x., MX 10 a.x., MX 20 b.x.",
         0,
     ),
-    ("alias in Unicode", [("CNAME", "Bücher.example.")], "CNAME xn--bcher-kva.example.", 0),
-    ("an address and a host", [("A", "10.0.0.5", "web.x")], "A 10.0.0.5", 1),
-    ("SPF beside", [("TXT", "v=spf1 -all", "heritage=external-dns")], 'TXT "v=spf1 -all"', 0),
+    ("CNAME in Unicode", [("CNAME", "Bücher.example.")], "CNAME xn--bcher-kva.example.", 0),
+    ("address and hostname as A", [("A", "10.0.0.5", "web.x")], "A 10.0.0.5", 1),
     (
-        "strings and escapes",
+        "TXT beside ExternalDNS's registry",
+        [("TXT", "v=spf1 -all", "heritage=external-dns")],
+        'TXT "v=spf1 -all"',
+        0,
+    ),
+    (
+        "TXT strings and escapes",
         [("TXT", '"v=DKIM1; "  "p=AB"', '"c""d"', "k=1\\; p=2", '"\\"q\\""', "\\195\\188")],
         r'''TXT "\"q\"", TXT "\195\188", TXT "cd", TXT "k=1; p=2", TXT "v=DKIM1; p=AB"''',
         0,
     ),
     (
-        "broken strings and escapes",
+        "malformed TXT strings and escapes",
         [("TXT", '"a" b', '"a', "\\256", "\\255", "a\\\\b", "a\\")],
         "",
         6,
     ),
-    ("addresses win", [("CNAME", "x"), ("A", "10.0.0.5")], "A 10.0.0.5", 1),
-    ("an alias stands alone", [("CNAME", "a.x"), ("TXT", "t"), ("PTR", "p.x")], "CNAME a.x.", 2),
-    ("alias to no name", [("CNAME", "*.x")], "", 1),
-    ("alias to what cannot be asked", [("CNAME", "any.any.dtk.io"), ("TXT", "t")], 'TXT "t"', 1),
-    ("any twice elsewhere", [("CNAME", "any.any.io")], "CNAME any.any.io.", 0),
-    ("texts", [("TXT", '"v=spf1 -all"', "b")], 'TXT "b", TXT "v=spf1 -all"', 0),
-    ("a text in pieces", [("TXT", '"a" "b"')], 'TXT "ab"', 0),
-    ("lost texts", [("TXT", '""', "a\\b", "\x07", "x" * (MAX_TEXT + 1), "x" * 65536)], "", 5),
+    ("addresses beat a CNAME", [("CNAME", "x"), ("A", "10.0.0.5")], "A 10.0.0.5", 1),
+    ("CNAME excludes other types", [("CNAME", "a.x"), ("TXT", "t"), ("PTR", "p.x")], "CNAME a.x.", 2),
+    ("CNAME to a wildcard", [("CNAME", "*.x")], "", 1),
+    ("CNAME to a name that cannot be queried", [("CNAME", "any.any.dtk.io"), ("TXT", "t")], 'TXT "t"', 1),
+    ("CNAME to any.any outside our domains", [("CNAME", "any.any.io")], "CNAME any.any.io.", 0),
+    ("TXT", [("TXT", '"v=spf1 -all"', "b")], 'TXT "b", TXT "v=spf1 -all"', 0),
+    ("TXT of several strings", [("TXT", '"a" "b"')], 'TXT "ab"', 0),
+    ("unpublishable TXT", [("TXT", '""', "a\\b", "\x07", "x" * (MAX_TEXT + 1), "x" * 65536)], "", 5),
     ("SRV", [("SRV", "10 5 443 a.x.")], "SRV 10 5 443 a.x.", 0),
-    ("odd SRV", [("SRV", "5 443 a.x", "1 2 65536 a.x", "a b c d", "", "1 2 3 .")], "", 5),
+    ("invalid SRV", [("SRV", "5 443 a.x", "1 2 65536 a.x", "a b c d", "", "1 2 3 .")], "", 5),
     ("MX", [("MX", "10 mail.x")], "MX 10 mail.x.", 0),
-    ("odd MX", [("MX", "10", f"10 {'a.' * 120}x")], "", 2),
-    ("one PTR", [("PTR", "b.x", "a.x")], "PTR a.x.", 1),
+    ("invalid MX", [("MX", "10", f"10 {'a.' * 120}x")], "", 2),
+    ("two PTR targets: the first by name", [("PTR", "b.x", "a.x")], "PTR a.x.", 1),
     ("NS", [("NS", "ns.x")], "", 1),
     ("unknown type", [("CAA", "0 issue x")], "", 1),
-    ("bookkeeping", [("TXT", "heritage=external-dns,external-dns/owner=me")], "", 0),
+    ("ExternalDNS's registry only", [("TXT", "heritage=external-dns,external-dns/owner=me")], "", 0),
 ]
 
 
 @pytest.mark.parametrize(
-    ("given", "expected", "left_out"), [one[1:] for one in NAMES_HAVE], ids=[one[0] for one in NAMES_HAVE]
+    ("given", "expected", "left_out"), [one[1:] for one in CASES], ids=[one[0] for one in CASES]
 )
-def test_what_a_name_has(given: list[tuple[str, ...]], expected: str, left_out: int) -> None:
-    published = publish("a.dtk.io", [end("a.dtk.io", rtype, *targets) for rtype, *targets in given])
+def test_records_of_a_name(given: list[tuple[str, ...]], expected: str, left_out: int) -> None:
+    published = publish("a.dtk.io", [endpoint("a.dtk.io", rtype, *targets) for rtype, *targets in given])
     assert records(published).replace("30 ", "") == expected
     assert len(published.left_out) == left_out, published.left_out
     assert published.non_terminals == []
@@ -108,16 +113,17 @@ def test_what_a_name_has(given: list[tuple[str, ...]], expected: str, left_out: 
         ((2**31,), ""),
     ],
 )
-def test_one_ttl_for_a_type(ttls: tuple[int, ...], expected: str) -> None:
+def test_smallest_ttl_of_a_type(ttls: tuple[int, ...], expected: str) -> None:
     assert (
-        records(publish("a.dtk.io", [end("a.dtk.io", "A", "10.0.0.1", ttl=ttl) for ttl in ttls])) == expected
+        records(publish("a.dtk.io", [endpoint("a.dtk.io", "A", "10.0.0.1", ttl=ttl) for ttl in ttls]))
+        == expected
     )
 
 
-def test_the_names_between_exist() -> None:
-    published = publish("a.b.c.dtk.io", [end("A.B.c.dtk.io.", "A", "10.0.0.1")])
+def test_names_in_between_are_non_terminals() -> None:
+    published = publish("a.b.c.dtk.io", [endpoint("A.B.c.dtk.io.", "A", "10.0.0.1")])
     assert [str(record.name) for record in published.non_terminals] == ["b.c.dtk.io", "c.dtk.io"]
-    assert publish("a.b.dtk.io", [end("a.b.dtk.io", "NS", "ns.x")]).non_terminals == []
+    assert publish("a.b.dtk.io", [endpoint("a.b.dtk.io", "NS", "ns.x")]).non_terminals == []
 
 
 @pytest.mark.parametrize(
@@ -125,8 +131,8 @@ def test_the_names_between_exist() -> None:
     [
         ("*.dtk.io", ZONE, "wildcard"),
         ("a-*.dtk.io", ZONE, "label"),
-        ("any.any.dtk.io", ZONE, "cannot be asked"),
-        (".".join(["x" * 60] * 4 + ["dtk.io"]), ZONE, "cannot be asked"),
+        ("any.any.dtk.io", ZONE, "cannot be lookups"),
+        (".".join(["x" * 60] * 4 + ["dtk.io"]), ZONE, "cannot be lookups"),
         (
             "web.svc.dtk.io",
             ExternalZone(DTK.name, (DTK,), service_zones=(Name.parse("svc.dtk.io"), DTK.name)),
@@ -138,8 +144,8 @@ def test_the_names_between_exist() -> None:
         ("x.c.d", ExternalZone(ONLY_BELOW.name, (ONLY_BELOW,)), ""),
     ],
 )
-def test_which_names_are_ours(name: str, zone: ExternalZone, reason: str) -> None:
-    published = publish(name, [end(name, "A", "10.0.0.1")], zone)
+def test_names_that_a_zone_publishes(name: str, zone: ExternalZone, reason: str) -> None:
+    published = publish(name, [endpoint(name, "A", "10.0.0.1")], zone)
     if reason:
         assert reason in published.left_out[0]
     else:
@@ -147,23 +153,23 @@ def test_which_names_are_ours(name: str, zone: ExternalZone, reason: str) -> Non
     assert bool(published.records) == (name in ("a.dtk.io", "x.c.d") and not reason)
 
 
-RING = [
-    end("a.dtk.io", "CNAME", "b.dtk.io", ttl=7),
-    end("b.dtk.io", "CNAME", "c.mydomain.io"),
-    end("c.mydomain.io", "CNAME", "a.dtk.io"),
-    end("into.dtk.io", "CNAME", "a.dtk.io"),
-    end("self.dtk.io", "CNAME", "self.dtk.io"),
-    end("self.dtk.io", "TXT", "t"),
-    end("self.dtk.io", "TXT", "heritage=external-dns"),
-    end("fine.dtk.io", "CNAME", "end.dtk.io"),
-    end("end.dtk.io", "TXT", "heritage=external-dns"),
-    end("end.dtk.io", "A", "10.0.0.1"),
-    end("end.dtk.io", "CNAME", "fine.dtk.io"),
+LOOPS = [
+    endpoint("a.dtk.io", "CNAME", "b.dtk.io", ttl=7),
+    endpoint("b.dtk.io", "CNAME", "c.mydomain.io"),
+    endpoint("c.mydomain.io", "CNAME", "a.dtk.io"),
+    endpoint("into.dtk.io", "CNAME", "a.dtk.io"),
+    endpoint("self.dtk.io", "CNAME", "self.dtk.io"),
+    endpoint("self.dtk.io", "TXT", "t"),
+    endpoint("self.dtk.io", "TXT", "heritage=external-dns"),
+    endpoint("fine.dtk.io", "CNAME", "end.dtk.io"),
+    endpoint("end.dtk.io", "TXT", "heritage=external-dns"),
+    endpoint("end.dtk.io", "A", "10.0.0.1"),
+    endpoint("end.dtk.io", "CNAME", "fine.dtk.io"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("name", "expected", "at_cluster"),
+    ("name", "expected", "with_cluster_ips"),
     [
         ("a.dtk.io", "", "7 A 192.0.2.1, 7 AAAA 2001:db8::1"),
         ("b.dtk.io", "", "30 A 192.0.2.1, 30 AAAA 2001:db8::1"),
@@ -173,29 +179,31 @@ RING = [
         ("end.dtk.io", "30 A 10.0.0.1", "30 A 10.0.0.1"),
     ],
 )
-def test_rings(name: str, expected: str, at_cluster: str) -> None:
-    alone, published = publish(name, RING), publish(name, RING, AT_CLUSTER)
-    assert (records(alone), records(published)) == (expected, at_cluster)
-    assert ("leads to itself" in str(alone.left_out)) is (expected != at_cluster)
+def test_cname_loops(name: str, expected: str, with_cluster_ips: str) -> None:
+    alone, published = publish(name, LOOPS), publish(name, LOOPS, WITH_CLUSTER_IPS)
+    assert (records(alone), records(published)) == (expected, with_cluster_ips)
+    assert ("leads to itself" in str(alone.left_out)) is (expected != with_cluster_ips)
     assert "leads to itself" not in str(published.left_out)
 
 
 @pytest.mark.parametrize("closed", [False, True])
 def test_aliases_are_followed_up_to_a_limit(closed: bool) -> None:
     count = MAX_ALIASES + 5
-    links = [end(f"a{number}.dtk.io", "CNAME", f"a{number + 1}.dtk.io") for number in range(count)]
-    links.append(end(f"a{count}.dtk.io", *(("CNAME", "a0.dtk.io") if closed else ("A", "10.0.0.1"))))
-    asked: list[str] = []
+    links = [endpoint(f"a{number}.dtk.io", "CNAME", f"a{number + 1}.dtk.io") for number in range(count)]
+    links.appendpoint(
+        endpoint(f"a{count}.dtk.io", *(("CNAME", "a0.dtk.io") if closed else ("A", "10.0.0.1")))
+    )
+    lookups: list[str] = []
 
-    class Counted(Store):
+    class CountingStore(Store):
         def endpoints(self, name: str) -> list[Endpoint]:
-            asked.append(name)
+            lookups.appendpoint(name)
             return [one for one in links if one.name == name]
 
-    far = AT_CLUSTER.publish(Unit(NAMES, "", "a0.dtk.io"), Counted())
+    far = WITH_CLUSTER_IPS.publish(Unit(NAMES, "", "a0.dtk.io"), CountingStore())
     assert (far.records, far.left_out) == ([], [f"a0.dtk.io leads through more than {MAX_ALIASES} aliases"])
-    assert len(asked) == MAX_ALIASES + 1
-    near = publish("a5.dtk.io", links, AT_CLUSTER)
+    assert len(lookups) == MAX_ALIASES + 1
+    near = publish("a5.dtk.io", links, WITH_CLUSTER_IPS)
     assert bool(near.records) is not closed
 
 
@@ -204,14 +212,14 @@ def test_aliases_are_followed_up_to_a_limit(closed: bool) -> None:
     [
         ("x.svc.cluster.local", [], False),
         ("b.mydomain.io", [], False),
-        ("b.mydomain.io", [end("b.mydomain.io", "A", "10.0.0.1")], True),
+        ("b.mydomain.io", [endpoint("b.mydomain.io", "A", "10.0.0.1")], True),
         ("b.dtk.io", [], True),
         ("b.example", [], True),
     ],
 )
-def test_where_an_alias_may_lead(target: str, known: list[Endpoint], published: bool) -> None:
+def test_targets_of_an_alias(target: str, known: list[Endpoint], published: bool) -> None:
     zone = ExternalZone(DTK.name, (DTK,), service_zones=(Name.parse("cluster.local"),), all_domains=(DTK, MY))
-    found = publish("a.dtk.io", [end("a.dtk.io", "CNAME", target), *known], zone)
+    found = publish("a.dtk.io", [endpoint("a.dtk.io", "CNAME", target), *known], zone)
     assert (bool(found.records), bool(found.left_out)) == (published, not published)
 
 
@@ -231,7 +239,7 @@ def test_zones_are_the_outermost_domains(domains: list[str], zones: dict[str, li
     assert all(plain_name(str(zone)) == str(zone) for zone in found)
 
 
-def test_large_texts_of_tenants_are_not_cached() -> None:
+def test_large_texts_are_not_cached() -> None:
     tracemalloc.start()
     try:
         for number in range(100):

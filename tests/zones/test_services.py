@@ -1,4 +1,4 @@
-"""A zone of selected Services: which addresses in which order, and under which names."""
+"""Zones of selected Services: addresses, their order, and names."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def records(published: Published) -> str:
     return text(published.records, ".shop.shop.example.", ".shop.example.")
 
 
-def test_the_zone_itself() -> None:
+def test_own_records() -> None:
     own = "shop.example. NODATA -, ns.dns NODATA -"
     assert records(ZONE.own()) == own
-    fixed = replace(ZONE, template="{service}.{namespace}.k8s.prod")
-    assert records(fixed.own()) == f"{own}, k8s.prod NODATA -, prod NODATA -"
+    constant = replace(ZONE, template="{service}.{namespace}.k8s.prod")
+    assert records(constant.own()) == f"{own}, k8s.prod NODATA -, prod NODATA -"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_addresses_in_order(addresses: tuple[str, ...], expected: list[str]) -> 
     assert (published.pointers, published.left_out) == ([], [])
 
 
-PIECE = EndpointSlice(
+SLICE = EndpointSlice(
     Metadata("shop", "s"),
     "web",
     "IPv4",
@@ -75,17 +75,20 @@ PIECE = EndpointSlice(
 )
 
 
-def test_headless_has_its_endpoints_where_internal_addresses_count() -> None:
+def test_endpoints_of_a_headless_service_are_internal_addresses() -> None:
     one = service(cluster_ip="None")
-    published = publish(ZONE, one, PIECE)
+    published = publish(ZONE, one, SLICE)
     assert "a.web A 10.1.0.1" in records(published)
     assert published.pointers == []
-    for other, zone in ((one, EXTERNAL), (service(), INTERNAL)):
-        neither = publish(replace(ZONE, addresses=(zone,)), other, PIECE)
-        assert (neither.records, neither.left_out) == ([], [f"the Service has no {zone} address"])
+    for other, addresses in ((one, EXTERNAL), (service(), INTERNAL)):
+        unaddressed = publish(replace(ZONE, addresses=(addresses,)), other, SLICE)
+        assert (unaddressed.records, unaddressed.left_out) == (
+            [],
+            [f"the Service has no {addresses} address"],
+        )
 
 
-def balanced(*hostnames: str) -> Service:
+def load_balanced(*hostnames: str) -> Service:
     return service(load_balancer=tuple(Ingress("", one) for one in hostnames))
 
 
@@ -96,20 +99,20 @@ def alias(target: str) -> Service:
 @pytest.mark.parametrize(
     ("one", "expected", "left_out"),
     [
-        (balanced("lb.example", "other.example"), "web CNAME lb.example.", ""),
+        (load_balanced("lb.example", "other.example"), "web CNAME lb.example.", ""),
         (
-            balanced("-", "lb.example"),
+            load_balanced("-", "lb.example"),
             "web CNAME lb.example.",
             "load balancer's name left out: '-' cannot be a DNS label",
         ),
         (
-            balanced("any.shop.example", "any.example"),
+            load_balanced("any.shop.example", "any.example"),
             "web CNAME any.example.",
             "load balancer's name left out: "
             "the label 'any' is a wildcard to the DNS server and cannot be served",
         ),
         (
-            balanced("192.0.2.1"),
+            load_balanced("192.0.2.1"),
             "",
             "load balancer's name 192.0.2.1 is an address, which a CNAME cannot hold",
         ),
@@ -135,7 +138,7 @@ def test_services(one: Service, expected: str, left_out: str) -> None:
 
 
 @pytest.mark.parametrize("one", [service("w" * 30, cluster_ip="10.0.0.1"), Namespace(Metadata("", "n" * 30))])
-def test_a_zone_too_long_for_a_name(one: Service | Namespace) -> None:
+def test_zone_name_too_long_for_records(one: Service | Namespace) -> None:
     zone = replace(ZONE, name=Name.parse(".".join(["z" * 60] * 4)))
     published = publish(zone, one)
     assert published.records == []
@@ -169,8 +172,8 @@ def test_templates(template: str, name: str, above: list[str], parents: list[str
 )
 def test_no_two_services_share_a_name(data: st.DataObject, template: str) -> None:
     zone = replace(ZONE, template=template)
-    words = st.sampled_from(["a", "b", "a-b", "b-a", "a-b-a", "x-a", "a-x"])
-    names = data.draw(st.lists(st.tuples(words, words), min_size=2, max_size=6, unique=True))
+    labels = st.sampled_from(["a", "b", "a-b", "b-a", "a-b-a", "x-a", "a-x"])
+    names = data.draw(st.lists(st.tuples(labels, labels), min_size=2, max_size=6, unique=True))
     found = [
         publish(zone, service(one, other, cluster_ip="10.0.0.1")).records[0].name for one, other in names
     ]
@@ -197,6 +200,6 @@ def test_flatten(label: str, flat: str) -> None:
 
 @LAW
 @given(st.text(min_size=1, max_size=70), st.text(min_size=1, max_size=70))
-def test_every_text_is_flattened_to_a_label_of_its_own(one: str, other: str) -> None:
+def test_flatten_yields_distinct_labels(one: str, other: str) -> None:
     assert check_label(flatten(one)) == flatten(one)
     assert (flatten(one) == flatten(other)) is (one == other)

@@ -1,4 +1,4 @@
-"""Machines to records: which interface, which address, and what a hostile guest or owner cannot publish."""
+"""VMIs to records: interfaces, addresses, and what a hostile guest or owner cannot publish."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ZONE = VmZone(VM, ttl=5)
 SERVED = VmZone(VM, ttl=5, name_server=parse_address("192.0.2.53"))
 
 
-def machine(*interfaces: Interface, name: str = "m", namespace: str = "shop") -> VirtualMachineInstance:
+def vmi(*interfaces: Interface, name: str = "m", namespace: str = "shop") -> VirtualMachineInstance:
     return VirtualMachineInstance(Metadata(namespace, name), interfaces)
 
 
@@ -28,10 +28,10 @@ def records(published: Published) -> str:
     return text(published.records, ".shop.vm.")
 
 
-def test_the_zone_itself() -> None:
+def test_own_records() -> None:
     assert records(ZONE.own()) == "vm. NODATA -, ns.dns.vm. NODATA -"
     assert records(SERVED.own()) == "vm. NODATA -, ns.dns.vm. A 192.0.2.53, ns.vm. A 192.0.2.53"
-    # Below a namespace of that name are the keys of machines.
+    # Keys below a namespace `ns` would be VMIs.
     assert b"/skydns/vm/nt_/ns/192-0-2-53-H" in SERVED.entries(Layout(), SERVED.own().records)
 
 
@@ -68,14 +68,14 @@ def test_namespaces(name: str, zone: VmZone, expected: str, left_out: int) -> No
     ids=[
         "no interface",
         "no address",
-        "an empty address",
-        "the first address of each family",
-        "an IPv4 address written as IPv6",
-        "the machine is its first interface",
+        "empty address",
+        "first address of each family",
+        "IPv4-mapped IPv6 address",
+        "VMI name at its first interface",
     ],
 )
 def test_interfaces(interfaces: list[Interface], expected: str) -> None:
-    published = publish(ZONE, machine(*interfaces))
+    published = publish(ZONE, vmi(*interfaces))
     assert (records(published), published.pointers, published.left_out) == (expected, [], [])
 
 
@@ -98,8 +98,8 @@ def test_interfaces(interfaces: list[Interface], expected: str) -> None:
         ("fe80::1%eth0", "carries a zone"),
     ],
 )
-def test_addresses_that_must_not_be_named(address: str, reason: str) -> None:
-    published = publish(ZONE, machine(Interface("eth1", (address,)), Interface("eth2", ("10.0.0.2",))))
+def test_unpublishable_addresses(address: str, reason: str) -> None:
+    published = publish(ZONE, vmi(Interface("eth1", (address,)), Interface("eth2", ("10.0.0.2",))))
     assert records(published) == "m A 10.0.0.2, eth2.m A 10.0.0.2"
     (left_out,) = published.left_out
     assert left_out.startswith("interface 'eth1': ")
@@ -113,23 +113,23 @@ def test_allowed_networks() -> None:
     interface = Interface("eth1", ("10.0.0.1", "192.0.2.1", "fd00::1"))
     found: dict[str, set[str]] = {}
     for namespace in ("shop", "lab", "none"):
-        published = publish(zone, machine(interface, namespace=namespace))
+        published = publish(zone, vmi(interface, namespace=namespace))
         found[namespace] = {str(one.data) for one in published.records}
     assert found == {"shop": {"10.0.0.1"}, "lab": {"fd00::1"}, "none": set()}
-    assert publish(zone, machine(interface)).left_out == [
+    assert publish(zone, vmi(interface)).left_out == [
         "interface 'eth1': 192.0.2.1 is outside the allowed networks",
         "interface 'eth1': fd00::1 is outside the allowed networks",
     ]
 
 
-def test_pointers_only_for_the_reverse_networks() -> None:
+def test_ptrs_within_the_reverse_networks_only() -> None:
     zone = VmZone(VM, ttl=5, reverse=(ip_network("10.0.0.0/24"),))
-    one = machine(Interface("b", ("10.0.0.1",)), Interface("a", ("10.0.0.1",)), Interface("c", ("10.0.1.1",)))
+    one = vmi(Interface("b", ("10.0.0.1",)), Interface("a", ("10.0.0.1",)), Interface("c", ("10.0.1.1",)))
     assert text(publish(zone, one).pointers) == "1.0.0.10.in-addr.arpa. PTR a.m.shop.vm."
 
 
-def test_a_dotted_name_has_no_gaps() -> None:
-    published = publish(ZONE, machine(ETH, name="a.b.c"))
+def test_dotted_name_has_non_terminals() -> None:
+    published = publish(ZONE, vmi(ETH, name="a.b.c"))
     assert records(published) == "a.b.c A 10.0.0.1, eth1.a.b.c A 10.0.0.1"
     assert text(published.non_terminals, ".shop.vm.") == "b.c NODATA -, c NODATA -"
 
@@ -137,32 +137,36 @@ def test_a_dotted_name_has_no_gaps() -> None:
 @pytest.mark.parametrize(
     ("one", "reason"),
     [
-        pytest.param(machine(ETH, name="a_"), "no name in DNS", id="machine"),
-        pytest.param(machine(Interface("x" * 64, ("10.0.0.1",))), "64 characters", id="64 letters"),
-        pytest.param(machine(Interface("a.b", ("10.0.0.1",))), "cannot be a DNS label", id="a dot"),
+        pytest.param(vmi(ETH, name="a_"), "no name in DNS", id="invalid VMI name"),
+        pytest.param(
+            vmi(Interface("x" * 64, ("10.0.0.1",))), "64 characters", id="interface of 64 characters"
+        ),
+        pytest.param(
+            vmi(Interface("a.b", ("10.0.0.1",))), "cannot be a DNS label", id="interface with a dot"
+        ),
         *(
-            pytest.param(machine(Interface(name, ("10.0.0.1",))), "cannot be", id=f"interface {name}")
+            pytest.param(vmi(Interface(name, ("10.0.0.1",))), "cannot be", id=f"interface {name}")
             for name in ("_http", "any", "*", "..", "../../config", "@", "$INCLUDE", 'quo"te', "ä", "a\nb")
         ),
-        pytest.param(machine(ETH, name="ns", namespace="dns"), "cannot be named", id="ns.dns"),
-        pytest.param(machine(ETH, name="apex", namespace="dns"), "cannot be named", id="apex.dns"),
+        pytest.param(vmi(ETH, name="ns", namespace="dns"), "cannot be named", id="ns.dns"),
+        pytest.param(vmi(ETH, name="apex", namespace="dns"), "cannot be named", id="apex.dns"),
     ],
 )
-def test_what_cannot_be_named(one: VirtualMachineInstance, reason: str) -> None:
+def test_unpublishable_names(one: VirtualMachineInstance, reason: str) -> None:
     published = publish(ZONE, one)
     assert published.records == []
     assert reason in published.left_out[0]
 
 
-def test_two_interfaces_of_one_name() -> None:
-    published = publish(ZONE, machine(ETH, Interface("ETH1", ("10.0.0.2",))))
+def test_two_interfaces_with_one_name() -> None:
+    published = publish(ZONE, vmi(ETH, Interface("ETH1", ("10.0.0.2",))))
     assert records(published) == "m A 10.0.0.1, eth1.m A 10.0.0.1"
     assert published.left_out == ["two interfaces have one name"]
 
 
-def test_a_name_that_grows_too_long_affects_only_its_interface() -> None:
+def test_too_long_name_affects_only_its_interface() -> None:
     long = ".".join(["a" * 60] * 3)
-    one = machine(Interface("x" * 63, ("10.0.0.1",)), Interface("e", ("10.0.0.2",)), name=long)
+    one = vmi(Interface("x" * 63, ("10.0.0.1",)), Interface("e", ("10.0.0.2",)), name=long)
     published = publish(ZONE, one)
     assert f"e.{long} A 10.0.0.2" in records(published)
     assert [reason.partition(":")[0] for reason in published.left_out] == ["interface left out"]
