@@ -131,8 +131,8 @@ def test_names_in_between_are_non_terminals() -> None:
     [
         ("*.dtk.io", ZONE, "wildcard"),
         ("a-*.dtk.io", ZONE, "label"),
-        ("any.any.dtk.io", ZONE, "cannot be lookups"),
-        (".".join(["x" * 60] * 4 + ["dtk.io"]), ZONE, "cannot be lookups"),
+        ("any.any.dtk.io", ZONE, "cannot be asked"),
+        (".".join(["x" * 60] * 4 + ["dtk.io"]), ZONE, "cannot be asked"),
         (
             "web.svc.dtk.io",
             ExternalZone(DTK.name, (DTK,), service_zones=(Name.parse("svc.dtk.io"), DTK.name)),
@@ -190,14 +190,12 @@ def test_cname_loops(name: str, expected: str, with_cluster_ips: str) -> None:
 def test_aliases_are_followed_up_to_a_limit(closed: bool) -> None:
     count = MAX_ALIASES + 5
     links = [endpoint(f"a{number}.dtk.io", "CNAME", f"a{number + 1}.dtk.io") for number in range(count)]
-    links.appendpoint(
-        endpoint(f"a{count}.dtk.io", *(("CNAME", "a0.dtk.io") if closed else ("A", "10.0.0.1")))
-    )
+    links.append(endpoint(f"a{count}.dtk.io", *(("CNAME", "a0.dtk.io") if closed else ("A", "10.0.0.1"))))
     lookups: list[str] = []
 
     class CountingStore(Store):
         def endpoints(self, name: str) -> list[Endpoint]:
-            lookups.appendpoint(name)
+            lookups.append(name)
             return [one for one in links if one.name == name]
 
     far = WITH_CLUSTER_IPS.publish(Unit(NAMES, "", "a0.dtk.io"), CountingStore())
