@@ -286,6 +286,8 @@ class _Why:
             return self._other_types()
         if len(labels) == 3:
             return f"{described} exists, but has no record"
+        if service.type == "ExternalName":
+            return f"{described} is an ExternalName, and no name below it exists"
         if labels[0].startswith("_") and len(labels) == 4:
             return f"ports of {described} have names of two labels, such as _http._tcp"
         if labels[0].startswith("_"):
@@ -304,6 +306,8 @@ class _Why:
         labels = self._labels
         if mode == "disabled":
             yield "pod names are disabled (--pods disabled, or insecure with SkyDNS)"
+        elif len(labels) > 3 and self._answer.rcode == "NOERROR":
+            yield "labels in front of a pod's name are ignored"
         elif mode == "insecure" and len(labels) == 3:
             if self._answer.answers:
                 yield "computed from the name; the pod need not exist (--pods insecure)"
@@ -311,6 +315,8 @@ class _Why:
                 yield "the first label is not an address of this type (--pods insecure)"
         elif len(labels) == 2 and self._store.get(Unit("namespaces", "", labels[0])) is None:
             yield f"there is no Namespace {labels[0]}"
+        elif self._rows and not shown and len(labels) == 3:
+            yield self._other_types()
         elif not shown and len(labels) == 3:
             yield f"no running pod in the Namespace {labels[1]} has this address (--pods verified)"
         elif not shown:
