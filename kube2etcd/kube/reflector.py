@@ -7,7 +7,6 @@ connection that opens but never answers runs into :data:`CONNECT_TIMEOUT`, one t
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import random
 import threading
@@ -132,7 +131,8 @@ class Reflector:
     """Lists and watches one kind, and delivers what happens, until stopped.
 
     1. list, 2. `Listed`, 3. watch and `Changed`, 4. watch again from the last resourceVersion when a watch
-    ends, 5. back to 1 when that has expired (410 Gone) or on ``relist``.
+    ends, 5. back to 1 when that has expired (410 Gone), when the server has gone back behind it, or on
+    ``relist``.
     """
 
     def __init__(
@@ -161,6 +161,8 @@ class Reflector:
         """resourceVersion of the last delivery, to watch from; empty: list first."""
         self._progressed = True
         """Whether a watch delivered or lasted since the last 410 Gone."""
+        self._doubtful = False
+        """Whether the server may no longer be the one that was listed: it failed since, or was silent."""
         self._unknown_types: set[str] = set()
         self._wake, self._wait = threading.Event(), wait
         self._thread: threading.Thread | None = None
@@ -209,7 +211,7 @@ class Reflector:
         """List and watch until stopped."""
         while not self._stop.is_set():
             try:
-                if self._relist_reason is not None or not self._version:
+                if self._relist_reason is not None or not self._version or self._went_back():
                     self._list()
                 self._watch()
             except ApiGone as error:
@@ -245,7 +247,30 @@ class Reflector:
             raise
         if not self._stop.is_set():
             self._deliver(Listed(self.kind.name, whole.items, whole.rejected))
-            self._version = whole.resource_version
+            self._version, self._doubtful = whole.resource_version, False
+
+    def _went_back(self) -> bool:
+        """Whether the server's resourceVersion is lower than ours: it is that of another cluster, or of a
+        restored backup.
+
+        A watch from ours would be silent until the server gets there, and then lack what happened before.
+        """
+        if not self._doubtful:
+            return False
+        params = self._selectors | {"limit": "1"}
+        body = self._connection.request("GET", self._path, params, timeout=LIST_TIMEOUT, abort=self._abort)
+        self.bytes_read += len(body)
+        theirs, ours = decode_list(self.kind, body).resource_version, self._version
+        self._doubtful = False
+        if not (theirs.isdecimal() and ours.isdecimal() and int(theirs) < int(ours)):
+            return False
+        _log.warning(
+            "%s: the server went back from resourceVersion %s to %s: another cluster, or a restored backup",
+            self.kind.name,
+            ours,
+            theirs,
+        )
+        return True
 
     def _list_in_pages(self, size: int) -> Page:
         """One complete list as one page; ``size`` 0 requests it without pagination.
@@ -318,20 +343,20 @@ class Reflector:
             "resourceVersion": self._version,
         }
         timeouts = {"connect_timeout": self._connect_timeout, "read_timeout": self._inactivity}
-        # Silence is not a failure yet: the next watch request shows whether the server is healthy.
-        with (
-            contextlib.suppress(ApiSilent),
-            self._connection.stream(self._path, params, **timeouts, abort=self._abort) as lines,
-        ):
-            if not self._health.flapping:
-                self._health.well()
-            for line in lines:
-                self.bytes_read += len(line)
-                if self._interrupted():
-                    return
-                self._on_event(decode_event(self.kind, line))
-                if self._health.flapping and self._clock() - opened >= VERY_SHORT_WATCH:
+        try:
+            with self._connection.stream(self._path, params, **timeouts, abort=self._abort) as lines:
+                if not self._health.flapping:
                     self._health.well()
+                for line in lines:
+                    self.bytes_read += len(line)
+                    if self._interrupted():
+                        return
+                    self._on_event(decode_event(self.kind, line))
+                    if self._health.flapping and self._clock() - opened >= VERY_SHORT_WATCH:
+                        self._health.well()
+        except ApiSilent:
+            # Not a failure yet: the next request shows whether the server is healthy.
+            self._doubtful = True
 
     def _on_event(self, event: Event) -> None:
         if event.type in CHANGES:
@@ -354,6 +379,7 @@ class Reflector:
     def _on_failure(self, error: ApiError) -> None:
         if self._stop.is_set():
             return
+        self._doubtful = True
         if isinstance(error, (ApiNotFound, ApiForbidden)):
             # The kind may have been reinstalled, or our permissions changed.
             self._version = ""

@@ -44,6 +44,7 @@ from tests.kube.world import (
     obj,
     page,
     play,
+    probes,
     relist,
     relist_with_buffered_data,
     stop,
@@ -52,6 +53,7 @@ from tests.kube.world import (
 from tests.running import running
 
 DOWN, CUT = ApiUnavailable("down"), ApiUnavailable("cut")
+SILENT = watches(INACTIVITY_TIMEOUT, ApiSilent("silent"))
 
 
 def test_list_and_watch() -> None:
@@ -71,10 +73,13 @@ def test_selectors_are_requested() -> None:
     world = play(lists(page(kind="Pod")), kind=KINDS["pods"])
     assert {path for path, _ in world.requests} == {"/api/v1/pods"}
     assert all("status.phase!=Failed" in params["fieldSelector"] for _, params in world.requests)
+    world = play(lists(page(kind="Pod")), SILENT, watches(WATCH_DURATION), kind=KINDS["pods"])
+    [(path, params)] = world.probes
+    assert (path, params["limit"]) == ("/api/v1/pods", "1")
+    assert "status.phase!=Failed" in params["fieldSelector"]
 
 
 SHORT = (lists(page()), watches())
-SILENT = watches(INACTIVITY_TIMEOUT, ApiSilent("silent"))
 #: The server's answers, and the resulting trace.
 CASES: dict[str, tuple[Sequence[Request], str]] = {
     "watch ended by the server resumes from the last version": (
@@ -108,6 +113,29 @@ CASES: dict[str, tuple[Sequence[Request], str]] = {
     "version that expires right after a list backs off": (
         [lists(page()), watches(ApiGone("too old"))] * 4,
         "list, watch 10" + ", list, watch 10, failing" * 3,
+    ),
+    "server that went back during a failure is listed again": (
+        [lists(page("a")), watches(CUT), probes(page("b", version="9")), lists(page("b", version="9"))],
+        "list a, watch 10, failing, list b, watch 9, healthy",
+    ),
+    "server that went back during a silence is listed again": (
+        [lists(page("a")), SILENT, probes(page("b", version="9")), lists(page("b", version="9"))],
+        "list a, watch 10, healthy, list b, watch 9",
+    ),
+    "server that did not go back is not listed again": (
+        [
+            *(lists(page("a")), watches(CUT), probes(page("a"))),
+            *(watches(WATCH_DURATION), watches(WATCH_DURATION)),
+        ],
+        "list a, watch 10, failing, watch 10, healthy, watch 10",
+    ),
+    "versions that are not numbers are not compared": (
+        [lists(page(version="b")), SILENT, probes(page(version="a")), watches(WATCH_DURATION)],
+        "list, watch b, healthy, watch b",
+    ),
+    "failed probe is repeated": (
+        [lists(page()), watches(CUT), probes(DOWN), probes(page(version="9")), lists(page(version="9"))],
+        "list, watch 10, failing, failing, list, watch 9, healthy",
     ),
     "null items are an empty list": (
         [lists(b'{"kind":"ServiceList","metadata":{"resourceVersion":"5"},"items":null}')],

@@ -14,8 +14,8 @@ from kube2etcd.kube.objects import KINDS, Changed, Failing, Listed
 from kube2etcd.kube.reflector import Reflector
 from kube2etcd.settings import Cluster
 from kube2etcd.sync.events import EventQueue
-from tests.stack.faults import Fault, Proxy, Run, Tunnel, create_and_wait, wait_for_keys
-from tests.stack.harness import SLOW, ApiServer, CoreDns, Etcd, wait_for
+from tests.stack.faults import Fault, Proxy, Run, Tunnel, create_and_wait, keys_of, wait_for_keys
+from tests.stack.harness import SLOW, ApiServer, Binaries, CoreDns, Etcd, wait_for
 from tests.stack.objects import service, services
 
 
@@ -60,6 +60,25 @@ def test_watch_resumes_after_a_restart(apiserver: ApiServer, etcd: Etcd, proxy: 
     wait_for(lambda: "stale" not in bridge.readyz(), "it to be followed again", 40)
     more = bridge.metric("kube2etcd_lists_total", kind="services") - listed
     assert more == proxy.gone["services"], "the watch goes on where the server lets it"
+
+
+def test_new_cluster_at_the_same_address_is_listed(
+    binaries: Binaries, etcd: Etcd, run: Run, tmp_path: Path
+) -> None:
+    """A desktop's cluster made anew, or a restored backup: watches from the old version would be silent."""
+    data = Etcd(tmp_path / "data", binaries, name="data")
+    with data, ApiServer(tmp_path / "api", binaries, data.url) as apiserver:
+        apiserver.apply(service("old"))
+        for number in range(200):
+            apiserver.patch("/api/v1/namespaces/default", {"metadata": {"labels": {"n": str(number)}}})
+        bridge = run(kubeconfig=apiserver.kubeconfig())
+        assert keys_of(etcd, "old")
+        apiserver.kill()
+        data.wipe()
+        apiserver.start()
+        create_and_wait(apiserver, etcd, "new", 60)
+        wait_for(lambda: not keys_of(etcd, "old"), "the old name to go", 20, bridge)
+        wait_for(lambda: "stale" not in bridge.readyz(), "it to be followed again", 40)
 
 
 HUNG = ("nothing", "api server", "before it lists", "etcd", "etcd for long", "both", "etcd gone")
