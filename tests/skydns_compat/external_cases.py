@@ -1,4 +1,4 @@
-"""Names of external domains in three zones, and questions of every kind."""
+"""Names in three external domains, and questions of every kind."""
 
 from __future__ import annotations
 
@@ -71,18 +71,18 @@ def records(ttl: int = 60) -> list[Record]:
 
 
 def keys() -> dict[bytes, bytes]:
-    """Keys as the layout writes them, and foreign ones below the same names."""
-    made: dict[bytes, bytes] = {}
+    """Keys as the layout writes them, and foreign keys below the same names."""
+    entries: dict[bytes, bytes] = {}
     for zone in ZONES:
         for name in DATA:
             if Name.parse(name).below(zone):
-                mine = [one for one in records() if str(one.name) == name]
-                made |= external_entries(Layout(), mine, zone)
+                own = [one for one in records() if str(one.name) == name]
+                entries |= external_entries(Layout(), own, zone)
     return {
-        **made,
+        **entries,
         b"/skydns/io/dtk/foreign/4ccf416f": b'{"host":"10.9.9.9","targetstrip":1}',
         b"/skydns/io/dtk/foo/4ccf4170": b'{"host":"10.9.9.9","targetstrip":1}',
-        b"/skydns/io/dtk/foo/odd": b"[",
+        b"/skydns/io/dtk/foo/malformed": b"[",
     }
 
 

@@ -1,4 +1,4 @@
-"""The answers of CoreDNS's etcd plugin from sets of keys, for tests of the model and of the real server.
+"""Answers of CoreDNS's etcd plugin to sets of keys, for tests of the model and of the real server.
 
 ``~`` is the zone ``cluster.local.``; keys are relative to it; records are in zone file syntax.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 ZONE = "cluster.local."
-FOLDER = "/skydns/local/cluster"
+ZONE_KEY = "/skydns/local/cluster"
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Case:
         return [line.replace("~", ZONE) for line in self.additional]
 
     def etcd(self) -> dict[str, str]:
-        return {FOLDER + ("" if key == "." else f"/{key}"): value for key, value in self.keys.items()}
+        return {ZONE_KEY + ("" if key == "." else f"/{key}"): value for key, value in self.keys.items()}
 
 
 def host(text: str, rest: str = "") -> str:
@@ -52,18 +52,18 @@ def links(count: int) -> list[str]:
 
 
 A1, A2, V6 = host("10.0.0.1"), host("10.0.0.2"), host("fd00::1")
-BAD_VALUES = {
+MALFORMED_VALUES = {
     "empty": "",
-    "list": "[]",
-    "text": '"x"',
-    "cut": "{bad",
+    "array": "[]",
+    "string": '"x"',
+    "truncated": "{bad",
     "host-number": '{"host":5}',
-    "ttl-text": '{"host":"10.0.0.9","ttl":"5"}',
+    "ttl-string": '{"host":"10.0.0.9","ttl":"5"}',
     "ttl-negative": '{"host":"10.0.0.9","ttl":-1}',
     "ttl-huge": '{"host":"10.0.0.9","ttl":4294967296}',
     "port-fraction": '{"host":"10.0.0.9","port":1.5}',
     "port-exponent": '{"host":"10.0.0.9","port":1e2}',
-    "mail-text": '{"host":"10.0.0.9","mail":"true"}',
+    "mail-string": '{"host":"10.0.0.9","mail":"true"}',
     "trailing": "{} x",
 }
 TWO_PORTS = {
@@ -112,8 +112,8 @@ CASES: Sequence[Case] = (
     Case("fields-any-case", {"a": '{"HOST":"10.0.0.1","Ttl":7}'}, "a.~", "A", ["a.~ 7 IN A 10.0.0.1"]),
     Case("fields-unknown", {"a": '{"host":"10.0.0.1","owner":["x"],"x":1e2}'}, "a.~", "A", ["a.~ 300 IN A 10.0.0.1"]),
     Case("fields-null", {"a": '{"host":"10.0.0.1","ttl":null,"port":null}'}, "a.~", "A", ["a.~ 300 IN A 10.0.0.1"]),
-    *(Case(f"malformed-{id}", {"s/bad": value, "s/good": A1}, "bad.s.~", "A", rcode="SERVFAIL") for id, value in BAD_VALUES.items()),
-    *(Case(f"malformed-above-{id}", {"s/bad": value, "s/good": A1}, "s.~", "A", rcode="SERVFAIL") for id, value in BAD_VALUES.items()),
+    *(Case(f"malformed-{id}", {"s/bad": value, "s/good": A1}, "bad.s.~", "A", rcode="SERVFAIL") for id, value in MALFORMED_VALUES.items()),
+    *(Case(f"malformed-above-{id}", {"s/bad": value, "s/good": A1}, "s.~", "A", rcode="SERVFAIL") for id, value in MALFORMED_VALUES.items()),
     Case("malformed-sibling", {"s/bad": "[]", "s/good": A1}, "good.s.~", "A", ["good.s.~ 300 IN A 10.0.0.1"]),
     Case("malformed-cname", {"bad": "[]"}, "bad.~", "CNAME", rcode="SERVFAIL"),
     Case("malformed-target-of-cname", {"a": host("b.cluster.local"), "b": "[]"}, "a.~", "A"),

@@ -35,11 +35,11 @@ KEYS = {
     f"{_S}/alias": '{"host":"web.shop.svc.cluster.local","port":-1,"ttl":5}',
     f"{_C}/pod/shop/1-2-3-4": "{}",
     f"{_C}/pod/shop/1-2-3-4/A": '{"host":"1.2.3.4","ttl":5}',
-    # written with an alias to a computed Pod name
+    # the layout adds these to an alias to a computed Pod name
     f"{_S}/to-pod": '{"host":"9-8-7-6.shop.pod.cluster.local","port":-1,"ttl":5}',
     f"{_C}/pod/shop/9-8-7-6": "{}",
     f"{_C}/pod/shop/9-8-7-6/A": '{"host":"9.8.7.6","ttl":5}',
-    # zones besides and below the cluster's
+    # zones beside and below the cluster's
     "/skydns/example/vm": "{}",
     "/skydns/example/vm/dns/apex": "{}",
     "/skydns/example/vm/dns/ns/A": '{"host":"192.0.2.53","port":-1,"targetstrip":1,"ttl":5}',

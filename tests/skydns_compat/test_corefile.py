@@ -1,4 +1,4 @@
-"""The Corefile's text has every rule and setting, and is well-formed."""
+"""The Corefile's text contains every rule and setting, and is well-formed."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ VARIANTS = {
     "plain": PLAIN,
     "pods insecure": replace(PLAIN, pods="insecure"),
     "pods verified": replace(PLAIN, pods="verified"),
-    "alone": replace(PLAIN, upstream="none"),
-    "bare": replace(PLAIN, cache=0, health="", ready="", prometheus=""),
-    "zones beside": replace(PLAIN, subzones=(VM, SHOP, OPEN)),
-    "a zone below": replace(PLAIN, subzones=(NESTED,)),
+    "no upstream": replace(PLAIN, upstream="none"),
+    "no cache, probes or metrics": replace(PLAIN, cache=0, health="", ready="", prometheus=""),
+    "further zones": replace(PLAIN, subzones=(VM, SHOP, OPEN)),
+    "nested zone": replace(PLAIN, subzones=(NESTED,)),
     "external": replace(PLAIN, subzones=(SHOP,), external=(Name.parse("dtk.io"),)),
     "no cluster zone": replace(PLAIN, subzones=(VM, SHOP), cluster=False, reverse=()),
 }
@@ -56,7 +56,7 @@ def patterns(block: Block) -> list[str]:
     ]
 
 
-def test_every_pattern_is_in_the_text_and_has_the_groups_that_are_used(settings: CorefileSettings) -> None:
+def test_patterns_are_in_the_text_and_have_the_groups_used(settings: CorefileSettings) -> None:
     text = " ".join(corefile(settings).split())
     for block in blocks(settings):
         for rewrite in (one for one in block.rewrites if not one.suffix):
@@ -73,7 +73,7 @@ def test_every_pattern_is_in_the_text_and_has_the_groups_that_are_used(settings:
 
 
 @pytest.mark.parametrize("pods", ["disabled", "insecure", "verified"])
-def test_its_length_is_bounded(pods: str) -> None:
+def test_length_is_limited(pods: str) -> None:
     def lines(**more: Any) -> int:
         return corefile(replace(PLAIN, pods=pods, **more)).count("\n")
 
@@ -84,13 +84,13 @@ def test_its_length_is_bounded(pods: str) -> None:
 
 
 def test_one_server_block_per_zone_and_one_view() -> None:
-    made = blocks(replace(PLAIN, subzones=(VM, SHOP, NESTED), upstream="none"))
-    zones = [zone for block in made for zone in block.zones if not block.only]
+    found = blocks(replace(PLAIN, subzones=(VM, SHOP, NESTED), upstream="none"))
+    zones = [zone for block in found for zone in block.zones if not block.only]
     assert len(set(zones)) == len(zones)
-    assert [block.only for block in made if block.only] == ["PTR"]
+    assert [block.only for block in found if block.only] == ["PTR"]
 
 
-def test_ds_of_a_zone_is_answered_by_the_zone_above() -> None:
+def test_ds_is_answered_by_the_parent_zone() -> None:
     cluster, nested, vm, *_ = blocks(replace(PLAIN, subzones=(NESTED, VM)))
     assert [(one.rtype, one.rcode, one.zone) for one in cluster.templates[:1]] == [
         ("DS", "NOERROR", NESTED.zone)
@@ -101,8 +101,8 @@ def test_ds_of_a_zone_is_answered_by_the_zone_above() -> None:
 
 @settings_of_hypothesis(max_examples=300)
 @given(st.lists(st.sampled_from(["", "0", "1", "f00d", "10", "255", "256", "01", "g", "12345"]), max_size=10))
-def test_a_pod_name_is_computed_where_its_label_is_an_address(groups: list[str]) -> None:
-    """Like Go's net.ParseIP, which CoreDNS's kubernetes plugin uses."""
+def test_pod_name_is_answered_if_its_label_is_an_address(groups: list[str]) -> None:
+    """As by Go's net.ParseIP, which CoreDNS's kubernetes plugin uses."""
     label = "-".join(groups) or "x"
     rtype, separator = ("A", ".") if label.count("-") == 3 and "--" not in label else ("AAAA", ":")
     found = served_answer(Entries({}), INSECURE, f"{label}.shop.pod.cluster.local", rtype)
@@ -114,32 +114,32 @@ def test_a_pod_name_is_computed_where_its_label_is_an_address(groups: list[str])
         assert [one.data for one in found.answers] == [str(address)]
 
 
-def test_the_text_is_well_formed(settings: CorefileSettings) -> None:
+def test_text_is_well_formed(settings: CorefileSettings) -> None:
     """Braces close, snippets match their imports, and singleton plugins appear once.
 
     Without ``fallthrough`` a template answers SERVFAIL for every other name.
     """
     lines = rules(settings)
     heads: list[str] = []
-    passing = False
+    falls_through = False
     for line in lines:
-        passing |= line in ("fallthrough", "import negative")
+        falls_through |= line in ("fallthrough", "import negative")
         if line == "}":
             head = heads.pop()
-            assert passing or not head.startswith("template ")
+            assert falls_through or not head.startswith("template ")
         elif line.endswith(" {"):
             heads.append(line)
-            passing = False
+            falls_through = False
         assert len(heads) <= 2
     assert not heads
     snippets = {line[1:-3] for line in lines if line.startswith("(")}
     assert snippets == {line.split()[1] for line in lines if line.startswith("import ")}
-    asking = [line for line in lines if line.startswith("etcd ")]
-    assert asking == [f"etcd {' '.join(map(str, one.zones))} {{" for one in blocks(settings) if one.etcd]
+    etcd_lines = [line for line in lines if line.startswith("etcd ")]
+    assert etcd_lines == [f"etcd {' '.join(map(str, one.zones))} {{" for one in blocks(settings) if one.etcd]
     for probe in ("health", "ready"):
         assert sum(line.startswith(f"{probe} ") for line in lines) == bool(getattr(settings, probe))
-    for once in ("path /skydns", "endpoint http://127.0.0.1:2379", "reload 2s 1s"):
-        assert lines.count(once) == 1
+    for line in ("path /skydns", "endpoint http://127.0.0.1:2379", "reload 2s 1s"):
+        assert lines.count(line) == 1
 
 
 @pytest.mark.parametrize(
@@ -149,11 +149,11 @@ def test_the_text_is_well_formed(settings: CorefileSettings) -> None:
             {}, ["cache 30 {", "denial 9984 5", "forward . /etc/resolv.conf", ".:53 {"], ["bind"], id="plain"
         ),
         pytest.param({"cache": 0}, [], ["cache", "denial"], id="no cache"),
-        pytest.param({"cache": 3}, ["cache 3 {", "denial 9984 3"], [], id="a short cache"),
+        pytest.param({"cache": 3}, ["cache 3 {", "denial 9984 3"], [], id="short cache"),
         pytest.param({"upstream": "none"}, [], ["forward", "loop", ".:53"], id="no upstream"),
         pytest.param({"upstream": "192.0.2.53"}, ["forward . 192.0.2.53", "loop"], [], id="upstream"),
-        pytest.param({"listen": "10.0.0.10:5300"}, ["bind 10.0.0.10", ".:5300 {"], [], id="an address"),
-        pytest.param({"listen": "[fd00::1]:53"}, ["bind fd00::1", ".:53 {"], [], id="an IPv6 address"),
+        pytest.param({"listen": "10.0.0.10:5300"}, ["bind 10.0.0.10", ".:5300 {"], [], id="listener address"),
+        pytest.param({"listen": "[fd00::1]:53"}, ["bind fd00::1", ".:53 {"], [], id="IPv6 listener address"),
         pytest.param({"prometheus": ""}, [], ["prometheus"], id="no metrics"),
         pytest.param({"health": "", "ready": ""}, ["reload 2s 1s"], ["health", "ready"], id="no probes"),
         pytest.param({"etcd_prefix": "/names"}, ["path /names"], ["path /skydns"], id="prefix"),
@@ -180,7 +180,7 @@ def test_settings(change: dict[str, Any], present: list[str], absent: list[str])
         assert not [line for line in lines if line == word or line.startswith((f"{word} ", f"{word}:"))]
 
 
-def test_ordered_zones_keep_the_order_of_addresses() -> None:
+def test_ordered_zones_do_not_shuffle_addresses() -> None:
     text = corefile(replace(PLAIN, subzones=(SHOP,)))
     block = text[text.index("shop.example:53 {") :].split("\n}\n")[0]
     assert "import ordered" in block
@@ -188,17 +188,17 @@ def test_ordered_zones_keep_the_order_of_addresses() -> None:
     assert "loadbalance" not in text[text.index("(ordered) {") :].split("\n}\n")[0]
 
 
-def test_the_text_names_the_command_that_made_it() -> None:
+def test_text_names_the_command() -> None:
     assert corefile(PLAIN).startswith("# Made by: kube2etcd corefile --domain cluster.local\n")
     text = corefile(VARIANTS["no cluster zone"])
     assert text.startswith("# Made by: kube2etcd corefile --no-cluster-zone\n")
     assert not re.search(r"cluster\.local|arpa", text)
 
 
-def test_a_word_with_blanks_or_brackets_stays_one_word() -> None:
-    odd = replace(
+def test_arguments_with_spaces_or_braces_are_quoted() -> None:
+    settings = replace(
         PLAIN, etcd_cert="/my certs/a.crt", etcd_key="/k{1}", etcd_cafile="/ca.crt", etcd_user='a "b"'
     )
-    found = rules(odd)
+    found = rules(settings)
     assert 'tls "/my certs/a.crt" "/k{1}" /ca.crt' in found
     assert 'credentials "a \\"b\\"" {$ETCD_PASSWORD}' in found

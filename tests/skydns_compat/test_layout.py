@@ -1,4 +1,4 @@
-"""The reader answers from the layout's keys with exactly the records; keys lead back to names."""
+"""Answers from the layout's keys equal the records; keys map back to names."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ A1, A2, A6 = (parse_address(text) for text in ("10.0.0.1", "10.0.0.2", "fd00::1"
 Keys = dict[bytes, bytes]
 
 
-def written(layout: Layout, cluster: Present, endpoint_names: str) -> tuple[Keys, dict[Name, list[Record]]]:
-    """The keys of a cluster, each for a name of its records, and the records by name.
+def write(layout: Layout, cluster: Present, endpoint_names: str) -> tuple[Keys, dict[Name, list[Record]]]:
+    """The keys of a cluster, checked to be of names with records, and the records by name.
 
     Only uncontested PTR records, and no Pods, since two may share a name.
     """
-    how = ClusterZone(ZONE, endpoint_names=endpoint_names, pods="verified", dns_server_ips=(A2,))
+    zone = ClusterZone(ZONE, endpoint_names=endpoint_names, pods="verified", dns_server_ips=(A2,))
     store = store_of(*(one for one in cluster.values() if not isinstance(one, Pod)))
-    units = [how.own(), *(how.publish(unit, store) for unit in store.units())]
+    units = [zone.own(), *(zone.publish(unit, store) for unit in store.units())]
     pointers: dict[Name, Record] = {}
     for pointer in (one for unit in units for one in unit.pointers):
         pointers.setdefault(pointer.name, pointer)
     keys: Keys = {}
-    everything: dict[Name, list[Record]] = {}
+    by_name: dict[Name, list[Record]] = {}
     for records in [*(unit.records for unit in units), *([one] for one in pointers.values())]:
         made = layout.entries(records, ZONE)
         assert not keys.keys() & made.keys()
@@ -56,8 +56,8 @@ def written(layout: Layout, cluster: Present, endpoint_names: str) -> tuple[Keys
             # Endpoints of a named port are below the port's name.
             assert found in names or Name(found.labels[1:]) in names or found == ZONE.child("apex", "dns")
         for record in records:
-            everything.setdefault(record.name, []).append(record)
-    return keys, everything
+            by_name.setdefault(record.name, []).append(record)
+    return keys, by_name
 
 
 def expected(records: list[Record], qtype: str) -> set[str]:
@@ -88,25 +88,25 @@ def neighbours(names: Iterable[Name]) -> Iterator[Name]:
 
 @LAW
 @given(clusters(), st.sampled_from(["headless", "all"]))
-def test_reader_answers_exactly_the_records(cluster: Present, endpoint_names: str) -> None:
-    keys, everything = written(Layout(), cluster, endpoint_names)
+def test_answers_equal_the_records(cluster: Present, endpoint_names: str) -> None:
+    keys, by_name = write(Layout(), cluster, endpoint_names)
     entries = Entries(keys)
-    for name, records in everything.items():
+    for name, records in by_name.items():
         alias = any(isinstance(record.data, Alias) for record in records)
-        # An alias answers with the records of its target, which may be anywhere, and PTR with a PTR.
+        # An alias answers with its target's records, from anywhere, and a PTR question with its PTR.
         for qtype in ("CNAME", "SRV") if alias else TYPES:
             if name.labels[0].startswith("_") and qtype in ("A", "AAAA"):
-                # Not in the records: the server returns the addresses of the port.
+                # The server also returns the port's addresses.
                 continue
             if name.labels[-1] == "arpa" and qtype != "PTR":
-                # The reverse zones answer PTR only.
+                # Reverse zones answer PTR only.
                 continue
-            given_ = served_answer(entries, RULES, name, qtype)
-            assert given_.rcode == "NOERROR", (str(name), qtype)
-            assert {one.name for one in given_.answers} <= {f"{name}."}
-            found = Counter(map(without_weight, given_.answers))
+            response = served_answer(entries, RULES, name, qtype)
+            assert response.rcode == "NOERROR", (str(name), qtype)
+            assert {one.name for one in response.answers} <= {f"{name}."}
+            found = Counter(map(without_weight, response.answers))
             assert found == Counter(expected(records, qtype)), (str(name), qtype)
-    for name in set(neighbours(everything)) - everything.keys():
+    for name in set(neighbours(by_name)) - by_name.keys():
         for qtype in TYPES:
             assert served_answer(entries, RULES, name, qtype) == Answer("NXDOMAIN"), (str(name), qtype)
 
@@ -115,8 +115,15 @@ S = "/skydns/local/cluster/svc/shop/web"
 
 
 def host(address: Address, **fields: object) -> Message:
-    given_ = {"priority": PRIORITY_ZERO, "ttl": 5, "targetstrip": 1, "group": "a5", "port": NO_PORT, **fields}
-    return convert({"host": str(address), "owner": "kube2etcd", **given_}, Message)
+    values = {
+        "priority": PRIORITY_ZERO,
+        "ttl": 5,
+        "targetstrip": 1,
+        "group": "a5",
+        "port": NO_PORT,
+        **fields,
+    }
+    return convert({"host": str(address), "owner": "kube2etcd", **values}, Message)
 
 
 MARKER = Message(owner="kube2etcd")
@@ -133,7 +140,7 @@ def alias(target: str, followed: str) -> dict[str, Message]:
 @pytest.mark.parametrize(
     ("records", "keys"),
     [
-        pytest.param([(WEB, Host(A1))], {S: MARKER, f"{S}/10-0-0-1-H": host(A1)}, id="an address"),
+        pytest.param([(WEB, Host(A1))], {S: MARKER, f"{S}/10-0-0-1-H": host(A1)}, id="address"),
         pytest.param(
             [(WEB, Host(A6, 0)), (WEB, Host(A1, 1))],
             {S: MARKER, f"{S}/00-fd00--1-H": host(A6), f"{S}/01-10-0-0-1-H": host(A1)},
@@ -142,7 +149,7 @@ def alias(target: str, followed: str) -> dict[str, Message]:
         pytest.param(
             [(WEB, Host(A1)), (WEB, Port(80, WEB))],
             {S: MARKER, f"{S}/10-0-0-1-P80": host(A1, port=80)},
-            id="a port without a name",
+            id="unnamed port",
         ),
         pytest.param(
             [(WEB, Host(A1)), (WEB, Port(80, WEB)), (WEB.child("_http", "_tcp"), Port(80, WEB))],
@@ -151,7 +158,7 @@ def alias(target: str, followed: str) -> dict[str, Message]:
                 f"{S}/_tcp/_http": MARKER,
                 f"{S}/_tcp/_http/10-0-0-1-P80": host(A1, port=80, targetstrip=3),
             },
-            id="a port with a name serves the Service too",
+            id="named port, which also serves the Service",
         ),
         pytest.param(
             [(WEB, Host(A1)), (WEB, Port(53, WEB)), (WEB, Port(53, WEB))],
@@ -161,7 +168,7 @@ def alias(target: str, followed: str) -> dict[str, Message]:
         pytest.param(
             [(WEB, Host(A1)), (WEB, Host(A2)), (WEB, Port(80, WEB, A1))],
             {S: MARKER, f"{S}/10-0-0-1-P80": host(A1, port=80), f"{S}/10-0-0-2-H": host(A2)},
-            id="a port of one address only",
+            id="port of one address",
         ),
         pytest.param(
             [(WEB, Alias(Name.parse("any.example")))], alias("any.example", "any.example"), id="CNAME"
@@ -169,7 +176,7 @@ def alias(target: str, followed: str) -> dict[str, Message]:
         pytest.param(
             [(WEB, Alias(Name.parse("shop.svc.cluster.local"), follow=False))],
             alias("shop.svc.cluster.local", "m.web.shop.svc.cluster.local"),
-            id="CNAME that must not be followed",
+            id="CNAME not to follow",
         ),
         pytest.param(
             [(reverse_name(A1), Pointer(WEB))],
@@ -184,12 +191,12 @@ def alias(target: str, followed: str) -> dict[str, Message]:
         pytest.param(
             [(ZONE, Exists())],
             {"/skydns/local/cluster": MARKER, "/skydns/local/cluster/dns/apex": MARKER},
-            id="the apex",
+            id="apex",
         ),
         pytest.param(
             [(ZONE.child("shop", "svc"), Exists())],
             {"/skydns/local/cluster/nt_/svc/shop": MARKER},
-            id="an empty non-terminal",
+            id="empty non-terminal",
         ),
         pytest.param(
             [(WEB, Exists(guarded=True))],
@@ -199,12 +206,12 @@ def alias(target: str, followed: str) -> dict[str, Message]:
                     host="m.web.shop.svc.cluster.local", port=NO_PORT, group="a5", owner="kube2etcd"
                 ),
             },
-            id="a guarded name",
+            id="guarded name",
         ),
         pytest.param(
             [(ZONE.child("ns", "dns"), Exists(guarded=True))],
             {"/skydns/local/cluster/dns/ns": MARKER},
-            id="no name server",
+            id="guarded ns.dns",
         ),
     ],
 )
@@ -213,7 +220,7 @@ def test_keys(records: list[tuple[Name, Data]], keys: dict[str, Message]) -> Non
     assert {key.decode(): decode(value) for key, value in made.items()} == keys
 
 
-def test_names_with_trees_below_have_their_data_aside() -> None:
+def test_names_above_others_have_their_data_below_nt() -> None:
     zone = Name.parse("shop.example")
     above = Record(zone.child("ns"), Host(A1), 5)
     made = Layout().entries([Record(zone.child("staging"), Exists(), 5), above], zone, above=1)
@@ -237,7 +244,7 @@ def test_prefix(prefix: str) -> None:
 
 @LAW
 @given(NAMES, st.sampled_from(["", "T", "10-0-0-1-H", "A"]))
-def test_keys_lead_back_to_names(name: Name, leaf: str) -> None:
+def test_keys_map_back_to_names(name: Name, leaf: str) -> None:
     assert Layout().name(Layout().key(name, leaf)) == name
 
 
@@ -255,17 +262,17 @@ def test_keys_lead_back_to_names(name: Name, leaf: str) -> None:
         (b"/skydns/A", None),
     ],
 )
-def test_foreign_shapes_have_no_name(key: bytes, name: str | None) -> None:
+def test_name_of_foreign_keys(key: bytes, name: str | None) -> None:
     found = Layout().name(key)
     assert (found and str(found)) == name
 
 
-def test_the_apex_of_a_zone_named_after_dns() -> None:
+def test_apex_of_a_zone_below_a_label_dns() -> None:
     zone = Name.parse("k8s.dns.example")
     assert b"/skydns/example/dns/k8s/dns/apex" in Layout().entries([Record(zone, Exists(), 5)], zone)
 
 
-def test_a_port_without_a_number_has_addresses_and_a_share_of_the_weights() -> None:
+def test_port_without_a_number_has_addresses_and_counts_in_weights() -> None:
     slices = [
         EndpointSlice(
             Metadata("shop", f"s{number}"),
@@ -286,7 +293,7 @@ def test_a_port_without_a_number_has_addresses_and_a_share_of_the_weights() -> N
         assert ports == [f"0 50 80 10-1-0-1.{WEB}."]
 
 
-def test_a_name_may_share_its_ports_with_names_below() -> None:
+def test_port_shared_with_a_name_below() -> None:
     endpoint, http = WEB.child("ep"), WEB.child("_http", "_tcp")
     data: list[tuple[Name, Data]] = [
         (WEB, Host(A1)),
@@ -301,6 +308,6 @@ def test_a_name_may_share_its_ports_with_names_below() -> None:
 
 
 @pytest.mark.parametrize("data", [Srv(0, 0, 80, WEB), Mail(0, WEB)])
-def test_what_only_external_domains_have_is_refused(data: Data) -> None:
+def test_types_of_external_domains_are_refused(data: Data) -> None:
     with pytest.raises(ValueError, match="only names of external domains"):
         Layout().entries([Record(WEB, data, 5)], ZONE)

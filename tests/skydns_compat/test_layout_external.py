@@ -1,6 +1,6 @@
-"""Names of external domains answer with their own records, and with none of the names below.
+"""Names of external domains answer with their own records only, not with those below.
 
-tests/stack/test_external_endpoints.py asks a real server the same.
+tests/stack/test_external_endpoints.py queries a real server in the same way.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ MARKER = b'{"owner":"kube2etcd"}'
 FOO = Name.parse("foo.dtk.io")
 
 
-def ask(entries: Entries, name: str, qtype: str) -> str:
-    given_ = served_answer(entries, RULES, name, qtype)
-    return ", ".join(record.data for record in given_.answers) or given_.rcode
+def query(entries: Entries, name: str, qtype: str) -> str:
+    response = served_answer(entries, RULES, name, qtype)
+    return ", ".join(record.data for record in response.answers) or response.rcode
 
 
 @pytest.mark.parametrize(
     ("name", "qtype", "expected"),
     [
-        # a parent, or the apex, has only its own records
+        # the apex and a parent have only their own records
         ("dtk.io", "A", "10.0.0.1"),
         ("dtk.io", "TXT", '"apex text"'),
         ("foo.dtk.io", "A", "10.0.0.5, 10.0.0.6"),
         ("FOO.dtk.io", "AAAA", "fd00::5"),
-        # an empty non-terminal, and a missing name
+        # empty non-terminal, missing name
         ("empty.dtk.io", "A", "NOERROR"),
         ("below.alias.dtk.io", "A", "NXDOMAIN"),
-        # aliases: within the zone, to another zone, outside, in a loop
+        # CNAME within the zone, to another zone, outside, in a loop
         ("chain.dtk.io", "A", "alias.dtk.io., foo.dtk.io., 10.0.0.5, 10.0.0.6"),
         ("cross.dtk.io", "AAAA", "deep.er.mydomain.io., fd00::20"),
         ("out.dtk.io", "A", "ext.example."),
         ("loop1.dtk.io", "A", "NOERROR"),
         ("toany.dtk.io", "A", "x.any.dtk.io., 10.0.0.12"),
-        # weights; a PTR is no address
+        # SRV weights; PTR is not an address
         ("_http._tcp.foo.dtk.io", "SRV", "0 50 80 foo.dtk.io., 0 50 81 any.dtk.io."),
         ("_m._tcp.foo.dtk.io", "SRV", "1 99 80 b.example., 1 1 80 a.example."),
         ("5.0.77.10.in-addr.arpa", "PTR", "foo.dtk.io."),
         ("5.0.77.10.in-addr.arpa", "A", "NOERROR"),
         # foreign keys below our names
         ("foreign.dtk.io", "A", "NXDOMAIN"),
-        # only the apex has SOA; the layout's label and wildcards do not exist
+        # SOA at the apex only; the layout's label and wildcards do not exist
         ("dtk.io", "SOA", "ns.dns.dtk.io. hostmaster.dtk.io. 0 7200 1800 86400 30"),
         ("foo.dtk.io", "SOA", "NOERROR"),
         ("own_.foo.dtk.io", "A", "NXDOMAIN"),
@@ -67,11 +67,11 @@ def ask(entries: Entries, name: str, qtype: str) -> str:
     ],
 )
 def test_answers(name: str, qtype: str, expected: str) -> None:
-    assert ask(Entries(keys()), name, qtype) == expected
+    assert query(Entries(keys()), name, qtype) == expected
 
 
 @pytest.mark.parametrize(
-    ("data", "written"),
+    ("data", "entries"),
     [
         ([Exists()], {b"": MARKER}),
         (
@@ -91,17 +91,17 @@ def test_answers(name: str, qtype: str, expected: str) -> None:
         ),
     ],
 )
-def test_keys(data: list[Data], written: dict[bytes, bytes]) -> None:
-    made = external_entries(Layout(), [Record(FOO, one, 5) for one in data], ZONE)
-    assert made == {OWN_KEY + leaf: value for leaf, value in written.items()}
+def test_keys(data: list[Data], entries: dict[bytes, bytes]) -> None:
+    found = external_entries(Layout(), [Record(FOO, one, 5) for one in data], ZONE)
+    assert found == {OWN_KEY + leaf: value for leaf, value in entries.items()}
 
 
-def test_what_only_names_of_services_have_is_refused() -> None:
+def test_ports_of_services_are_refused() -> None:
     with pytest.raises(ValueError, match="only names of Services"):
         external_entries(Layout(), [Record(FOO, Port(80, FOO), 5)], ZONE)
 
 
-def test_leaves_follow_from_the_content() -> None:
+def test_leaves_depend_on_content_only() -> None:
     texts: list[Data] = [Text("a"), Text("b"), Mail(0, FOO), Srv(0, 0, 1, FOO)]
     first = external_entries(Layout(), [Record(FOO, one, 5) for one in texts], ZONE)
     again = external_entries(Layout(), [Record(FOO, one, 5) for one in reversed(texts)], ZONE)
@@ -110,13 +110,13 @@ def test_leaves_follow_from_the_content() -> None:
     assert all(key == OWN_KEY or key.rpartition(b"/")[2] != key.rpartition(b"/")[2].lower() for key in first)
 
 
-def test_keys_lead_back_to_names() -> None:
+def test_keys_map_back_to_names() -> None:
     for key in external_entries(Layout(), records(), ZONE):
         found = Layout().name(key)
         assert str(found) in DATA
 
 
-def test_what_fits() -> None:
+def test_fits() -> None:
     longest = Name(("a" * 63, "b" * 63, "c" * 63, "d" * (MAX_QUESTION - 192)))
     assert fits(longest)
     assert len(str(own_name(longest))) == 253
@@ -150,28 +150,28 @@ _data = st.one_of(
 
 @LAW
 @given(st.dictionaries(_names.filter(fits), _data, max_size=6))
-def test_reader_answers_exactly_the_records(wanted: dict[Name, list[Data]]) -> None:
-    made: dict[bytes, bytes] = {}
-    for name, data in wanted.items():
-        mine = external_entries(Layout(), [Record(name, one, 5) for one in data or [Exists()]], ZONE)
-        assert not made.keys() & mine.keys()
-        made |= mine
-    entries = Entries(made)
-    for name, data in wanted.items():
+def test_answers_equal_the_records(data_by_name: dict[Name, list[Data]]) -> None:
+    keys_: dict[bytes, bytes] = {}
+    for name, data in data_by_name.items():
+        own = external_entries(Layout(), [Record(name, one, 5) for one in data or [Exists()]], ZONE)
+        assert not keys_.keys() & own.keys()
+        keys_ |= own
+    entries = Entries(keys_)
+    for name, data in data_by_name.items():
         alias = any(isinstance(one, Alias) for one in data)
         for qtype in ("CNAME", "SRV", "MX") if alias else TYPES:
-            given_ = served_answer(entries, RULES, name, qtype)
-            assert given_.rcode == "NOERROR"
-            found = Counter(_without_weight(one.data, qtype) for one in given_.answers)
-            promised = Counter(_without_weight(str(one), qtype) for one in data if one.rtype == qtype)
-            assert found == promised, (str(name), qtype)
-            assert {one.name for one in given_.answers} <= {f"{name}."}
+            response = served_answer(entries, RULES, name, qtype)
+            assert response.rcode == "NOERROR"
+            found = Counter(_without_weight(one.data, qtype) for one in response.answers)
+            expected = Counter(_without_weight(str(one), qtype) for one in data if one.rtype == qtype)
+            assert found == expected, (str(name), qtype)
+            assert {one.name for one in response.answers} <= {f"{name}."}
         missing = Name(("gone", *name.labels))
         assert served_answer(entries, RULES, missing, "A").rcode == "NXDOMAIN"
 
 
 def _without_weight(data: str, qtype: str) -> str:
-    """The server computes weights as shares."""
+    """The server replaces weights by shares."""
     if qtype != "SRV":
         return data
     priority, _, port, target = data.split()

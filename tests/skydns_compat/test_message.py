@@ -1,4 +1,4 @@
-"""Messages have one encoding, and decode as the servers decode them."""
+"""One encoding per message; decoding as by the servers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_round_trip(message: Message) -> None:
     assert owner_of(value) == message.owner
 
 
-def test_the_encoding_is_compact_and_stable() -> None:
+def test_encoding_is_compact_and_stable() -> None:
     message = Message(host="10.0.0.1", port=80, priority=65536, ttl=30, targetstrip=1, group="a", owner="me")
     assert encode(message) == (
         b'{"host":"10.0.0.1","port":80,"priority":65536,"ttl":30,"targetstrip":1,"group":"a","owner":"me"}'
@@ -50,49 +50,51 @@ def test_the_encoding_is_compact_and_stable() -> None:
     [
         pytest.param(b"{}", Message(), id="empty"),
         pytest.param(b"null", Message(), id="null"),
-        pytest.param(b' {"host" : "a"}\n', Message(host="a"), id="blanks"),
-        pytest.param(b'{"HOST":"a","TargetStrip":2}', Message(host="a", targetstrip=2), id="letter case"),
+        pytest.param(b' {"host" : "a"}\n', Message(host="a"), id="white space"),
+        pytest.param(
+            b'{"HOST":"a","TargetStrip":2}', Message(host="a", targetstrip=2), id="upper case field names"
+        ),
         pytest.param(b'{"host":null,"port":null}', Message(), id="null means absent"),
         pytest.param(b'{"host":"a","more":[1.5,{"x":null}]}', Message(host="a"), id="unknown fields"),
         pytest.param(b'{"port":-1,"ttl":4294967295}', Message(port=-1, ttl=2**32 - 1), id="bounds"),
         pytest.param(b'{"mail":true}', Message(mail=True), id="mail"),
-        pytest.param(b'{"host":"a","host":"b"}', Message(host="b"), id="the last of two"),
-        pytest.param(b'{"owner":5}', Message(), id="the owner is not the servers' concern"),
+        pytest.param(b'{"host":"a","host":"b"}', Message(host="b"), id="duplicate field: the last counts"),
+        pytest.param(b'{"owner":5}', Message(), id="malformed owner, which servers ignore"),
         pytest.param(b'{"text":"\xff"}', Message(text="\ufffd"), id="invalid UTF-8"),
-        pytest.param(b'{"text":"\\ud800"}', Message(text="\ud800"), id="a lone surrogate"),
+        pytest.param(b'{"text":"\\ud800"}', Message(text="\ud800"), id="lone surrogate"),
     ],
 )
-def test_read(value: bytes, message: Message) -> None:
+def test_decode(value: bytes, message: Message) -> None:
     assert decode(value) == message
 
 
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        pytest.param(b"", "not JSON", id="nothing"),
-        pytest.param(b"{", "not JSON", id="cut short"),
+        pytest.param(b"", "not JSON", id="empty"),
+        pytest.param(b"{", "not JSON", id="truncated"),
         pytest.param(b"{} {}", "not JSON", id="two values"),
-        pytest.param(b"{'host':'a'}", "not JSON", id="other quotes"),
+        pytest.param(b"{'host':'a'}", "not JSON", id="single quotes"),
         pytest.param(b'{"x":NaN}', "NaN is not JSON", id="NaN"),
         pytest.param(b'{"x":-Infinity}', "-Infinity is not JSON", id="infinity"),
-        pytest.param(b"[" * 100_000, "not JSON", id="too deep"),
-        pytest.param(b"[]", "got `array`", id="list"),
-        pytest.param(b'"a"', "got `str`", id="text"),
+        pytest.param(b"[" * 100_000, "not JSON", id="nested too deeply"),
+        pytest.param(b"[]", "got `array`", id="array"),
+        pytest.param(b'"a"', "got `str`", id="string"),
         pytest.param(b"5", "got `int`", id="number"),
         pytest.param(b'{"host":5}', r"`int` - at `\$.host`", id="host"),
         pytest.param(b'{"Text":[]}', r"`array` - at `\$.text`", id="text field"),
         pytest.param(b'{"group":{}}', r"`object` - at `\$.group`", id="group"),
         pytest.param(b'{"mail":1}', r"`int` - at `\$.mail`", id="mail"),
-        pytest.param(b'{"port":"80"}', r"`str` - at `\$.port`", id="port as text"),
-        pytest.param(b'{"port":true}', r"`bool` - at `\$.port`", id="port as a boolean"),
-        pytest.param(b'{"port":80.0}', r"`float` - at `\$.port`", id="fraction"),
-        pytest.param(b'{"priority":1e2}', r"`float` - at `\$.priority`", id="exponent"),
+        pytest.param(b'{"port":"80"}', r"`str` - at `\$.port`", id="port as string"),
+        pytest.param(b'{"port":true}', r"`bool` - at `\$.port`", id="port as boolean"),
+        pytest.param(b'{"port":80.0}', r"`float` - at `\$.port`", id="port with a fraction"),
+        pytest.param(b'{"priority":1e2}', r"`float` - at `\$.priority`", id="priority with an exponent"),
         pytest.param(b'{"ttl":-1}', r">= 0 - at `\$.ttl`", id="negative ttl"),
-        pytest.param(b'{"ttl":4294967296}', r"<= 4294967295 - at `\$.ttl`", id="ttl"),
-        pytest.param(b'{"weight":9223372036854775808}', r"<= 9.* - at `\$.weight`", id="weight"),
+        pytest.param(b'{"ttl":4294967296}', r"<= 4294967295 - at `\$.ttl`", id="ttl too large"),
+        pytest.param(b'{"weight":9223372036854775808}', r"<= 9.* - at `\$.weight`", id="weight too large"),
     ],
 )
-def test_malformed(value: bytes, reason: str) -> None:
+def test_malformed_values(value: bytes, reason: str) -> None:
     with pytest.raises(MalformedMessage, match=reason):
         decode(value)
     assert owner_of(value) is None

@@ -1,4 +1,4 @@
-"""Valid names and addresses, and the errors for others."""
+"""Parsing of names and addresses, and the errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -32,36 +32,36 @@ NAMES = st.lists(LABELS, min_size=1, max_size=8).map(lambda labels: Name(tuple(l
         pytest.param(
             "web.shop.svc.cluster.local.", ("web", "shop", "svc", "cluster", "local"), id="final dot"
         ),
-        pytest.param("WEB.Shop", ("web", "shop"), id="letter case"),
+        pytest.param("WEB.Shop", ("web", "shop"), id="upper case"),
         pytest.param("_http._tcp.web", ("_http", "_tcp", "web"), id="underscore"),
         pytest.param("1.0.0.10.in-addr.arpa", ("1", "0", "0", "10", "in-addr", "arpa"), id="digits"),
         pytest.param("x--y", ("x--y",), id="two hyphens"),
-        pytest.param("a" * 63, ("a" * 63,), id="63 letters"),
+        pytest.param("a" * 63, ("a" * 63,), id="63 characters"),
     ],
 )
-def test_names(text: str, labels: tuple[str, ...]) -> None:
+def test_valid_names(text: str, labels: tuple[str, ...]) -> None:
     assert Name.parse(text).labels == labels
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        pytest.param("", "empty", id="nothing"),
-        pytest.param(".", "empty", id="the root"),
-        pytest.param("a..b", "'' cannot", id="an empty label"),
-        pytest.param(".a", "'' cannot", id="a dot in front"),
+        pytest.param("", "empty", id="empty"),
+        pytest.param(".", "empty", id="root"),
+        pytest.param("a..b", "'' cannot", id="empty label"),
+        pytest.param(".a", "'' cannot", id="leading dot"),
         pytest.param("a..", "'' cannot", id="two final dots"),
-        pytest.param("-a", "'-a' cannot", id="hyphen first"),
-        pytest.param("a-", "'a-' cannot", id="hyphen last"),
-        pytest.param("a_", "'a_' cannot", id="underscore last"),
+        pytest.param("-a", "'-a' cannot", id="leading hyphen"),
+        pytest.param("a-", "'a-' cannot", id="trailing hyphen"),
+        pytest.param("a_", "'a_' cannot", id="trailing underscore"),
         pytest.param("*.a", r"'\*' cannot", id="wildcard"),
         pytest.param("a/b", "'a/b' cannot", id="slash"),
-        pytest.param("a b", "'a b' cannot", id="blank"),
+        pytest.param("a b", "'a b' cannot", id="space"),
         pytest.param("a\n", r"'a\\n' cannot", id="line feed"),
         pytest.param("a\\.b", "cannot", id="backslash"),
-        pytest.param("\u212a", "cannot", id="a character that folds to k"),
+        pytest.param("\u212a", "cannot", id="Kelvin sign, which folds to k"),
         pytest.param("straße", "cannot", id="not ASCII"),
-        pytest.param("a" * 64, "64 characters, 63", id="64 letters"),
+        pytest.param("a" * 64, "64 characters, 63", id="64 characters"),
         pytest.param(".".join(["a" * 50] * 5), "254 characters; 253", id="254 characters"),
     ],
 )
@@ -70,7 +70,7 @@ def test_invalid_names(text: str, reason: str) -> None:
         Name.parse(text)
 
 
-def test_the_longest_name() -> None:
+def test_longest_name() -> None:
     longest = ".".join(["a" * 50] * 4 + ["a" * 49])
     assert len(longest) == MAX_NAME
     assert str(Name.parse(longest)) == longest
@@ -88,14 +88,14 @@ def test_prepended_labels_are_checked() -> None:
 
 @LAW
 @given(NAMES)
-def test_text_and_back(name: Name) -> None:
+def test_name_round_trip(name: Name) -> None:
     assert Name.parse(str(name)) == name
     assert Name.parse(f"{name}.".upper()) == name
 
 
 @LAW
 @given(st.text(max_size=80))
-def test_any_text_is_a_name_or_refused(text: str) -> None:
+def test_any_text_is_a_valid_or_an_invalid_name(text: str) -> None:
     try:
         name = Name.parse(text)
     except InvalidName:
@@ -114,7 +114,7 @@ def test_below(name: Name, labels: list[str]) -> None:
     assert name.below(deeper) is (not labels)
 
 
-def test_relative_to_another_zone() -> None:
+def test_relative_to_a_zone_that_does_not_contain_the_name() -> None:
     with pytest.raises(ValueError, match="is not below"):
         Name.parse("a.example").relative(Name.parse("cluster.local"))
 
@@ -127,7 +127,7 @@ def test_below_compares_whole_labels() -> None:
     ("text", "expected"),
     [("10.0.0.1", "10.0.0.1"), ("FD00:0::1", "fd00::1"), ("::", "::"), ("::ffff:10.0.0.1", "10.0.0.1")],
 )
-def test_addresses(text: str, expected: str) -> None:
+def test_valid_addresses(text: str, expected: str) -> None:
     assert str(parse_address(text)) == expected
 
 
@@ -158,7 +158,7 @@ def test_invalid_addresses(text: str) -> None:
 
 @LAW
 @given(st.ip_addresses())
-def test_reverse_names_lead_back(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+def test_reverse_name_round_trip(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     canonical = parse_address(str(address))
     assert canonical == str(getattr(address, "ipv4_mapped", None) or address)
     labels = reverse_name(canonical).labels
@@ -182,5 +182,5 @@ def test_reverse_names_lead_back(address: ipaddress.IPv4Address | ipaddress.IPv6
         "a.b",
     ],
 )
-def test_names_that_are_no_address(name: str) -> None:
+def test_names_without_an_address(name: str) -> None:
     assert address_of(Name.parse(name)) is None

@@ -1,4 +1,4 @@
-"""The model answers as in the table; tests/stack/test_reader_model.py asks a real server the same."""
+"""The model's answers to the cases; tests/stack/test_reader_model.py sends them to a real server."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ def lines(records: tuple[Rr, ...]) -> list[str]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_fact(case: Case) -> None:
-    given = answer(entries(case.etcd()), CLUSTER, case.question, case.qtype)
-    assert given.rcode == case.rcode
-    assert lines(given.answers) == case.expected_answers()
-    assert lines(given.additional) == case.expected_additional()
+def test_case(case: Case) -> None:
+    response = answer(entries(case.etcd()), CLUSTER, case.question, case.qtype)
+    assert response.rcode == case.rcode
+    assert lines(response.answers) == case.expected_answers()
+    assert lines(response.additional) == case.expected_additional()
 
 
-def test_name_outside_the_zone_is_refused() -> None:
+def test_name_outside_the_zone_raises() -> None:
     with pytest.raises(ValueError, match="not below"):
         answer(entries({}), CLUSTER, "a.example", "A")
 
 
-def test_another_prefix_and_zone() -> None:
+def test_other_prefix_and_zone() -> None:
     store = Entries({b"/names/arpa/in-addr/10/0/0/3": b'{"host":"web.shop","ttl":5}'}, "names/")
     name = Name.parse("3.0.0.10.in-addr.arpa")
-    asked = answer(store, Name(("in-addr", "arpa")), name, "ptr")
-    assert lines(asked.answers) == ["3.0.0.10.in-addr.arpa. 5 IN PTR web.shop."]
+    response = answer(store, Name(("in-addr", "arpa")), name, "ptr")
+    assert lines(response.answers) == ["3.0.0.10.in-addr.arpa. 5 IN PTR web.shop."]
 
 
 def test_names_outside_the_zone_are_queried_on_the_same_server() -> None:
-    def ask(name: str, qtype: str) -> list[Rr]:
+    def upstream(name: str, qtype: str) -> list[Rr]:
         known = {"A": "192.0.2.1", "AAAA": "2001:db8::1"}
         alias = Rr(name, "CNAME", 60, "cdn.example.")
         return [alias, Rr("cdn.example.", qtype, 60, known[qtype])]
@@ -51,12 +51,12 @@ def test_names_outside_the_zone_are_queried_on_the_same_server() -> None:
         "cdn.example. 60 IN A 192.0.2.1",
         "cdn.example. 60 IN AAAA 2001:db8::1",
     ]
-    given = answer(store, CLUSTER, "s.cluster.local", "A", ask)
-    assert lines(given.answers) == ["s.cluster.local. 300 IN CNAME ext.example.", *addresses[:2]]
-    assert lines(answer(store, CLUSTER, "s.cluster.local", "SRV", ask).additional) == addresses
+    response = answer(store, CLUSTER, "s.cluster.local", "A", upstream)
+    assert lines(response.answers) == ["s.cluster.local. 300 IN CNAME ext.example.", *addresses[:2]]
+    assert lines(answer(store, CLUSTER, "s.cluster.local", "SRV", upstream).additional) == addresses
 
 
-def test_weights_of_any_sign_end_in_sixteen_bits() -> None:
+def test_weights_that_cancel_out() -> None:
     store = entries(
         {
             "/skydns/local/cluster/s/1": '{"host":"10.0.0.1","weight":5}',

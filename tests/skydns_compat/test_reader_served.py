@@ -1,4 +1,4 @@
-"""The Corefile's rules in front of the entries; tests/stack/test_reader_model.py compares a real server."""
+"""The model with the Corefile's rules; tests/stack/test_reader_model.py compares it with a real server."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ ENTRIES = Entries({key.encode(): value.encode() for key, value in KEYS.items()})
 SVC, POD = "svc.cluster.local.", "pod.cluster.local."
 
 
-def ask(name: str, qtype: str, pods: str = "verified") -> str:
-    given = served_answer(ENTRIES, blocks(SETTINGS[pods]), name, qtype)
-    return ", ".join(str(record) for record in given.answers) or given.rcode
+def query(name: str, qtype: str, pods: str = "verified") -> str:
+    response = served_answer(ENTRIES, blocks(SETTINGS[pods]), name, qtype)
+    return ", ".join(str(record) for record in response.answers) or response.rcode
 
 
 @pytest.mark.parametrize(
@@ -30,12 +30,12 @@ def ask(name: str, qtype: str, pods: str = "verified") -> str:
         (f"_http._tcp.web.shop.{SVC}", "SRV", f"_http._tcp.web.shop.{SVC} 5 IN SRV 0 50 80 web.shop.{SVC}"),
         (f"alias.shop.{SVC}", "CNAME", f"alias.shop.{SVC} 5 IN CNAME web.shop.{SVC}"),
         (f"ext.shop.{SVC}", "A", f"ext.shop.{SVC} 5 IN CNAME ext.example."),
-        # names above the services read nothing
+        # names above Services
         (f"shop.{SVC}", "A", "NOERROR"),
         (f"none.{SVC}", "A", "NXDOMAIN"),
         (SVC, "SRV", "NOERROR"),
         ("cluster.local.", "TXT", "NOERROR"),
-        # wildcards and separators of the etcd plugin
+        # the etcd plugin's wildcards and separators
         (f"any.shop.{SVC}", "A", "NXDOMAIN"),
         (f"web.any.{SVC}", "SRV", "NXDOMAIN"),
         (f"/.shop.{SVC}", "A", "NXDOMAIN"),
@@ -65,8 +65,8 @@ def ask(name: str, qtype: str, pods: str = "verified") -> str:
         ("www.example.", "A", "REFUSED"),
     ],
 )
-def test_rules(name: str, qtype: str, expected: str) -> None:
-    assert ask(name, qtype) == expected
+def test_answers(name: str, qtype: str, expected: str) -> None:
+    assert query(name, qtype) == expected
 
 
 @pytest.mark.parametrize(
@@ -83,26 +83,26 @@ def test_rules(name: str, qtype: str, expected: str) -> None:
     ],
 )
 def test_pods(label: str, qtype: str, pods: str, expected: str) -> None:
-    assert ask(f"{label}.shop.{POD}", qtype, pods).rpartition(" ")[2] == expected
+    assert query(f"{label}.shop.{POD}", qtype, pods).rpartition(" ")[2] == expected
 
 
 @pytest.mark.parametrize(("name", "qtype"), [("2.0.0.10.in-addr.arpa", "PTR"), ("0.0.10.in-addr.arpa", "NS")])
-def test_reverse_names_without_a_key_go_to_the_upstream(name: str, qtype: str) -> None:
+def test_reverse_names_without_a_key_go_upstream(name: str, qtype: str) -> None:
     found = Answer("NOERROR", (Rr(f"{name}.", qtype, 60, "host.example."),))
     rules = blocks(replace(SETTINGS["disabled"], upstream="192.0.2.53"))
     assert served_answer(ENTRIES, rules, name, qtype, lambda _name, _qtype: found) == found
 
 
-def test_an_alias_to_a_computed_pod_name_is_followed() -> None:
-    """The etcd plugin follows it past the template, by the keys of the target."""
+def test_alias_to_a_computed_pod_name_is_followed() -> None:
+    """The etcd plugin follows it by the target's keys, which bypasses the template."""
     alias, target = f"to-pod.shop.{SVC}", f"9-8-7-6.shop.{POD}"
     cname = f"{alias} 5 IN CNAME {target}"
-    assert ask(alias, "A", "insecure") == f"{cname}, {target} 5 IN A 9.8.7.6"
-    assert ask(alias, "AAAA", "insecure") == "NOERROR"
-    assert ask(alias, "CNAME", "insecure") == cname
+    assert query(alias, "A", "insecure") == f"{cname}, {target} 5 IN A 9.8.7.6"
+    assert query(alias, "AAAA", "insecure") == "NOERROR"
+    assert query(alias, "CNAME", "insecure") == cname
 
 
-def test_two_zones_in_a_cycle() -> None:
+def test_cname_loop_across_two_zones() -> None:
     zones = Name.parse("one.example"), Name.parse("two.example")
     keys = {
         b"/skydns/example/one/a": b'{"host":"a.two.example"}',
@@ -112,7 +112,7 @@ def test_two_zones_in_a_cycle() -> None:
     assert served_answer(Entries(keys), rules, "a.one.example", "A").rcode == "SERVFAIL"
 
 
-def test_a_chain_between_two_zones_too_long_for_the_stack() -> None:
+def test_cname_chain_across_two_zones_is_limited() -> None:
     length, sides = 400, ("one", "two")
     keys = {
         f"/skydns/example/{sides[at % 2]}/a{at}".encode(): (
@@ -137,10 +137,10 @@ def test_a_chain_between_two_zones_too_long_for_the_stack() -> None:
         ),
     ],
 )
-def test_the_questions_to_the_real_server_have_answers_of_every_kind(
+def test_questions_to_the_real_server_cover_every_kind_of_answer(
     entries: Entries, settings: CorefileSettings, questions: list[tuple[str, str]]
 ) -> None:
     rules = blocks(settings)
     answers = [served_answer(entries, rules, name, qtype) for name, qtype in questions]
-    kinds = Counter(given.rcode if not given.answers else "answer" for given in answers)
+    kinds = Counter(one.rcode if not one.answers else "answer" for one in answers)
     assert min(kinds["answer"], kinds["NOERROR"], kinds["NXDOMAIN"]) >= 40

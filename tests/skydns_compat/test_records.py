@@ -1,4 +1,4 @@
-"""Records as a zone file writes them."""
+"""Records in zone file syntax."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WEB = Name.parse("web.shop.svc.cluster.local")
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_zone_file(data: Data, rtype: str, text: str) -> None:
+def test_zone_file_syntax(data: Data, rtype: str, text: str) -> None:
     record = Record(Name.parse("a.example"), data, 30)
     assert record.rtype == rtype
     assert str(record) == f"a.example. 30 IN {rtype} {text}"

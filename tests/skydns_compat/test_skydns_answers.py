@@ -1,4 +1,4 @@
-"""The model's answers, case by case, as SkyDNS's last state answers from these keys."""
+"""The model's answers equal those of the last SkyDNS version from the same keys."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ from skydns_compat.reader import Answer
 from skydns_compat.skydns import skydns_answer
 
 ZONE = Name.parse("cluster.local")
-V: dict[str, object] = {"priority": 65536, "ttl": 30}
+COMMON: dict[str, object] = {"priority": 65536, "ttl": 30}
 
 KEYS: dict[str, object] = {
-    "svc/ns/web/H1": {**V, "host": "10.0.0.1"},
-    "svc/ns/web/_tcp/_http/H1": {**V, "host": "web.ns.svc.cluster.local", "port": 80},
-    "svc/ns/web2/H1": {**V, "host": "10.0.0.2"},
-    "svc/ns/two/H1": {**V, "host": "10.0.0.3", "ttl": 20},
-    "svc/ns/two/H2": {**V, "host": "fd00::3"},
-    "svc/ns/two/H3": {**V, "host": "10.0.0.4"},
-    "svc/ns/two/_tcp/_x/H1": {**V, "host": "two.ns.svc.cluster.local", "port": 80},
-    "svc/ns/two/_tcp/_x/H2": {**V, "host": "two.ns.svc.cluster.local", "port": 80},
-    "svc/ns/heavy/H1": {**V, "host": "10.0.0.11", "targetstrip": 1, "weight": 1},
-    "svc/ns/heavy/H2": {**V, "host": "10.0.0.11", "targetstrip": 1, "weight": 3},
-    "svc/ns/heavy/H3": {**V, "host": "10.0.0.11", "targetstrip": 1, "weight": 3, "group": "x"},
-    "svc/ns/wrap/H1": {**V, "host": "10.0.0.5", "port": -1, "targetstrip": 1},
+    "svc/ns/web/H1": {**COMMON, "host": "10.0.0.1"},
+    "svc/ns/web/_tcp/_http/H1": {**COMMON, "host": "web.ns.svc.cluster.local", "port": 80},
+    "svc/ns/web2/H1": {**COMMON, "host": "10.0.0.2"},
+    "svc/ns/two/H1": {**COMMON, "host": "10.0.0.3", "ttl": 20},
+    "svc/ns/two/H2": {**COMMON, "host": "fd00::3"},
+    "svc/ns/two/H3": {**COMMON, "host": "10.0.0.4"},
+    "svc/ns/two/_tcp/_x/H1": {**COMMON, "host": "two.ns.svc.cluster.local", "port": 80},
+    "svc/ns/two/_tcp/_x/H2": {**COMMON, "host": "two.ns.svc.cluster.local", "port": 80},
+    "svc/ns/heavy/H1": {**COMMON, "host": "10.0.0.11", "targetstrip": 1, "weight": 1},
+    "svc/ns/heavy/H2": {**COMMON, "host": "10.0.0.11", "targetstrip": 1, "weight": 3},
+    "svc/ns/heavy/H3": {**COMMON, "host": "10.0.0.11", "targetstrip": 1, "weight": 3, "group": "x"},
+    "svc/ns/wrap/H1": {**COMMON, "host": "10.0.0.5", "port": -1, "targetstrip": 1},
     "svc/ns/bare/H1": {"host": "10.0.0.6"},
-    "svc/ns/mapped/H1": {**V, "host": "::ffff:10.96.0.42"},
-    "svc/ns/ext/H1": {**V, "host": "ext.example"},
-    "svc/ns/short/H1": {**V, "host": "intranet"},
-    "svc/ns/under/H1": {**V, "host": "x.file.ns.svc.cluster.local"},
-    "svc/ns/near/H1": {**V, "host": "WEB.ns.svc.cluster.local"},
-    "svc/ns/self/H1": {**V, "host": "self.ns.svc.cluster.local"},
-    "svc/ns/lost/H1": {**V, "host": "gone.ns.svc.cluster.local"},
-    "svc/ns/tome/H1": {**V, "host": "toyou.ns.svc.cluster.local"},
-    "svc/ns/toyou/H1": {**V, "host": "tome.ns.svc.cluster.local"},
-    "svc/ns/tobad/H1": {**V, "host": "b.bad.svc.cluster.local"},
-    "svc/ns/file": {**V, "host": "web.ns.svc.cluster.local"},
-    "svc/ns/filed": {**V, "host": "10.0.0.7"},
-    "svc/ns/text/H1": {**V, "host": "text.ns.svc.cluster.local", "text": "hello"},
-    "svc/ns/long/H1": {**V, "host": "long.ns.svc.cluster.local", "text": "x" * 300},
-    "svc/ns/grouped/H1": {**V, "host": "10.1.0.1", "group": "a"},
-    "svc/ns/grouped/deep/H2": {**V, "host": "10.1.0.2", "group": "b"},
+    "svc/ns/mapped/H1": {**COMMON, "host": "::ffff:10.96.0.42"},
+    "svc/ns/ext/H1": {**COMMON, "host": "ext.example"},
+    "svc/ns/short/H1": {**COMMON, "host": "intranet"},
+    "svc/ns/under/H1": {**COMMON, "host": "x.file.ns.svc.cluster.local"},
+    "svc/ns/near/H1": {**COMMON, "host": "WEB.ns.svc.cluster.local"},
+    "svc/ns/self/H1": {**COMMON, "host": "self.ns.svc.cluster.local"},
+    "svc/ns/lost/H1": {**COMMON, "host": "gone.ns.svc.cluster.local"},
+    "svc/ns/tome/H1": {**COMMON, "host": "toyou.ns.svc.cluster.local"},
+    "svc/ns/toyou/H1": {**COMMON, "host": "tome.ns.svc.cluster.local"},
+    "svc/ns/tobad/H1": {**COMMON, "host": "b.bad.svc.cluster.local"},
+    "svc/ns/file": {**COMMON, "host": "web.ns.svc.cluster.local"},
+    "svc/ns/filed": {**COMMON, "host": "10.0.0.7"},
+    "svc/ns/text/H1": {**COMMON, "host": "text.ns.svc.cluster.local", "text": "hello"},
+    "svc/ns/long/H1": {**COMMON, "host": "long.ns.svc.cluster.local", "text": "x" * 300},
+    "svc/ns/grouped/H1": {**COMMON, "host": "10.1.0.1", "group": "a"},
+    "svc/ns/grouped/deep/H2": {**COMMON, "host": "10.1.0.2", "group": "b"},
     "svc/bad/b/H1": "{",
-    "svc/bad/good/H1": {**V, "host": "10.0.0.8"},
-    "svc/Upper/up/H1": {**V, "host": "10.0.0.9"},
-    "dns/ns/ns1": {**V, "host": "10.0.0.10"},
+    "svc/bad/good/H1": {**COMMON, "host": "10.0.0.8"},
+    "svc/Upper/up/H1": {**COMMON, "host": "10.0.0.9"},
+    "dns/ns/ns1": {**COMMON, "host": "10.0.0.10"},
 }
-REST: dict[str, object] = {
+OTHER_KEYS: dict[str, object] = {
     "/skydns/arpa/in-addr/10/0/0/1": {"host": "web.ns.svc.cluster.local", "ttl": 30},
     "/skydns/arpa/in-addr/10/0/0/10": {"host": "ns.dns.cluster.local"},
     "/skydns/arpa/in-addr/10/0/1/1/H1": {"host": "deeper.ns.svc.cluster.local"},
@@ -67,7 +67,7 @@ def entries(keys: dict[str, object]) -> dict[bytes, bytes]:
     }
 
 
-ALL = entries({**KEYS, **REST})
+ALL = entries({**KEYS, **OTHER_KEYS})
 NXDOMAIN, FORWARDED, SERVFAIL = "NXDOMAIN", "REFUSED", "SERVFAIL"
 NODATA: list[str] = []
 
@@ -148,23 +148,23 @@ CASES: list[tuple[str, str, object]] = [
 
 
 @pytest.mark.parametrize(
-    ("name", "qtype", "wanted"), CASES, ids=[f"{name} {qtype}" for name, qtype, _ in CASES]
+    ("name", "qtype", "expected"), CASES, ids=[f"{name} {qtype}" for name, qtype, _ in CASES]
 )
-def test_answers(name: str, qtype: str, wanted: object) -> None:
+def test_answers(name: str, qtype: str, expected: object) -> None:
     found = ask(name, qtype)
-    if isinstance(wanted, str):
-        assert found == Answer(wanted)  # type: ignore[arg-type]
+    if isinstance(expected, str):
+        assert found == Answer(expected)  # type: ignore[arg-type]
     else:
-        assert (found.rcode, [one.data for one in found.answers]) == ("NOERROR", wanted)
+        assert (found.rcode, [one.data for one in found.answers]) == ("NOERROR", expected)
 
 
-def test_all_records_of_an_answer_have_the_lowest_ttl() -> None:
+def test_answer_has_the_lowest_ttl_of_its_records() -> None:
     assert {one.ttl for one in ask("two.ns.svc", "A").answers} == {20}
     assert {one.ttl for one in ask("two.ns.svc", "AAAA").answers} == {30}
     assert {one.ttl for one in ask("bare.ns.svc", "A").answers} == {300}
 
 
-def test_additional_addresses_are_of_both_families() -> None:
+def test_additional_records_have_both_families() -> None:
     found = ask("_x._tcp.two.ns.svc", "SRV").additional
     assert {str(one) for one in found} == {
         "two.ns.svc.cluster.local. 20 IN A 10.0.0.3",
@@ -176,7 +176,11 @@ def test_additional_addresses_are_of_both_families() -> None:
     assert [str(one) for one in ask("", "NS").additional] == ["ns1.ns.dns.cluster.local. 30 IN A 10.0.0.10"]
 
 
-@pytest.mark.parametrize("config", [{}, {"/skydns/config": "{"}, {"/skydns/config": {"ttl": "30"}}])
+@pytest.mark.parametrize(
+    "config",
+    [{}, {"/skydns/config": "{"}, {"/skydns/config": {"ttl": "30"}}],
+    ids=["missing", "truncated", "ttl as string"],
+)
 def test_defaults_replace_missing_or_malformed_settings(config: dict[str, object]) -> None:
     keys = entries({"web/H1": {"host": "10.0.0.1"}, **config})
     (soa,) = skydns_answer(keys, ZONE, ZONE, "SOA").answers
@@ -185,14 +189,14 @@ def test_defaults_replace_missing_or_malformed_settings(config: dict[str, object
     assert one.ttl == 3600
 
 
-def test_name_servers_are_addresses() -> None:
+def test_name_server_without_an_address() -> None:
     keys = entries({"dns/ns/x": {"host": "elsewhere.example"}})
     assert skydns_answer(keys, ZONE, ZONE, "NS") == Answer("NOERROR")
     assert skydns_answer({}, ZONE, ZONE, "NS") == Answer("NXDOMAIN")
 
 
 @pytest.mark.parametrize(("links", "found"), [(8, True), (9, False)])
-def test_the_length_of_alias_chains_is_limited(links: int, found: bool) -> None:
+def test_cname_chains_are_limited(links: int, found: bool) -> None:
     chain: dict[str, object] = {f"l{n}/H1": {"host": f"l{n + 1}.cluster.local"} for n in range(links)}
     keys = entries({**chain, f"l{links}/H1": {"host": "10.0.0.1"}})
     answers = skydns_answer(keys, ZONE, "l0.cluster.local", "A").answers

@@ -26,7 +26,7 @@ from skydns_compat.names import Name
 from skydns_compat.reader import Answer, Entries, Rr, answer
 from skydns_compat.reader_served import refused, served_answer
 from tests.skydns_compat import external_cases
-from tests.skydns_compat.reader_cases import CASES, FOLDER, ZONE, Case
+from tests.skydns_compat.reader_cases import CASES, ZONE, ZONE_KEY, Case
 from tests.skydns_compat.served_cases import KEYS, QUESTIONS, SETTINGS
 from tests.stack.coredns import upstream_corefile
 from tests.stack.harness import LOOPBACK, Binaries, CoreDns, Etcd
@@ -123,7 +123,7 @@ def test_coredns_answers_as_the_case_table(pair: Pair, case: Case) -> None:
 
 # Few labels, so that names collide: parents, children, targets, wildcards, the apex and its special keys.
 _LABELS = st.sampled_from(["a", "b", "_p", "dns", "apex", "ns", "X", "c.d"])
-_KEYS = st.lists(_LABELS, max_size=4).map(lambda labels: "/".join([FOLDER, *labels]))
+_KEYS = st.lists(_LABELS, max_size=4).map(lambda labels: "/".join([ZONE_KEY, *labels]))
 _HOSTS = st.one_of(
     st.sampled_from(
         ["", "10.0.0.1", "10.0.0.2", "fd00::1", "fd00:0::1", "ext.example", "010.0.0.1", "cluster.local"]
