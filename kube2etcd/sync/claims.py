@@ -1,8 +1,8 @@
 """Which unit holds each key and each exclusive name, and the values that units want.
 
-Only the rank decides, never the order of arrival, so a restart decides alike.  Most keys are stored for long
-and read rarely, so they are compressed in groups: a group is an object's subtree or a single key, and changes
-in one transaction.  Only a group that several units share is stored key by key.  Pure.
+Only the rank decides, never the order of arrival, so a restart gives the same result.  Most keys are kept for
+a long time and rarely read, so they are compressed in groups: a group is an object's subtree or a single key,
+and changes in one transaction.  Only a group that several units share is stored key by key.  Pure.
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ class Groups:
         self._below = [
             (layout.zone_range(one.name), above + len(one.name.labels) + one.depth) for one in nested_first
         ]
-        # A zone may lie below an object of another: those keys are not the object's.
-        self._parted = {
+        # A zone may lie below an object of another zone: those keys are not the object's.  So a prefix in
+        # here is never an object's subtree.
+        self._above_zones = {
             below[: cut + 1] for below, _ in self._below for cut, byte in enumerate(below) if byte == ord("/")
         }
 
@@ -62,7 +63,7 @@ class Groups:
         return self._find(key)[0]
 
     def common(self, keys: Collection[bytes]) -> bytes | None:
-        """The group that all ``keys`` share, if it follows from the first one; None if they may have several.
+        """The group that all ``keys`` share, if the first key tells; None if they may have several.
 
         A shortcut for most objects, whose first key is above all others.  ``keys`` are not empty, and none
         contains a line break.
@@ -96,7 +97,7 @@ class Groups:
                 parts = key.split(b"/", depth)
                 group = b"/".join(parts[:depth])
                 further = group + b"/"
-                return group, _NOTHING if len(parts) < depth or further in self._parted else further
+                return group, _NOTHING if len(parts) < depth or further in self._above_zones else further
         return key, _NOTHING
 
 
@@ -123,11 +124,11 @@ class _Items(ItemsView[bytes, bytes]):
 
 
 class _Sole(Struct, gc=False):
-    """A group claimed by one unit: its entries, compressed later; if ``alone``, the value of its only key."""
+    """A group claimed by one unit: its entries, compressed later; or, if ``single``, one value."""
 
     unit: Unit
     data: bytes | dict[bytes, bytes]
-    alone: bool = False
+    single: bool = False
     complete_in: int = 0
     """Number of the last `Comparison` that found every key of the group."""
 
@@ -135,7 +136,7 @@ class _Sole(Struct, gc=False):
         data = self.data
         if isinstance(data, dict):
             return data
-        if self.alone:
+        if self.single:
             return {group: data}
         parts = lz4.decompress(data, dict=_DICTIONARY).split(b"\0")
         half = len(parts) // 2
@@ -144,8 +145,8 @@ class _Sole(Struct, gc=False):
 
     def compress(self, group: bytes) -> None:
         data = self.entries(group)
-        below = len(group)  # every key of a group begins with it
-        parts = [*[key[below:] for key in data], *data.values()]
+        shared = len(group)  # every key of a group begins with its name
+        parts = [*[key[shared:] for key in data], *data.values()]
         self.data = lz4.compress(b"\0".join(parts), dict=_DICTIONARY)
 
 
@@ -168,7 +169,7 @@ class Claims(EntryMap):
     """The winning value of each key."""
 
     def __init__(self, groups: Groups, rank: Callable[[Unit, bytes, bytes], Rank]) -> None:
-        """``rank(unit, key, value)`` orders the claimants of a key."""
+        """``rank(unit, key, value)`` orders the claimants of a key; its errors propagate from `put`."""
         self._grouping, self._rank = groups, rank
         self._blocks: dict[bytes, _Sole | _Shared] = {}
         self._fresh: list[tuple[bytes, _Sole]] = []
@@ -192,7 +193,7 @@ class Claims(EntryMap):
                 part = {key: after[key] for key in keys}
                 parts[group] = parts[group] | part if group in parts else part
         self._last = _NO_GROUP
-        before = _several(self._groups.pop(unit, ()))
+        before = _as_tuple(self._groups.pop(unit, ()))
         try:
             for group in before:
                 if group not in parts:
@@ -213,11 +214,11 @@ class Claims(EntryMap):
         """
         shared = [block for block in self._blocks.values() if isinstance(block, _Shared)]
         before = {key: value for block in shared for key, value in block.entries(b"").items()}
-        blocks, theirs = self._blocks, self._groups
+        blocks, groups_of = self._blocks, self._groups
         self._grouping, self._blocks, self._groups, self._count = groups, {}, {}, 0
-        for unit, held in theirs.items():
+        for unit, held in groups_of.items():
             wanted: dict[bytes, bytes] = {}
-            for group in _several(held):
+            for group in _as_tuple(held):
                 block = blocks.get(group)  # after a failure, a unit may list groups that it is not in
                 if isinstance(block, _Shared):
                     claims = ((key, block.claims.get(key, {})) for key in block.keys.get(unit, ()))
@@ -232,7 +233,7 @@ class Claims(EntryMap):
         return former
 
     def holder(self, key: bytes) -> Unit | None:
-        """The unit that holds ``key``."""
+        """The unit whose value ``key`` has; None if no unit claims it."""
         block = self._blocks.get(self._grouping.of(key))
         if isinstance(block, _Shared):
             return block.holders.get(key)
@@ -318,7 +319,7 @@ class Claims(EntryMap):
     ) -> None:
         claims, holders = block.claims, block.holders
         earlier = changed.get(group, {})
-        # Until the end, with the former keys: if the rank function raises, the next call visits these too.
+        # Former keys stay listed until the end: if the rank function raises, the next call visits them too.
         block.keys[unit] = block.keys.get(unit, frozenset()) | entries.keys()
         for key in block.keys[unit]:
             before = claims.get(key, {})
@@ -327,7 +328,7 @@ class Claims(EntryMap):
                 wanted[unit] = entries[key]
             former = before[holders[key]] if key in holders else None
             if wanted:
-                holders[key] = self._first(key, wanted)
+                holders[key] = self._winner(key, wanted)
                 claims[key] = wanted
             else:
                 claims.pop(key, None)
@@ -345,14 +346,14 @@ class Claims(EntryMap):
         elif len(block.keys) == 1:
             self._blocks[group] = self._sole(next(iter(block.keys)), group, block.entries(group))
 
-    def _first(self, key: bytes, wanted: Mapping[Unit, bytes]) -> Unit:
+    def _winner(self, key: bytes, wanted: Mapping[Unit, bytes]) -> Unit:
         if len(wanted) == 1:
             return next(iter(wanted))
         return min(wanted, key=lambda unit: (self._rank(unit, key, wanted[unit]), unit))
 
 
-def _several(groups: bytes | tuple[bytes, ...]) -> tuple[bytes, ...]:
-    """The groups of a unit as a tuple; a single one is stored without, to save memory."""
+def _as_tuple(groups: bytes | tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """The groups of a unit as a tuple; a single group is stored bare, to save memory."""
     return (groups,) if isinstance(groups, bytes) else groups
 
 
@@ -366,7 +367,7 @@ class Comparison(Struct):
     _left: dict[bytes, set[bytes]] = field(default_factory=dict)
 
     def differing(self, found: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-        """The entries of a page whose value is not the desired one."""
+        """The entries of a page whose value is not the desired one.  Each key may be in one page only."""
         differing: dict[bytes, bytes] = {}
         for group, keys in self._runs(found):
             wanted = self._within(group)
@@ -391,9 +392,9 @@ class Comparison(Struct):
 
 
 class ExclusiveNames:
-    """The owner of each name that only one unit may have: the oldest, then by namespace and name.
+    """The holder of each name that only one unit may have: the oldest, then by namespace and name.
 
-    Two Services cannot share a name: a CNAME allows no other data, and SRV records of one would lead to
+    Two Services cannot share a name: a CNAME allows no other data, and SRV records of one would point to
     addresses of the other.
     """
 
@@ -401,10 +402,10 @@ class ExclusiveNames:
         self._wanting: dict[Name, list[tuple[Seniority, Unit]]] = {}
         self.wanted: dict[Unit, Mapping[Name, Seniority]] = {}
         self.changed: set[Unit] = set()
-        """Units that gained or lost a name, or want one that they do not get; the caller empties it."""
+        """Units that gained or lost a name, or want one that another unit holds; the caller empties it."""
 
     def want(self, unit: Unit, names: Mapping[Name, Seniority]) -> None:
-        """Replace all names that ``unit`` wants."""
+        """Replace all names that ``unit`` wants, each with the unit's seniority."""
         before = self.wanted.pop(unit, {})
         if names:
             self.wanted[unit] = names
@@ -424,10 +425,10 @@ class ExclusiveNames:
                 self.changed.add(unit)
 
     def holder(self, name: Name) -> Unit | None:
-        """The unit that owns the name."""
+        """The unit that holds the name; None if no unit wants it."""
         wanting = self._wanting.get(name)
         return wanting[0][1] if wanting else None
 
     def losers(self, name: Name) -> list[Unit]:
-        """The units that want the name but do not own it, the next in line first."""
+        """The units that want the name but do not hold it, the next in line first."""
         return [unit for _, unit in self._wanting.get(name, [])[1:]]

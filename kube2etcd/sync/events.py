@@ -29,7 +29,7 @@ class EtcdChanged(msgspec.Struct, frozen=True):
 class EtcdLost(msgspec.Struct, frozen=True):
     """The etcd watch has ended: the mirror may be stale.
 
-    ``again``: for a reason already reported, with no stable watch since.
+    ``again``: whether ``reason`` was reported before, with no stable watch since.
     """
 
     reason: str
@@ -54,11 +54,11 @@ _T = TypeVar("_T")
 
 
 class EventQueue:
-    """What happened, in order of arrival."""
+    """Events in order of arrival: any thread adds them, the loop's thread drains them."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._room = threading.Event()
+        self._has_room = threading.Event()
         # A callable is a question, to be answered in the loop's thread, which owns the state.
         self._queue: queue.SimpleQueue[tuple[float, SyncEvent | Callable[[], None]]] = queue.SimpleQueue()
         self.oldest = clock()
@@ -76,15 +76,15 @@ class EventQueue:
         self._queue.put((self._clock(), event))
 
     def deliver(self, event: KindEvent | EtcdChanged) -> None:
-        """Add an event of a watch; a change waits while `MAX_EVENTS` are queued, so the watch is not read on.
+        """Add an event of a watch; a change waits while `MAX_EVENTS` are queued, as backpressure.
 
         Only for threads that hold no lock the loop may take.
         """
         while isinstance(event, Changed | EtcdChanged):
-            self._room.clear()
+            self._has_room.clear()
             if self._queue.qsize() < MAX_EVENTS:
                 break
-            self._room.wait(1.0)
+            self._has_room.wait(1.0)
         self._queue.put((self._clock(), event))
 
     def ask(self, question: Callable[[], _T], timeout: float) -> _T:
@@ -110,7 +110,7 @@ class EventQueue:
     def drain(self, timeout: float) -> list[SyncEvent]:
         """All queued events, after waiting at most ``timeout`` seconds for the first.
 
-        Runs the callbacks of `ask` on the way.
+        Runs the questions of `ask` before it returns.
         """
         drained: list[tuple[float, SyncEvent | Callable[[], None]]] = []
         while len(drained) < MAX_EVENTS:
@@ -118,7 +118,7 @@ class EventQueue:
                 drained.append(self._queue.get(timeout=0 if drained else max(0, timeout)))
             except queue.Empty:
                 break
-        self._room.set()
+        self._has_room.set()
         self.oldest = drained[0][0] if drained else self.oldest
         self.arrivals = [(one.kind, moment) for moment, one in drained if isinstance(one, Changed)]
         events: list[SyncEvent] = []

@@ -1,8 +1,8 @@
 """Watches etcd in a thread of its own and puts its events into the loop's queue.
 
 When a watch ends, the loop reads etcd in full and starts the next one from that revision.  Where no watch
-lasts (no permission, a proxy without streams), its end is reported with growing delays while etcd is probed;
-an outage, lost data, or the end of a watch that had lasted is reported at once.
+lasts (no permission, a proxy that buffers streams), its end is reported with exponential backoff while etcd
+is probed; an outage, lost data, or the end of a watch that had lasted is reported at once.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ PAUSE_LIMIT: Final = 30.0
 reads."""
 
 CUT_LIMIT: Final = 5.0
-"""The same where watches do work (the last one opened, if briefly, or its revision was compacted): foreign
-changes must be repaired within seconds."""
+"""As `PAUSE_LIMIT`, where watches do work (the last one opened, if briefly, or its revision was compacted):
+there, other writers' changes must be repaired within seconds."""
 
 PROBE: Final = 1.0
 """Seconds between probes of etcd during such a delay."""
@@ -38,7 +38,7 @@ HEALTHY_AFTER: Final = 10.0
 """Seconds a watch must have lasted to reset the backoff."""
 
 # Consecutive failures before the warning: a restart of etcd may cause one or two.
-_MANY = 3
+_WARN_AFTER = 3
 
 
 class EtcdFollower:
@@ -47,7 +47,7 @@ class EtcdFollower:
     def __init__(self, store: KeyStore, queue: EventQueue, rng: random.Random | None = None) -> None:
         self._store = store
         self._backoff = Backoff(rng or random.Random(), PAUSE_LIMIT)
-        # Reasons and count of watches that failed since the last stable one.
+        # Why watches ended since the last stable one, and how many did.
         self._reasons: set[str] = set()
         self._failures = 0
         self._queue = queue
@@ -64,7 +64,7 @@ class EtcdFollower:
         self._thread.start()
 
     def follow(self, revision: int) -> int:
-        """Replace the current watch with one from ``revision``; returns its number.
+        """Replace the current watch with one from ``revision`` on; returns its number at once.
 
         Events carry that number because the previous watch may still deliver some, and those are invalid
         after etcd has lost its data.
@@ -97,7 +97,7 @@ class EtcdFollower:
             self._watch(revision, number, ended)
 
     def _watch(self, revision: int, number: int, ended: threading.Event) -> None:
-        why = "the watch on etcd ended"
+        why = "the etcd watch ended"
         opened: float | None = None
         compacted = False
         try:
@@ -113,7 +113,7 @@ class EtcdFollower:
         if ended.is_set():
             return
         lasted = 0.0 if opened is None else time.monotonic() - opened
-        self._note(why, lasted)
+        self._count_end(why, lasted)
         if lasted < STABLE_AFTER:
             limit = CUT_LIMIT if compacted or opened is not None else PAUSE_LIMIT
             why = self._delay(min(self._backoff.next(), limit), ended) or why
@@ -122,7 +122,7 @@ class EtcdFollower:
             self._queue.put(EtcdLost(why, number, why in self._reasons))
             self._reasons.add(why)
 
-    def _note(self, why: str, lasted: float) -> None:
+    def _count_end(self, why: str, lasted: float) -> None:
         """Count a watch that ended after ``lasted`` seconds."""
         if lasted >= HEALTHY_AFTER:
             self._backoff.reset()
@@ -131,7 +131,7 @@ class EtcdFollower:
             self._failures = 0
         else:
             self._failures += 1
-        if self._failures == _MANY:
+        if self._failures == _WARN_AFTER:
             log.warning(
                 "no watch on etcd lasts (%s): until one does, etcd is read in full, at most every %g s",
                 why,
@@ -145,7 +145,7 @@ class EtcdFollower:
             try:
                 self._store.probe()
             except Exception as error:
-                # An outage, not a place where watches cannot work.
+                # An outage, which says nothing about whether watches work.
                 self._backoff.reset()
                 return _reason(error)
             ended.wait(min(PROBE, left))
@@ -155,6 +155,6 @@ class EtcdFollower:
 def _reason(error: Exception) -> str:
     if isinstance(error, EtcdError):
         return str(error)
-    # The mirror may be stale now; a full read is always right.
+    # Report it like any other end: the mirror may be stale, and a full read corrects it.
     log.exception("the watch on etcd failed", exc_info=error)
     return f"the watch on etcd failed: {error}"

@@ -38,7 +38,7 @@ LAST_REASON: Final = "the reason keeps changing; see kube2etcd explain for the c
 ClusterEvent = Listed | Changed | Failing | Healthy | Rezoned | Wake
 
 LeftOut = Callable[[Sequence[tuple[Unit, str]]], None]
-"""Called for each object with a record left out, with the reason; must not block."""
+"""Called with pairs of an object and a new reason why a record of it is left out; must not block."""
 
 
 def fresh(logged: dict[Unit, tuple[int, ...]], unit: Unit, reason: str) -> str:
@@ -54,7 +54,7 @@ def fresh(logged: dict[Unit, tuple[int, ...]], unit: Unit, reason: str) -> str:
 
 
 def lines(reasons: Sequence[tuple[Unit, str]]) -> list[str]:
-    """Log lines for these, not too many: the initial lists may bring thousands of reasons."""
+    """Log lines for pairs of a unit and a reason, limited since the initial lists may bring thousands."""
     found = [
         f"{unit}: {reason if len(reason) <= MAX_REASON_LENGTH else reason[:MAX_REASON_LENGTH] + '…'}"
         for unit, reason in reasons
@@ -71,7 +71,7 @@ class Listings:
         kinds: Iterable[str],
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
-        left_out: LeftOut = lambda refused: None,
+        left_out: LeftOut = lambda reasons: None,
         gone_after: float = GONE_AFTER,
     ) -> None:
         """``gone_after``: seconds, see `GONE_AFTER`."""
@@ -80,7 +80,7 @@ class Listings:
         self.counts: dict[str, int] = {}
         """How often each kind was listed."""
         self.stale: dict[str, float] = {}
-        """Kinds that cannot be listed or watched, and since when (on the clock)."""
+        """Kinds that cannot be listed or watched, and since when (clock)."""
         self._publisher, self._metrics, self._clock = publisher, metrics, clock
         self._left_out, self._gone_after = left_out, gone_after
         self.logged: dict[Unit, tuple[int, ...]] = {}
@@ -91,6 +91,7 @@ class Listings:
         """The units of the last `refresh`."""
         self._empty = False
         self._absent: dict[str, float] = {}
+        """Optional kinds that are not installed, and since when (clock)."""
 
     def apply(self, event: ClusterEvent) -> None:
         """Apply one event; an unforeseen error is logged, and the event dropped."""
@@ -105,7 +106,7 @@ class Listings:
                     self.units |= publisher.with_affected_services(units) if kind == "namespaces" else units
                     metrics.events.labels(kind).inc()
                     if change.type == "DELETED":
-                        # An object that is not a unit of its own is not published again when it is deleted.
+                        # `refresh` forgets the reasons of units only, and an EndpointSlice, say, is none.
                         self.logged.pop(Unit(kind, change.namespace, change.name), None)
                     elif change.rejected is not None:
                         self._log_rejected(kind, change.rejected)
@@ -124,18 +125,17 @@ class Listings:
                     self.units |= publisher.rezone(zones)
         except Exception:
             what = event.event if isinstance(event, Changed) else event
-            self._drop(f"{type(event).__name__} {what}"[:300])
+            self._log_unforeseen(f"{type(event).__name__} {what}"[:300])
 
     def expect(self, kinds: Sequence[str]) -> None:
-        """Until these are listed too, deletions are held as after an empty list."""
+        """Hold deletions, as after an empty list, until these kinds are listed too."""
         self.counts.update(dict.fromkeys(kinds, 0))
         self._empty = self._empty or bool(kinds)
 
     def refresh(self) -> Iterator[FormerGroups]:
-        """Publish the touched units again, in batches; yields the keys whose desired value changed, with the
-        former one.
+        """Publish `units` again, in batches; yields keys whose desired value changed, with the former one.
 
-        A unit that raises an unforeseen error keeps its former keys and affects no other unit.
+        A unit that causes an unforeseen error keeps its former keys and affects no other unit.
         """
         publisher = self._publisher
         self.touched, self.units = self.units, set()
@@ -154,13 +154,13 @@ class Listings:
                     try:
                         yield publisher.refresh([unit])
                     except Exception:
-                        self._drop(str(unit))
-                while True:  # what had changed before the last error, and units that were given a name
+                        self._log_unforeseen(str(unit))
+                while True:  # collect what had changed before the last error, and units that gained a name
                     try:
                         yield publisher.refresh(())
                         break
                     except Exception:
-                        self._drop("an object that was given a name")
+                        self._log_unforeseen("an object that gained a name")
         for unit in self.logged.keys() & self.touched:
             if not publisher.exists(unit):
                 del self.logged[unit]  # a later object of that name starts afresh
@@ -171,12 +171,12 @@ class Listings:
             self._left_out(left_out)
 
     def take_listed_empty(self) -> bool:
-        """Whether a list came empty since the last call, for a kind that had objects or was never listed."""
+        """Whether a list was empty since the last call, for a kind that had objects or was never listed."""
         empty, self._empty = self._empty, False
         return empty
 
-    def _drop(self, what: str) -> None:
-        log.exception("%s: unforeseen error; it is left as it was", what)
+    def _log_unforeseen(self, what: str) -> None:
+        log.exception("%s: unforeseen error; kept as it was", what)
         self._metrics.unforeseen.inc()
 
     def _listed(self, event: Listed) -> None:
@@ -201,8 +201,8 @@ class Listings:
     def _not_installed(self, kind: str) -> None:
         """An optional kind is not installed; once that has lasted, its list counts as empty.
 
-        At the start, etcd may hold the names of its objects: other names are published, but what etcd has too
-        many waits until then.
+        At the start, etcd may still have names of its objects: other names are published, but surplus
+        keys are deleted only then.
         """
         if kind in self.waiting:
             self.waiting.discard(kind)
@@ -212,7 +212,7 @@ class Listings:
         if now - since < self._gone_after:
             return
         if self._publisher.store.count(kind):
-            log.warning("%s: no longer installed; their names are deleted", kind)
+            log.warning("%s: no longer installed; deleting their names", kind)
         self._listed(Listed(kind, ()))
         self._absent[kind] = since
 

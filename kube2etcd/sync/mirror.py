@@ -26,7 +26,9 @@ class Mirror(EntryMap):
         self._desired = desired
         self._count = 0
         self._echoes: Counter[bytes] = Counter()
+        """Number of our puts per key whose echo is still due."""
         self._own: set[int] = set()
+        """Revisions of our writes that the watch has not passed yet."""
 
     def __getitem__(self, key: bytes) -> bytes:
         value = self.differing[key] if key in self.differing else self._desired[key]
@@ -44,9 +46,10 @@ class Mirror(EntryMap):
         yield from ((key, value) for key, value in differing.items() if value is not None)
 
     def load(self, read: Callable[[changes.Begin], int], ready: Callable[[], object] = tuple) -> set[bytes]:
-        """Compare everything anew; returns the keys whose value differs from before.
+        """Compare all of etcd with the desired entries; returns the keys whose value differs from before.
 
-        ``ready`` is called before the first key is compared, if there is any.
+        ``read`` is `KeyStore.read`, whose errors propagate.  ``ready`` is called before the first key is
+        compared, if there is any.
         """
         differing: Former = {}
         comparison, count = self._desired.compare(), 0
@@ -77,7 +80,7 @@ class Mirror(EntryMap):
         }
 
     def desire(self, former: FormerGroups) -> None:
-        """The desired values of these keys have changed; etcd has not."""
+        """The desired values of these keys are no longer the ``former`` ones; etcd has not changed."""
         if not self.revision:
             return  # the first read compares everything
         for keys in former.values():
@@ -91,16 +94,17 @@ class Mirror(EntryMap):
         self._own.clear()
 
     def wrote(self, done: Iterable[changes.Change], result: changes.ApplyResult) -> None:
-        """Apply our own changes, except those that ``result`` says were refused."""
+        """Apply our own changes, except those that ``result`` lists as refused."""
         refused = {change.key for change, _ in result.refused}
-        alone = len(result.own_revisions) == result.revision - self.revision
+        # Every revision since is ours, so all echoes can be skipped by revision.
+        sole_writer = len(result.own_revisions) == result.revision - self.revision
         for change in done:
             if change.key in refused:
                 continue
             self._set(change.key, change.value if isinstance(change, changes.Put) else None)
-            if isinstance(change, changes.Put) and not alone:
+            if isinstance(change, changes.Put) and not sole_writer:
                 self._echoes[change.key] += 1
-        if alone:
+        if sole_writer:
             self.caught_up(result.revision)
         elif result.skipped:
             self.lost = True
@@ -134,7 +138,7 @@ class Mirror(EntryMap):
                 # Older than our own write, whose echo is still due.
                 continue
             if own and event.key not in self:
-                continue
+                continue  # our own delete, which `wrote` has applied
             self._set(event.key, event.value)
             touched.add(event.key)
         self._own = {revision for revision in self._own if revision > batch.revision}

@@ -26,11 +26,12 @@ from skydns_compat.layout import OWN, Layout
 from skydns_compat.message import owner_of
 from skydns_compat.names import REVERSE, Name
 
+#: Part of keys of external domains, whose names several writers may share.
 _SHARED = f"/{OWN}".encode()
 
 #: Deletions are held if they remove more than this share of our names ...
 HELD_SHARE = 0.3
-#: ... and at least so many: small clusters change by large shares.
+#: ... and at least this many names: small clusters change by large shares.
 HELD_FROM = 10
 
 
@@ -53,6 +54,7 @@ class Plan(msgspec.Struct, frozen=True):
     changes: tuple[Change, ...] = ()
     foreign: frozenset[bytes] = frozenset()
     malformed: frozenset[bytes] = frozenset()
+    """Those of `foreign` whose value cannot be decoded."""
     contested: frozenset[bytes] = frozenset()
     """Keys that we want but another writer keeps, since its owner id sorts first."""
 
@@ -78,7 +80,9 @@ class Outcome(msgspec.Struct, frozen=True):
     foreign: frozenset[bytes] = frozenset()
     """Keys of other writers, which are kept."""
     malformed: frozenset[bytes] = frozenset()
+    """Those of `foreign` whose value cannot be decoded."""
     refused: tuple[tuple[bytes, str], ...] = ()
+    """Keys whose change etcd rejected, each with its reason."""
     held: frozenset[bytes] = frozenset()
     """Deletions in `changes` that await confirmation by a second listing."""
     pruned: frozenset[bytes] = frozenset()
@@ -88,7 +92,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     @property
     def checksum(self) -> str:
-        """Identifies the plan: its changes, from which value to which."""
+        """16 hexadecimal digits that identify the changes, with the values before and after."""
         digest = hashlib.sha256()
         for one in self.changes:
             before = b"" if isinstance(one, Create) else one.before
@@ -118,7 +122,10 @@ def diff(
     owner: str,
     keys: Iterable[bytes] | None = None,
 ) -> Plan:
-    """The changes that make ``existing`` equal to ``desired``; for all keys, unless ``keys`` are given."""
+    """The changes that make ``existing`` equal to ``desired``; for all keys, unless ``keys`` are given.
+
+    ``owner`` is our owner id; an unwanted key with another owner, or none, is foreign.
+    """
     found: list[Change] = []
     foreign: set[bytes] = set()
     malformed: set[bytes] = set()
@@ -127,9 +134,9 @@ def diff(
         # Filtered before they are sorted: few of all keys differ.
         keys, in_both = [], 0
         for key, value in desired.items():
-            held = existing.get(key)
-            in_both += held is not None
-            if held != value:
+            there = existing.get(key)
+            in_both += there is not None
+            if there != value:
                 keys.append(key)
         if in_both < len(existing):  # looking up a desired key costs more than iterating
             keys += [key for key in existing if key not in desired]
@@ -182,24 +189,24 @@ def to_hold(
     owner_mark: bytes,
     confirmed: Set[bytes] = frozenset(),
 ) -> frozenset[bytes]:
-    """The keys whose deletion must be confirmed; empty when the plan is harmless.
+    """The keys whose deletion must be confirmed: all that the plan deletes, or none if it is harmless.
 
     Counts names, not keys: an endpoint is one name however many records it has.  Only keys with
     ``owner_mark`` count as ours, and those whose deletion is ``confirmed`` as gone already.
     """
-    gone = plan.deletes - confirmed
-    if len(gone) < HELD_FROM:
+    deleted = plan.deletes - confirmed
+    if len(deleted) < HELD_FROM:
         return frozenset()
-    going = set(map(_name_key, gone))
-    going -= {_name_key(change.key) for change in plan.changes if not isinstance(change, Delete)}
-    staying: set[bytes] = set()
+    names_gone = set(map(_name_key, deleted))
+    names_gone -= {_name_key(change.key) for change in plan.changes if not isinstance(change, Delete)}
+    names_kept: set[bytes] = set()
     entries = iter(existing.items())
-    while len(going) >= HELD_FROM and len(going) > HELD_SHARE * (len(going) + len(staying)):
+    while len(names_gone) >= HELD_FROM and len(names_gone) > HELD_SHARE * (len(names_gone) + len(names_kept)):
         if (entry := next(entries, None)) is None:
-            return gone
-        if entry[0] not in gone and entry[0] not in confirmed and owner_mark in entry[1]:
-            staying.add(_name_key(entry[0]))
-            going.discard(_name_key(entry[0]))
+            return deleted
+        if entry[0] not in deleted and entry[0] not in confirmed and owner_mark in entry[1]:
+            names_kept.add(_name_key(entry[0]))
+            names_gone.discard(_name_key(entry[0]))
     return frozenset()
 
 
@@ -249,6 +256,6 @@ def pack(groups: Iterable[Sequence[changes.Change]], max_ops: int) -> Iterator[c
 
 
 def _name_key(key: bytes) -> bytes:
-    """The key of the name that ``key`` belongs to: a leaf with a capital is a record, as names have none."""
+    """The key of the name that ``key`` belongs to: only the leaf of a record has an upper-case letter."""
     head, _, leaf = key.rpartition(b"/")
     return key if leaf == leaf.lower() else head

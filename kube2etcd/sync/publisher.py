@@ -25,7 +25,7 @@ from skydns_compat.message import decode
 from skydns_compat.names import Name, address_of
 from skydns_compat.records import Alias, Pointer, Record
 
-_Found: TypeAlias = list[tuple[Zone, Published]]
+_ByZone: TypeAlias = list[tuple[Zone, Published]]
 
 #: Precedence of PTR records by kind of object; the lowest wins.
 _PTR_PRECEDENCE = {"services": 0, "virtualmachineinstances": 2}
@@ -55,7 +55,7 @@ class Publisher:
         self.refresh(self._zone_units)
 
     def rezone(self, external: Iterable[Zone]) -> set[Unit]:
-        """Replace the external zones; returns the units to refresh."""
+        """Replace the external zones; returns the units to `refresh`, former zones included."""
         before = set(self._zone_units)
         kept = [one for one in self.zones if not isinstance(one, ExternalZone)]
         self._set_zones((*kept, *external))
@@ -94,7 +94,7 @@ class Publisher:
         """
         exclusive, changed = self._exclusive, self._changed
         for unit in units:
-            found = self._found(unit)
+            found = self._derive(unit)
             wanted: dict[Name, Seniority] = {}
             for _, published in found:
                 name = published.exclusive_name
@@ -105,7 +105,7 @@ class Publisher:
                 exclusive.want(unit, wanted)
             if unit not in exclusive.changed:
                 self.desired.put(unit, self._claim(unit, found), changed)
-        # Only now is ownership of names final.
+        # Only now are the holders of exclusive names final.
         for unit in sorted(exclusive.changed):
             exclusive.changed.discard(unit)
             self.desired.put(unit, self._claim(unit, self.by_zone(unit)), changed)
@@ -126,9 +126,9 @@ class Publisher:
             whole.left_out += one.left_out
         return whole
 
-    def by_zone(self, unit: Unit) -> _Found:
-        """The records of a unit per zone, without those at a name that another unit owns."""
-        found = self._found(unit)
+    def by_zone(self, unit: Unit) -> _ByZone:
+        """The records of a unit per zone, without those at a name that another unit holds."""
+        found = self._derive(unit)
         for _, published in found:
             name = published.exclusive_name
             holder = self._exclusive.holder(name) if name is not None else None
@@ -139,8 +139,8 @@ class Publisher:
                 )
         return found
 
-    def _found(self, unit: Unit) -> _Found:
-        """The records of a unit per zone, before ownership of names is decided."""
+    def _derive(self, unit: Unit) -> _ByZone:
+        """The records of a unit per zone, before exclusive names are given out."""
         rejected = self.store.rejected(unit)
         if rejected is not None:
             return [(zone, Published(left_out=[rejected.reason])) for zone in self.zones]
@@ -161,17 +161,17 @@ class Publisher:
         """Leave out names that the server looks up in another zone."""
         within = self._within[zone.name]
         for records in (published.records, published.non_terminals):
-            records[:] = [one for one in records if not self._elsewhere(one.name, within, published)]
+            records[:] = [one for one in records if not self._leave_out_if_in(one.name, within, published)]
         published.pointers = [
             one
             for one in published.pointers
-            # A PTR must lead to a name that exists, so not to one left out above.
+            # A PTR must point to a name that exists, so not to one left out above.
             if not (isinstance(one.data, Pointer) and any(map(one.data.target.below, within)))
-            and not self._elsewhere(one.name, self._external, published)
+            and not self._leave_out_if_in(one.name, self._external, published)
         ]
 
     def _limit_alias(self, zone: Zone, published: Published, name: Name, target: Name) -> None:
-        """Keep an alias within the zone from answering with entries below its target."""
+        """Keep an alias to a name of its own zone from answering with entries below that name."""
         if not self.layout.can_follow(target):
             published.left_out.append(
                 f"{target} cannot be followed: the server would read the keys of others"
@@ -183,7 +183,8 @@ class Publisher:
             published.records[0] = Record(name, Alias(target, follow=False), published.records[0].ttl)
             published.left_out.append(Expected(f"{target} has no addresses that an alias can lead to"))
 
-    def _elsewhere(self, name: Name, zones: Iterable[Name], published: Published) -> bool:
+    def _leave_out_if_in(self, name: Name, zones: Iterable[Name], published: Published) -> bool:
+        """Whether ``name`` is in one of ``zones``; if so, adds that as a reason."""
         other = next(filter(name.below, zones), None)
         if other is not None:
             what = "external domain" if other in self._external else "zone"
@@ -191,12 +192,12 @@ class Publisher:
         return other is not None
 
     def key(self, name: Name) -> bytes:
-        """The key that exists if the name does."""
+        """The key that is in etcd exactly if the name exists."""
         zone = self.zone_of(name)
         return zone.key(self.layout, name) if zone is not None else self.layout.key(name)
 
     def zone_of(self, name: Name) -> Zone | None:
-        """The zone that answers for the name: the longest that contains it."""
+        """The zone that answers for the name, the longest that contains it; None if none does."""
         holding = [zone for zone in self.zones if name.below(zone.name)]
         return max(holding, key=lambda zone: len(zone.name.labels), default=None)
 
@@ -206,7 +207,7 @@ class Publisher:
         yield from self.store.units()
 
     def losers(self, name: Name) -> list[Unit]:
-        """The units that want the exclusive ``name`` but do not own it."""
+        """The units that want the exclusive ``name`` but do not hold it, the next in line first."""
         return self._exclusive.losers(name)
 
     def left_out_units(self) -> KeysView[Unit]:
@@ -214,12 +215,15 @@ class Publisher:
         return self._left_out.keys()
 
     def take_reasons(self) -> list[tuple[Unit, str]]:
-        """Units with an unexpected reason for a record left out since the last call; no rejected objects."""
+        """Pairs of a unit and a reason why a record was left out since the last call.
+
+        Without `Expected` reasons, and without rejected objects, which are logged as they arrive.
+        """
         reasons, self._unexpected = list(dict.fromkeys(self._unexpected)), []
         return reasons
 
     def with_affected_services(self, units: set[Unit]) -> set[Unit]:
-        """The units, plus the Services of Namespaces that a zone has just started or ceased to select."""
+        """``units``, plus the Services of those Namespaces that a zone has started or ceased to select."""
         namespaces = [unit.name for unit in units if unit.kind == "namespaces"]
         changed = [one for one in namespaces if self._selection_changed(one)]
         return units.union(*(self.store.within("services", one) for one in changed))
@@ -232,10 +236,10 @@ class Publisher:
         return selecting != before
 
     def seniority(self, unit: Unit) -> Seniority:
-        """Age, namespace, name: the order in which units are given exclusive names."""
+        """creationTimestamp, namespace, name: the order in which units are given exclusive names."""
         return (self.store.age(unit), unit.namespace, unit.name)
 
-    def _claim(self, unit: Unit, found: _Found) -> Mapping[bytes, bytes]:
+    def _claim(self, unit: Unit, found: _ByZone) -> Mapping[bytes, bytes]:
         """The keys and values of a unit; counts and records what is left out."""
         claims: dict[bytes, bytes] = {}
         non_terminals: dict[bytes, bytes] = {}

@@ -48,11 +48,12 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Metrics
     status: Status
     stop: threading.Event = msgspec.field(default_factory=threading.Event)
-    """Ends the loop, between two transactions."""
+    """Ends the loop once set, between two transactions."""
     other_leader: Callable[[], str] = str
     """The leader that writes instead of us; empty: we may write."""
     left_out: LeftOut = lambda reasons: None
     resync_period: float = 300.0
+    """Seconds between full passes."""
     clock: Callable[[], float] = time.monotonic
 
 
@@ -71,15 +72,15 @@ class Reconciler:
         self._resync_at, self._at_rest = self._clock() + parts.resync_period, False
 
     def run(self) -> None:
-        """Take a turn on every event, and at least every `TICK`, until asked to stop."""
+        """Take a turn when events arrive, and at least every `TICK` seconds, until asked to stop."""
         with contextlib.suppress(Stopped):
             while not self.parts.stop.is_set():
-                retries = self.target.mirror.lost and not self.listings.waiting
-                pause = self.target.retry_at - self._clock() if retries else TICK
+                retrying = self.target.mirror.lost and not self.listings.waiting
+                pause = self.target.retry_at - self._clock() if retrying else TICK
                 self.turn(self.parts.queue.drain(min(TICK, pause)))
 
     def turn(self, events: Sequence[SyncEvent]) -> None:
-        """Apply events and write what differs."""
+        """Apply events and write what differs; a failure of etcd is recorded and retried in a later turn."""
         parts, target, now = self.parts, self.target, self._clock()
         for event in events:
             if isinstance(event, EtcdChanged | EtcdLost):
@@ -102,7 +103,7 @@ class Reconciler:
                 self._reconcile(refreshed, now)
             except EtcdError as error:
                 target.failed(error, self._clock())
-            target.desire(refreshed)  # whatever happened to etcd
+            target.desire(refreshed)  # the rest, if etcd failed before all was derived
         if self.held.relist_due(now):
             parts.relist("deletions are held")
         self._report.publish()
@@ -114,7 +115,7 @@ class Reconciler:
         if full and now < target.retry_at:
             return
         if full and not target.equal:
-            self._report.publish()  # reading may take long, and so may writing
+            self._report.publish()  # be unready first: reading and writing may take long
         target.touched = set()
         created, more = target.load(now, refreshed) if full else ([], 0)
         target.desire(refreshed)

@@ -33,7 +33,8 @@ PROBE_LASTS: Final = 3.0
 """Seconds for which the probed key must keep our value before the other writer counts as gone."""
 
 MAX_TRACKED: Final = 10_000
-"""Keys whose reverts are counted, and keys remembered as disputed; beyond it, all are disputed."""
+"""Limit of keys whose reverts are counted, and of keys remembered as disputed; with so many disputed, every
+Update and Delete is withheld."""
 
 
 class HeldDeletes:
@@ -46,11 +47,11 @@ class HeldDeletes:
         self._asked: frozenset[bytes] = frozenset()
         """Those of `keys` that were held when the second listing was requested, so it can confirm them."""
         self._confirmed: frozenset[bytes] = frozenset()
-        """Deletions that a second listing has confirmed and that are not made yet."""
+        """Keys whose deletion a second listing has confirmed, and which are not deleted yet."""
         self._doubted: frozenset[bytes] = frozenset()
         """Those of `keys` found with an empty list since that request: they need a listing of their own."""
         self._since: dict[str, int] = {}
-        """Number of lists per kind at that request."""
+        """Number of lists per kind when that listing was requested."""
         self._relist_at: list[float] = []
         """When to request another listing (clock), the earliest first."""
 
@@ -66,10 +67,10 @@ class HeldDeletes:
 
         ``entries``: what etcd holds; ``listings``: number of lists per kind; ``empty``: a kind that had
         objects, or was never listed, was listed empty.  An API server that has not loaded its data yet
-        answers so; in a small cluster that removes few names, so then every deletion is held.
+        answers like this; in a small cluster that removes few names, so then every deletion is held.
 
-        A confirmed deletion that is not made yet (a standby leaves it to the leader, etcd may be away) stays
-        confirmed, or it would be listed for again and again.
+        A confirmed deletion that is not made yet (a standby leaves it to the leader, etcd may be unavailable)
+        stays confirmed, or each turn would request another listing.
         """
         deletes = plan.deletes
         self._confirmed = frozenset() if empty else self._confirmed & deletes
@@ -97,7 +98,7 @@ class HeldDeletes:
         return plan.without(suspect) if suspect else plan
 
     def relist_due(self, now: float) -> bool:
-        """Whether another listing is due; true once per due time."""
+        """Whether another listing is due at ``now`` (clock); true once per due time."""
         due = bool(self.keys and self._relist_at) and now >= self._relist_at[0]
         if due:
             self._relist_at.pop(0)
@@ -118,13 +119,15 @@ class Disputes:
         self._reverts: dict[bytes, list[float]] = {}
         self.disputed: set[bytes] = set()
         """Keys that another writer with our owner id, presumed alive, keeps reverting."""
+        # When to probe next (clock), and probes so far in this dispute.
         self._probe_at, self._probes = 0.0, 0
         self._probe: tuple[bytes, float] | None = None
+        """The key being probed, and since when (clock)."""
 
     def withhold(self, plan: Plan, changed: Container[bytes], now: float) -> Plan:
         """``plan`` without changes that would only revert the other writer's.
 
-        ``changed``: keys that other writers changed since the last turn.
+        ``changed``: keys that other writers changed since the last turn; ``now``: on the clock.
         """
         for change in plan.changes:
             if (
@@ -144,8 +147,8 @@ class Disputes:
         kinds = (Update, Delete) if len(self.disputed) >= MAX_TRACKED else Delete
         held = {one.key for one in plan.changes if one.key in self.disputed or isinstance(one, kinds)}
         if self._probe is None and held and now >= self._probe_at:
-            # Preferably a deletion, which the other writer reverts at once; a value that both bridges want
-            # changed it may itself be leaving alone.
+            # Preferably a deletion, which a live writer reverts at once.  It may not revert an Update: in a
+            # dispute it leaves our values alone, as we leave its.
             self._probe = min(held & plan.deletes or held), now
             held.discard(self._probe[0])
         elif self._probe is None and not held and now >= self._probe_at:
@@ -154,18 +157,20 @@ class Disputes:
         return plan.without(frozenset(held))
 
     def _reverted_too_often(self, key: bytes, now: float) -> bool:
-        """Count a revert of ``key``; returns whether it is disputed now, as each one is while any is."""
+        """Count a revert of ``key``; returns whether it is disputed: one is enough while any key is."""
         times = [at for at in self._reverts.pop(key, []) if at > now - DISPUTE_WINDOW] + [now]
         while (
             self._reverts and self._reverts[oldest := next(iter(self._reverts))][-1] <= now - DISPUTE_WINDOW
         ):
             del self._reverts[oldest]
-        # The first keys are kept: with more in dispute, none would be seen twice if new ones replaced them.
+        # Keep the first keys, not the latest: if more keys than fit are reverted in turn, each would be
+        # forgotten before its next revert.
         if len(self._reverts) < MAX_TRACKED:
             self._reverts[key] = times
         return len(times) > TOLERATED_REVERTS or bool(self.disputed)
 
     def _dispute(self, key: bytes, now: float) -> None:
+        """Add a key; the first, or one reverted during a probe, also puts off the next probe."""
         if not self.disputed:
             log.error(
                 "etcd: another writer with owner id %s reverts our changes, such as %s: nothing is deleted"

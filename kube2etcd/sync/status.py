@@ -20,7 +20,7 @@ from kube2etcd.sync.target import LOG_TOTAL_ABOVE, Target
 log = logging.getLogger(__name__)
 
 ARRIVALS: Final = 10_000
-"""Limit of events whose latency is being measured; so many are pending only while etcd is away."""
+"""Limit of events whose latency is being measured; so many are pending only while etcd is unavailable."""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -41,13 +41,13 @@ class Report(msgspec.Struct, frozen=True):
         self.metrics.queue.set_function(lambda: self.queue.length)
 
     def publish(self) -> None:
-        """Publish the current state."""
+        """Set readiness, its reasons and the gauges from the current state."""
         target, listings = self.target, self.listings
         in_order = target.equal and not (target.trouble or self.disputes.disputed)
         ready = in_order and not listings.waiting
         reasons = self._not_ready()
         if not ready and not reasons:
-            reasons.append("etcd is not equal to the cluster yet")
+            reasons.append("etcd does not match the cluster yet")
         if refused := target.refused():
             reasons.append(f"etcd refuses {len(refused)} keys: {next(iter(refused.values()))}")
         if self.held.keys:
@@ -57,7 +57,7 @@ class Report(msgspec.Struct, frozen=True):
         self.status.report(ready, reasons, listings.stale)
 
     def _not_ready(self) -> list[str]:
-        """Reasons for being unready, or the leader if this is a ready standby."""
+        """Reasons for being unready; a ready standby names the leader too."""
         target, behind = self.target, len(self.target.lacking)
         reasons = [f"{kind} are not listed yet" for kind in sorted(self.listings.waiting)]
         reasons += [reason for reason in (target.trouble, target.other_leader) if reason]
@@ -115,7 +115,11 @@ class Report(msgspec.Struct, frozen=True):
             log.info("records changed", extra={"fields": fields})
 
     def measure(self, resync_began: float | None, touched: bool, now: float) -> None:
-        """Record that the events' keys are in etcd; ``resync_began``: start of a full pass (clock)."""
+        """Record that the events' keys are in etcd at ``now`` (clock).
+
+        ``resync_began``: start of a full pass (clock), None otherwise; ``touched``: whether desired values
+        changed.
+        """
         if resync_began is not None:
             self.metrics.resynced(now - resync_began)
         elif touched:

@@ -25,8 +25,8 @@ LOG_TOTAL_ABOVE: Final = 1000
 """Number of keys in a plan above which the log gives a total instead of counts per zone."""
 
 LARGE_SHARE: Final = 0.3
-"""Share of our keys above which damaged, refused or lacking keys mean that etcd is not equal, instead of a
-fault of those names alone."""
+"""Share of our keys above which damaged, refused or lacking keys mean that etcd as a whole is not equal,
+rather than a fault of those names alone."""
 MAX_TXN_OPS: Final = 128
 """Changes per transaction: etcd's default limit."""
 
@@ -66,7 +66,7 @@ class Target:
         """Writing sends heartbeats to ``status``, and ends with `Stopped` once ``stop`` is set."""
         self.mirror = Mirror(publisher.desired)
         self.equal = False
-        """Whether etcd matched the cluster at the last comparison, but for few refused or tolerated keys."""
+        """Whether etcd matched the cluster when last compared, except for a few refused or tolerated keys."""
         self.trouble = ""
         """Why etcd cannot be read or written; empty when it can."""
         self.retry_at = 0.0
@@ -77,8 +77,8 @@ class Target:
         """Keys whose desired value changed in this turn."""
         self.damaged: set[bytes] = set()
         """Keys that other writers changed since the last comparison."""
-        self._told: set[bytes] = set()
-        """Those of them that `reverted` has returned: they stay damaged until a write succeeds."""
+        self._returned: set[bytes] = set()
+        """Those of `damaged` that `reverted` has returned: they stay damaged until a write succeeds."""
         self.foreign: set[bytes] = set()
         """Other writers' keys under our zones (guarantee G6): logged once, never changed."""
         self.malformed: set[bytes] = set()
@@ -87,7 +87,7 @@ class Target:
         self.other_leader = ""
         """The current leader; empty when this bridge leads."""
         self.lacking: dict[bytes, float] = {}
-        """Keys that a standby would write, and since when (clock)."""
+        """Keys that a standby would create, update or delete if it led, and since when (clock)."""
         self.accepted = False
         """Whether a standby's difference has lasted so long that the leader must intend it."""
         self._store, self._publisher, self._metrics = store, publisher, metrics
@@ -122,7 +122,7 @@ class Target:
         self._metrics.leads.set(not other_leader)
 
     def desire(self, refreshed: Iterable[FormerGroups]) -> None:
-        """Note that desired values have changed."""
+        """Derive the ``refreshed`` units and note the keys whose desired value changed."""
         for changed in refreshed:
             self.mirror.desire(changed)
             if self.mirror.revision:  # at first it is everything
@@ -132,9 +132,12 @@ class Target:
         """Read all of etcd; if it is empty and we lead, fill it with the ``refreshed`` keys.
 
         Returns what was written: the first changes, and how many more.
+
+        :raises EtcdError: it cannot be read or filled; see `failed`.
+        :raises Stopped: while it was filled.
         """
         self.retry_at = now + ETCD_RETRY
-        # They must be derived before the first key is compared.
+        # All units must be derived before the first key is compared.
         changed = self.mirror.load(self._store.read, lambda: self.desire(refreshed))
         self.damaged |= changed if self._loads else set()  # at first nothing is known
         self._loads += 1
@@ -167,7 +170,7 @@ class Target:
         ]
         for line in several(malformed, "foreign keys are malformed; kube2etcd check lists them"):
             log.warning("%s", line)
-        for line in several(contested, "names are held by such a writer"):
+        for line in several(contested, "names are held by another writer"):
             log.warning("%s", line)
         for known, found in (
             (self.foreign, plan.foreign),
@@ -183,13 +186,13 @@ class Target:
     def reverted(self) -> Set[bytes]:
         """Keys that another writer changed after our last write, which may be a dispute; each change once.
 
-        None for a standby: the leader shares our owner id and may write what we have not heard of yet.
+        Empty for a standby: the leader shares our owner id and may write what we have not heard of yet.
         """
-        new, self._told = self.damaged - self._told, set(self.damaged)
+        new, self._returned = self.damaged - self._returned, set(self.damaged)
         return frozenset() if self.other_leader else new
 
     def stand_by(self, plan: Plan, now: float) -> Plan:
-        """The plan if we lead; otherwise records its changes and returns none, since the leader writes."""
+        """The plan if we lead; otherwise records its changes and returns an empty plan: the leader writes."""
         if not self.other_leader:
             return plan
         gone = sum(isinstance(change, Create) and change.key in self.damaged for change in plan.changes)
@@ -199,7 +202,7 @@ class Target:
         return Plan()
 
     def repairs(self, plan: Plan, known: Set[bytes]) -> set[bytes]:
-        """The keys of ``plan`` that other writers changed, without the ``known`` ones.
+        """The keys of ``plan`` that other writers changed, except those ``known`` to differ anyway.
 
         If they are many, etcd has lost data and is not `equal`.
         """
@@ -210,7 +213,11 @@ class Target:
         return repairs
 
     def write(self, plan: Plan, repairs: set[bytes], now: float) -> None:
-        """Write a plan; ``repairs``: those of its keys that other writers changed."""
+        """Write a plan; ``repairs``: those of its keys that other writers changed.
+
+        :raises EtcdError: etcd cannot be written, or another bridge leads now; see `failed`.
+        :raises Stopped: between two transactions.
+        """
         result = self._store.apply(generations(plan, self._publisher.groups, MAX_TXN_OPS), self._progress)
         self.mirror.wrote(plan.changes, result)
         refused = {change.key for change, _ in result.refused}
@@ -223,7 +230,7 @@ class Target:
 
     def compared(self, now: float) -> None:
         """Update `equal` after all writes of the turn."""
-        self.trouble, self.damaged, self._told = "", set(), set()
+        self.trouble, self.damaged, self._returned = "", set(), set()
         # A few refused keys affect only their own names; if etcd refuses everything, it is not equal.
         accepts = len(self.refused()) <= LARGE_SHARE * len(self._publisher.desired)
         self.equal = (not self.lacking or self._tolerable(now)) and accepts
@@ -242,7 +249,7 @@ class Target:
         self._metrics.etcd_up(False)
 
     def _progress(self, _written: int) -> None:
-        """Between two transactions."""
+        """Called between two transactions."""
         self._status.beat()
         if self._stop.is_set():
             raise Stopped
@@ -251,9 +258,9 @@ class Target:
         self.mirror.lost, self.equal = True, False
 
     def _fill(self, refreshed: Iterable[FormerGroups]) -> tuple[list[Change], int]:
-        """Write new keys to an empty etcd as they come, so that it works while more are derived.
+        """Write new keys to an empty etcd as they come, so that etcd is busy while more are derived.
 
-        Consumes all of ``refreshed`` unless etcd fails.  A key that changes again, since a later unit has the
+        Consumes all of ``refreshed`` unless etcd fails.  A key that changes again, since a later unit has a
         better claim, is left to `write`, even if it ends up wanted again: concurrent transactions must not
         share a key.  Returns the changes of the first batches, up to about `LOG_TOTAL_ABOVE`, and
         the number of the others.
@@ -278,7 +285,7 @@ class Target:
                     first.extend(chain(*created))
                 yield from pack(created, MAX_TXN_OPS)
 
-        self._loads = 0  # if this fails, no other writer took the missing keys away
+        self._loads = 0  # if this fails, what is missing at the next read is no other writer's doing
         result = self._store.apply([batches()], self._progress)
         self._loads = 1
         self.mirror.filled(result)
@@ -286,13 +293,13 @@ class Target:
         return first, count - len(first)
 
     def _note(self, result: changes.ApplyResult, puts: int, deletes: int) -> None:
-        """Log and count what was written; ``puts`` and ``deletes`` exclude refused changes."""
-        known, news = self.refused(), list[str]()
+        """Log and count what was written; ``puts`` and ``deletes`` are numbers of accepted changes."""
+        known, messages = self.refused(), list[str]()
         for change, reason in result.refused:
-            if known.get(change.key) != reason:  # else it has been said, however often it is tried again
-                news.append(f"etcd refuses {change.key.decode(errors='replace')}: {reason}")
+            if known.get(change.key) != reason:  # logged once, however often it is retried
+                messages.append(f"etcd refuses {change.key.decode(errors='replace')}: {reason}")
             known[change.key] = reason
-        for line in several(news, "keys are refused"):
+        for line in several(messages, "keys are refused"):
             log.error("%s", line)
         log.debug("etcd: %d keys written, %d deleted", puts, deletes)
         self._metrics.wrote(puts, deletes)
