@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 ELECTIONS = "/kube2etcd"
 #: Suffix of the owner id of `kube2etcd webhook`, so that a bridge on the same etcd leaves its keys alone.
 WEBHOOK_OWNER = "/webhook"
-#: Names of settings in faults of zones added at run time.
-_SAID = {"domains": "POST /domains"}
+#: What to call the source of a domain added at run time in `zone_faults`.
+_SOURCE_OF = {"domains": "POST /domains"}
 
 
 def published(settings: Settings) -> Settings:
@@ -45,7 +45,7 @@ def published(settings: Settings) -> Settings:
 
 
 def kinds(settings: Settings) -> tuple[Kind, ...]:
-    """Kinds of objects to list and watch."""
+    """The kinds of objects to list and watch: only those that these settings need."""
     machines, services = settings.vm.domain is not None, bool(settings.cluster_zone or settings.zones)
     needed = {
         "services": services,
@@ -59,7 +59,7 @@ def kinds(settings: Settings) -> tuple[Kind, ...]:
 
 
 def publisher(settings: Settings, store: Store) -> Publisher:
-    """The publisher of the objects of ``store``."""
+    """A publisher of the objects in ``store``, in all zones of the settings."""
     zone = ClusterZone(
         settings.domain,
         settings.ttl,
@@ -189,9 +189,9 @@ def served(settings: Settings, domains: Iterable[Domain]) -> tuple[Settings, lis
 
 
 def unservable(settings: Settings, domain: Domain) -> str:
-    """Why an external domain added at run time cannot be served; empty if it can."""
+    """Why an external domain added at run time cannot be served, in a sentence; empty if it can."""
     more = dataclasses.replace(settings, domains=(*settings.domains, domain))
-    return next(iter(zone_faults(more, _SAID)), "")
+    return next(iter(zone_faults(more, _SOURCE_OF)), "")
 
 
 def _subzones(settings: Settings) -> Iterator[Subzone]:
@@ -208,11 +208,11 @@ def _subzones(settings: Settings) -> Iterator[Subzone]:
 
 
 def client(settings: Settings) -> ClientDns:
-    """Resolver settings of clients."""
+    """What clients of the DNS server configure in their resolvers."""
     from kube2etcd.inspect.docker_flags import ClientDns
 
-    asking = settings.client
-    return ClientDns(settings.dns_server_ip, settings.domain, asking.namespace, asking.ndots)
+    resolver = settings.client
+    return ClientDns(settings.dns_server_ip, settings.domain, resolver.namespace, resolver.ndots)
 
 
 def election_key(settings: Settings) -> bytes:
@@ -251,7 +251,7 @@ def corefile(settings: Settings) -> CorefileSettings:
         pods=settings.pods,
         cluster=mine.cluster_zone,
         subzones=tuple(_subzones(mine)),
-        # A zone that is also one of the cluster's objects is configured as that, which is more precise.
+        # A zone that also holds the cluster's objects already has its own, more specific server block.
         external=tuple(zone for zone in zones_of(settings.domains) if zone not in zone_names(settings)),
         reverse=REVERSE if mine.cluster_zone or mine.vm.reverse else (),
     )

@@ -48,10 +48,10 @@ JITTER = 0.1
 
 
 def check(settings: Settings) -> None:
-    """Raise `SettingsError` if these credentials, certificates or folders do not let a bridge start."""
+    """Raise `SettingsError` if credentials, certificates or directories would keep a bridge from starting."""
     webhook = settings.webhook
     if webhook.inside:
-        # Imported only where it is wanted.
+        # A bridge without a webhook need not load its modules.
         from kube2etcd.webhook import app
         from kube2etcd.webhook.hosts import folder_fault
 
@@ -80,14 +80,16 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
     """Keep etcd equal to the cluster until ``stop`` is set, or SIGTERM or SIGINT arrives.
 
     ``changed`` is called every few seconds if a Corefile is maintained (`CorefileWriter`).  Returns whether a
-    signal arrived, if only while it stopped.
+    signal arrived, even if only during the shutdown.
+
+    :raises SettingsError: as `check`, or an address cannot be bound.
     """
     stop = stop or threading.Event()
     objects, queue, metrics, status = Store(), EventQueue(), Metrics(), Status()
-    with watched(metrics, status), contextlib.ExitStack() as ending:
+    with watched(metrics, status), contextlib.ExitStack() as cleanup:
         api, reflectors, recorder = None, list[Reflector](), None
         if not settings.webhook.alone:
-            api = ending.enter_context(contextlib.closing(ApiConnection(settings.cluster)))
+            api = cleanup.enter_context(contextlib.closing(ApiConnection(settings.cluster)))
             of_kinds = build.kinds(settings)
             reflectors = [Reflector(kind, api, queue.deliver, known=objects.known) for kind in of_kinds]
             recorder = EventRecorder(api) if settings.events else None
@@ -99,10 +101,10 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
         if settings.webhook.inside:
             from kube2etcd.webhook.app import Webhook, state_store
 
-            state = ending.enter_context(state_store(settings, api))
+            state = cleanup.enter_context(state_store(settings, api))
             webhook = Webhook(settings, state, metrics, queue, status, corefile)
-        # Not before: reading credentials may run an exec plugin, which a signal ends only without a handler.
-        asked = ending.enter_context(signals(stop, queue))
+        # Not earlier: reading credentials may run an exec plugin; only an unhandled signal interrupts that.
+        signalled = cleanup.enter_context(signals(stop, queue))
         listers: list[Reflector | Webhook] = [*reflectors, *([webhook] if webhook else [])]
         title = "webhook" if settings.webhook.alone else str(settings.domain)
         parts: list[_Part | None] = [corefile, probe_server(settings.listen, status, metrics, title)]
@@ -115,8 +117,8 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
         if settings.etcd.servers:
             election = _election(settings, queue)
             connection, store = open_store(settings.etcd, election)
-            ending.enter_context(impatient(stop, connection))
-            ending.callback(connection.close)
+            cleanup.enter_context(impatient(stop, connection))
+            cleanup.callback(connection.close)
             follower = EtcdFollower(store, queue)
             reconciler = Reconciler(
                 Parts(
@@ -146,8 +148,8 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
             )
         for part in filter(None, [*parts, recorder, webhook]):
             part.start()
-            ending.callback(part.stop)
-        ending.callback(stop_all, reflectors)
+            cleanup.callback(part.stop)
+        cleanup.callback(stop_all, reflectors)
         for reflector in reflectors:
             reflector.start()
         gc.freeze()  # exempt everything imported and built so far from garbage collection
@@ -155,7 +157,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
             reconciler.run()
         stop.wait()
         log.info("stopping")
-    return bool(asked)
+    return bool(signalled)
 
 
 def _status_page(settings: Settings, listen: HostPort, reconciler: Reconciler, status: Status) -> Server:
@@ -177,6 +179,6 @@ def _election(settings: Settings, queue: EventQueue) -> Election | None:
     if not settings.leader_elect:
         return None
     name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
-    # A server that is silent must not cost the lease: there is time for two attempts.
+    # A third of the lease, so that after one silent server there is time to renew it at another.
     connection = EtcdConnection(settings.etcd, LEASE / 3)
     return Election(connection, build.election_key(settings), name, changed=lambda: queue.put(Wake()))

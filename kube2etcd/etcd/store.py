@@ -36,16 +36,17 @@ from kube2etcd.etcd.wire import Message, rpc
 
 log = logging.getLogger(__name__)
 
-#: Transactions on their way: enough for etcd while the next batch of units is derived.
+#: Transactions in flight: enough to keep etcd busy while the next batch of units is derived.
 IN_FLIGHT: Final = 32
-# Attempts at a snapshot whose revision is compacted in the meantime.
+# Attempts to read a snapshot whose revision is compacted meanwhile.
 _SNAPSHOT_TRIES = 3
-# After this many single refusals and no success, stop dividing batches: then not the changes are at fault but
-# a missing permission.
-_HOPELESS = 64
+# After this many single refusals and no success, stop dividing batches: the cause is then a missing
+# permission, not single changes.
+_GIVE_UP_AFTER = 64
 # Parts in which a refused batch is sent again, to find the changes at fault.
 _PARTS = 16
-# Writes in one call after which etcd before 3.5 is nudged, and the seconds of quiet before that.
+# Changes written in one call after which the read buffer of an etcd before 3.5 is reset, and the seconds to
+# wait before that, for other writes to end.
 _BULK = 2000
 _QUIET = 0.5
 # A version that no key can ever reach.
@@ -66,7 +67,10 @@ class EtcdStore(KeyStore):
         page: int = PAGE,
         election: Election | None = None,
     ) -> None:
-        """With an ``election``, it writes only while leading."""
+        """At most ``max_txn_ops`` changes per transaction, ``in_flight`` at once, ``page`` keys per read.
+
+        With an ``election``, it writes only while leading.
+        """
         self._connection = connection
         self._prefix = prefix
         self._max_txn_ops = max_txn_ops
@@ -94,7 +98,7 @@ class EtcdStore(KeyStore):
         try:
             for generation in generations:
                 writer.generation(generation)
-                writer.last_tries()
+                writer.retry_given_up()
         except EtcdDeposed:
             if self._election is not None:
                 self._election.deposed()
@@ -102,7 +106,7 @@ class EtcdStore(KeyStore):
         result = ApplyResult(writer.revision, frozenset(writer.own), writer.written, tuple(writer.refused))
         self._seen = max(self._seen, result.revision)
         if result.written >= _BULK:
-            timer = threading.Timer(_QUIET, _nudge, (self._connection,))
+            timer = threading.Timer(_QUIET, _reset_read_buffer, (self._connection,))
             timer.name, timer.daemon = "etcd-nudge", True
             timer.start()
         return result
@@ -196,7 +200,7 @@ class _Writer(msgspec.Struct):
     """Number of changes accepted."""
     refused: list[tuple[Change, str]] = []
     given_up: list[tuple[Batch, EtcdRefused]] = []
-    """Refused batches that were not divided, as everything seemed to be refused."""
+    """Refused batches that were not divided, since every change so far was refused."""
 
     def generation(self, batches: Iterable[Batch]) -> None:
         """Send independent batches, `in_flight` at once.
@@ -236,24 +240,24 @@ class _Writer(msgspec.Struct):
         revision = answer.header.revision
         check_not_back(seen, revision)
         if not answer.succeeded:
-            raise EtcdDeposed("another bridge leads by now: etcd has refused what we were about to write")
+            raise EtcdDeposed("another bridge leads now, so etcd rejected our write")
         self.seen = max(self.seen, revision)
         self.revision = max(self.revision, revision)
         deleted = (response.response_delete_range.deleted for response in answer.responses)
         if any(isinstance(change, Put) for change in batch) or any(deleted):
             self.own.add(revision)  # deleting only missing keys creates no revision
         self.written += len(batch)
-        self._tell()
+        self._report_progress()
 
-    def _tell(self) -> None:
+    def _report_progress(self) -> None:
         if self.progress is not None:
             self.progress(self.written)
 
     def _on_refused(self, batch: Batch, error: EtcdRefused) -> None:
-        """Record a single refused change; send a larger batch again in parts."""
+        """Record a single refused change; send a larger batch again in parts, to find the culprits."""
         if len(batch) == 1:
             self._refuse(batch, error)
-        elif self.written == 0 and len(self.refused) >= _HOPELESS:
+        elif self.written == 0 and len(self.refused) >= _GIVE_UP_AFTER:
             self.given_up.append((batch, error))
         elif "too many operations" in str(error):
             # The server's limit is lower than ours: split later batches in advance.
@@ -262,10 +266,10 @@ class _Writer(msgspec.Struct):
         else:
             self._send_in_parts(batch, max(1, len(batch) // _PARTS))
 
-    def last_tries(self) -> None:
-        """Try what was given up one by one if something has been written since; else one batch at random.
+    def retry_given_up(self) -> None:
+        """Retry the batches given up, change by change; if nothing was written since, only one at random.
 
-        A permission for a few of the keys may have been granted.
+        A permission may cover just a few of the keys.
         """
         random.shuffle(self.given_up)
         for number, (batch, error) in enumerate(self.given_up):
@@ -277,7 +281,7 @@ class _Writer(msgspec.Struct):
 
     def _refuse(self, batch: Batch, error: EtcdRefused) -> None:
         self.refused.extend((change, str(error)) for change in batch)
-        self._tell()
+        self._report_progress()
 
     def _send_in_parts(self, batch: Batch, size: int) -> None:
         """Send a batch in parts of at most ``size`` changes, concurrently: many keys may be refused.
@@ -290,7 +294,7 @@ class _Writer(msgspec.Struct):
 
 
 def transaction(batch: Batch, guard: Guard | None = None) -> Message:
-    """The request that executes ``batch`` if ``guard`` holds.
+    """The TxnRequest that executes ``batch`` if ``guard`` holds, in the order of the batch.
 
     Sets fields in place, which is several times faster than building objects.
     """
@@ -308,10 +312,10 @@ def transaction(batch: Batch, guard: Guard | None = None) -> Message:
     return request
 
 
-def _nudge(connection: EtcdConnection) -> None:
-    """Make an etcd before 3.5 drop its buffer of recent writes, once it is quiet.
+def _reset_read_buffer(connection: EtcdConnection) -> None:
+    """Make an etcd before 3.5 drop its buffer of recent writes.
 
-    It copies that buffer, which never shrinks, for every read: after a bulk load DNS would be five to ten
+    For every read it copies that buffer, which never shrinks: after a bulk load DNS would be five to ten
     times slower until etcd restarts (etcd-io/etcd#12529).  Hashing the backend resets the buffer.
     """
     try:

@@ -1,6 +1,6 @@
 """The webhook as a part of the bridge, for `kube2etcd webhook` and `kube2etcd run --webhook`.
 
-Threads: one that repairs, and the listener's workers.
+Threads: one for repairs, and the listener's workers.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 #: Kind of the webhook's objects in the store, one per name; those of the API server are "dnsendpoints".
 KIND: Final = "webhook"
-#: Seconds between repairs; ten are documented.
+#: Seconds between repairs; the documentation promises ten.
 REPAIR: Final = 5.0
 #: Seconds between repairs while there is a fault.
 RETRY: Final = 1.0
@@ -58,6 +58,7 @@ class Feed:
         self.late = () if self.kinds else (KIND,)
         """Kinds without which nothing is deleted, since the state has domains that the settings lack."""
         self._zoned = (settings.domains, settings.webhook.cluster_ip)
+        """Domains and cluster addresses of the reconciler's external zones."""
 
     def __call__(self, current: Effective, names: Mapping[str, DnsEndpoint | None], relist: bool) -> None:
         """Send the object of each name, None if it is gone; with ``relist`` these are all names."""
@@ -78,7 +79,7 @@ class Feed:
 
 
 class Webhook:
-    """Provider, listener, and the thread that repairs."""
+    """Provider, listener, and the repair thread."""
 
     def __init__(
         self,
@@ -98,7 +99,7 @@ class Webhook:
         self._status, self._corefile = status, corefile
         self._feed = Feed(settings, queue) if settings.etcd.servers else None
         self.kinds, self.late = (self._feed.kinds, self._feed.late) if self._feed is not None else ((), ())
-        self._stopped, self._wake, self._opening = False, threading.Event(), threading.Lock()
+        self._stopped, self._wake, self._start_lock = False, threading.Event(), threading.Lock()
         publish = self._publish if self._feed is not None or corefile is not None else None
         self.provider = Provider(store, options(settings), hosts_file(settings), publish, metrics)
         status.add(lambda: (self.provider.conditions(), ()))
@@ -108,7 +109,7 @@ class Webhook:
         self._repairs = threading.Thread(target=self._repair, name="webhook-repair", daemon=True)
 
     def start(self) -> None:
-        """Start repairs; the first one reads the state and opens the API."""
+        """Start the repair thread; it reads the state, then opens the API."""
         webhook = self._settings.webhook
         loopback = webhook.bind in ("localhost", "::1") or webhook.bind.startswith("127.")
         if not loopback and not webhook.allow:
@@ -120,27 +121,27 @@ class Webhook:
 
     def stop(self) -> None:
         """Close the API after the requests in progress."""
-        with self._opening:
+        with self._start_lock:
             self._stopped = True
         self._wake.set()
         self._listener.stop()
 
     def relist(self, reason: str = "") -> None:
-        """Send all names again, soon."""
+        """Send all names again, soon; returns at once.  ``reason`` is ignored."""
         self.provider.relist()
         self._wake.set()
 
     def _repair(self) -> None:
-        self._compare()
-        with self._opening:
+        self._repair_once()
+        with self._start_lock:
             if not self._stopped:
                 self._listener.start()
         while not self._stopped:
             self._wake.wait(RETRY if self.provider.conditions() else REPAIR)
             self._wake.clear()
-            self._compare()
+            self._repair_once()
 
-    def _compare(self) -> None:
+    def _repair_once(self) -> None:
         self.provider.repair()
         self._status.beat("webhook")
         if self._feed is None:
@@ -161,7 +162,10 @@ class Stored:
         self.kinds = self._feed.kinds
 
     def relist(self, reason: str = "") -> None:
-        """Read the state and send it as events; `NotStored`."""
+        """Read the state and send it as events.
+
+        :raises NotStored: it cannot be read.
+        """
         with state_store(self._settings) as store:
             current = options(self._settings).applied(store.load())
         publication = Publication(None, self._feed, "", Conditions())
@@ -204,7 +208,11 @@ def check(settings: Settings) -> None:
 
 
 def cleanup(settings: Settings) -> None:
-    """Delete the block, the keys and the state."""
+    """Delete what `kube2etcd webhook` left: its block in the hosts file, its keys in etcd, and its state.
+
+    :raises SettingsError: as `check`, or nowhere is given to delete from.
+    :raises Kube2EtcdError: one of them cannot be read or written; those before it are deleted.
+    """
     with_etcd = bool(settings.etcd.servers)
     if not with_etcd and settings.webhook.hosts_file is None and settings.webhook.state_objects is None:
         raise SettingsError(
@@ -215,9 +223,9 @@ def cleanup(settings: Settings) -> None:
     with state_store(settings) as store:
         hosts = hosts_file(settings)
         if hosts is not None:
-            # Of a block whose end is torn off, only names of our domains are known to be ours.
+            # In a block without its END line, only names in our domains are known to be ours.
             domains = [*settings.domains]
-            with contextlib.suppress(NotStored):  # an unreadable state is deleted all the same
+            with contextlib.suppress(NotStored):  # an unreadable state is deleted too
                 domains += store.load().domains
             hosts.write([], lambda name: managed(domains, name))
         if with_etcd:
@@ -248,7 +256,7 @@ def state_store(settings: Settings, api: ApiConnection | None = None) -> Iterato
                 api = ending.enter_context(contextlib.closing(ApiConnection(settings.cluster)))
             yield ObjectsState(api, webhook.state_objects)
     elif settings.etcd.servers:
-        # Not the reconciler's connection, whose timeout is too long for calls.
+        # Not the reconciler's connection, whose timeout is too long for a request of ExternalDNS.
         with EtcdConnection(settings.etcd, REQUEST_TIMEOUT) as connection:
             yield EtcdState(connection, webhook.state_prefix)
     else:
@@ -256,6 +264,6 @@ def state_store(settings: Settings, api: ApiConnection | None = None) -> Iterato
 
 
 def hosts_file(settings: Settings) -> HostsFile | None:
-    """The hosts file of the settings, if any."""
+    """The hosts file of the settings; None without one."""
     path = settings.webhook.hosts_file
     return HostsFile(Path(path), settings.owner_id) if path is not None else None

@@ -43,15 +43,15 @@ from skydns_compat.names import Address, version
 
 log = logging.getLogger(__name__)
 
-#: Upper bound in seconds of a call while a store is unavailable: the client gives up after 15, a probe
-#: earlier.  In the last `REQUEST_TIMEOUT` of them no request is begun.
+#: Upper bound in seconds of a call while a store is unavailable: ExternalDNS gives up after 15, a probe
+#: earlier.  No request to the store starts in the last `REQUEST_TIMEOUT` of them.
 ANSWER_WITHIN = 4.5
 #: Names of this machine.
 _LOCAL: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
 
 
 class Unavailable(Kube2EtcdError):
-    """The call cannot be executed now, and nothing of it was applied; it may be retried."""
+    """The call cannot be executed now; nothing of it was applied, so it may be retried."""
 
 
 class Conditions:
@@ -68,7 +68,7 @@ class Conditions:
         return filter(None, self._found.values())
 
     def set(self, what: str, why: str) -> None:
-        """Set the sentence of a topic, empty if there is no fault; logs a change."""
+        """Set the sentence ``why`` of the topic ``what``, empty if there is no fault; logs each change."""
         before, self._found[what] = self._found[what], why
         if why and why != before:
             log.warning("%s", why)
@@ -97,7 +97,7 @@ class Options:
     """Why a domain cannot be served; empty if it can."""
 
     def applied(self, state: State, cluster: tuple[Address, ...] | None = None) -> Effective:
-        """The state with the options applied; ``cluster`` replaces the cluster address."""
+        """The state with the options applied; ``cluster``, if given, overrides the cluster addresses."""
         domains = tuple(dict.fromkeys([*self.domains, *state.domains]))
         return Effective(state, domains, (self.cluster or state.cluster) if cluster is None else cluster)
 
@@ -109,7 +109,7 @@ Publish = Callable[[Effective, Mapping[str, DnsEndpoint | None], bool], None]
 def host_addresses(
     name: str, known: Callable[[str], Collection[Endpoint]], cluster: tuple[Address, ...], own: str = ""
 ) -> tuple[tuple[Address, ...], str]:
-    """The addresses of ``name`` in a hosts file, or why it has none; neither if it has no address records.
+    """The addresses of ``name`` in a hosts file, or why it has none; neither if it has no address.
 
     ``own`` is the name of this machine.  An alias has its target's addresses if they are known, else the
     cluster's.
@@ -161,7 +161,7 @@ class Publication:
         changed += [key for key in old.endpoints if key not in new.endpoints]
         touched: set[str] = set()
         for key in changed:
-            was, now = (_naming(state.endpoints.get(key)) for state in (old, new))
+            was, now = (_to_publish(state.endpoints.get(key)) for state in (old, new))
             touched |= self._index.put(key, was, now)
         touched |= self._index.followers(touched)
         self._unpublished |= touched | {name for name, _ in old.refused.items() ^ new.refused.items()}
@@ -170,7 +170,7 @@ class Publication:
         if before is None or (before.domains, before.cluster) != (current.domains, current.cluster):
             touched = {*self._index.names(), *self._lines, *self._reasons}
         for name in sorted(touched):
-            addresses, reason = host_addresses(name, self._in_domains, current.cluster, self._own_name)
+            addresses, reason = host_addresses(name, self._managed_endpoints, current.cluster, self._own_name)
             self._lines.pop(name, None)
             if addresses:
                 self._lines[name] = addresses
@@ -181,7 +181,10 @@ class Publication:
                     log.warning("%s is not in the hosts file: %s", name, reason)
 
     def write_hosts(self) -> None:
-        """Make the hosts file equal; `Unavailable`: it cannot be written."""
+        """Make our block of the hosts file equal to the state.
+
+        :raises Unavailable: it cannot be written.
+        """
         if self._hosts is None:
             return
         wanted = [(name, address) for name in sorted(self._lines) for address in self._lines[name]]
@@ -206,27 +209,28 @@ class Publication:
         try:
             self._publish(current, {name: self._object(name, current.state) for name in names}, relist)
         except Exception:
-            self.relist.set()  # unknown what was sent
+            self.relist.set()  # nobody knows how much was sent
             raise
 
     def _object(self, name: str, state: State) -> DnsEndpoint | None:
-        endpoints, why = self._of(name), state.refused.get(name)
+        endpoints, why = self._endpoints(name), state.refused.get(name)
         if not endpoints and why is None:
             return None
         return DnsEndpoint(Metadata("", name), endpoints, {} if why is None else {name: why})
 
-    def _of(self, name: str) -> tuple[Endpoint, ...]:
+    def _endpoints(self, name: str) -> tuple[Endpoint, ...]:
         """The endpoints of ``name``, in the order of their keys."""
         return tuple(one for _, some in sorted(self._index.of(name).items()) for one in some)
 
     def _ours(self, name: str) -> bool:
         return self._current is not None and managed(self._current.domains, name)
 
-    def _in_domains(self, name: str) -> tuple[Endpoint, ...]:
-        return self._of(name) if self._ours(name) else ()
+    def _managed_endpoints(self, name: str) -> tuple[Endpoint, ...]:
+        return self._endpoints(name) if self._ours(name) else ()
 
 
-def _naming(endpoint: Endpoint | None) -> tuple[Endpoint, ...]:
+def _to_publish(endpoint: Endpoint | None) -> tuple[Endpoint, ...]:
+    """The endpoint to publish, if any: ownership texts are only for ExternalDNS."""
     return () if endpoint is None or is_ownership(endpoint) else (endpoint,)
 
 
@@ -256,13 +260,16 @@ class Provider:
 
     @property
     def current(self) -> Effective:
-        """The state; `Unavailable` until it is read."""
+        """The state.
+
+        :raises Unavailable: it has not been read yet.
+        """
         if self._current is None:
             raise Unavailable(self._unread)
         return self._current
 
     def conditions(self) -> list[str]:
-        """Why it is not ready, in sentences; empty if it is."""
+        """Why the webhook is not ready, in sentences; empty if it is."""
         if self._current is None:
             return [self._unread]
         return [*self._conditions]
@@ -270,7 +277,10 @@ class Provider:
     # --- calls --------------------------------------------------------------------------------------
 
     def apply(self, changes: Changes) -> None:
-        """Apply all changes of endpoints; `Unavailable` if none was applied."""
+        """Apply changes of endpoints; those refused are logged and counted, the others applied together.
+
+        :raises Unavailable: none was applied.
+        """
         refusals: list[Refusal] = []
 
         def change(state: State) -> State:
@@ -285,7 +295,11 @@ class Provider:
                 self._metrics.skipped.labels(refusal.reason).inc()
 
     def add_domains(self, domains: Sequence[Domain]) -> None:
-        """Manage these domains too, also after a restart; `Unavailable`, `InvalidDomain`."""
+        """Manage these domains too, also after a restart.
+
+        :raises InvalidDomain: one cannot be served; none was added.
+        :raises Unavailable: none was added.
+        """
         for domain in domains:
             if why := self._options.unservable(domain):
                 raise InvalidDomain(why)
@@ -293,9 +307,11 @@ class Provider:
         self._change(lambda state: replace(state, domains=tuple(dict.fromkeys([*state.domains, *domains]))))
 
     def remove_domains(self, domains: Sequence[Domain]) -> tuple[Domain, ...]:
-        """Remove domains that were added by REST; returns those that an option keeps; `Unavailable`.
+        """Remove domains that were added at run time; returns those that an option keeps.
 
         Their endpoints stay stored, unpublished, until ExternalDNS deletes them.
+
+        :raises Unavailable: none was removed.
         """
         self._change(
             lambda state: replace(state, domains=tuple(one for one in state.domains if one not in domains))
@@ -303,9 +319,11 @@ class Provider:
         return tuple(one for one in domains if one in self._options.domains)
 
     def set_cluster(self, cluster: tuple[Address, ...]) -> None:
-        """Use this cluster address, also after a restart without the option; `Unavailable`.
+        """Use this cluster address; after a restart, the option overrides it.
 
         An empty one reverts to the option.
+
+        :raises Unavailable: it was not set.
         """
         self._change(lambda state: replace(state, cluster=cluster), cluster or self._options.cluster)
 
@@ -319,7 +337,7 @@ class Provider:
             with self._lock:
                 self._repair()
         except Exception as error:
-            log.exception("comparison failed")
+            log.exception("repair failed")
             fault = self._unread = f"internal error ({type(error).__name__}); see the log of kube2etcd"
         self._conditions.set("repair", fault)
 
@@ -350,7 +368,7 @@ class Provider:
     # --- inside -------------------------------------------------------------------------------------
 
     def _change(self, change: Callable[[State], State], cluster: tuple[Address, ...] | None = None) -> None:
-        """Change the state, on top of what another writer has stored; ``cluster`` is a new address."""
+        """Change the state, on top of what another writer has stored; ``cluster``: a new cluster address."""
 
         def changed(current: Effective) -> Effective:
             return self._options.applied(
@@ -358,9 +376,9 @@ class Provider:
             )
 
         began = time.monotonic()
-        _ = self.current
+        _ = self.current  # raises before we wait for the lock
         if not self._lock.acquire(timeout=ANSWER_WITHIN - 2 * REQUEST_TIMEOUT):
-            raise Unavailable(next(iter(self._conditions), "other calls are being worked on"))
+            raise Unavailable(next(iter(self._conditions), "busy with other calls"))
         try:
             waited = time.monotonic() - began
             current = self.current
@@ -379,7 +397,7 @@ class Provider:
             self._lock.release()
 
     def _check(self, current: Effective, deadline: float) -> Effective:
-        """The state, with what other writers have stored; `NotStored`."""
+        """``current``, or what another writer has stored meanwhile; raises `NotStored`."""
         state = self._store.check(current.state, deadline)
         if state is not current.state:
             log.warning("state changed by another webhook: adopting it")
@@ -390,7 +408,7 @@ class Provider:
         return current
 
     def _commit(self, before: Effective, after: Effective, deadline: float) -> None:
-        """Store, then publish; on failure nothing has changed; `NotStored`, `Unavailable`."""
+        """Store, then publish; raises `NotStored` or `Unavailable`, and then ``before`` still applies."""
         changed = after.state != before.state
         if changed or "state" in self._conditions:
             self._store.save(after.state, deadline)
