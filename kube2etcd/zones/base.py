@@ -15,19 +15,19 @@ from skydns_compat.records import Record
 
 
 class Expected(str):
-    """A reason that needs no attention: shown by ``explain``, not logged as a warning."""
+    """A reason why a record is left out that needs no attention: shown by ``explain``, not logged."""
 
     __slots__ = ()
 
 
 class Taken(str):
-    """A reason: another object or zone has the name."""
+    """A reason why a record is left out: another object or zone has the name."""
 
     __slots__ = ()
 
 
 def sort_of(reason: str) -> str:
-    """The sort of a reason, as a metric's label."""
+    """``pending``, ``taken`` or ``invalid``, as a metric's label."""
     return "pending" if isinstance(reason, Expected) else "taken" if isinstance(reason, Taken) else "invalid"
 
 
@@ -77,14 +77,14 @@ class Zone(ABC):
         """
 
     def entries(self, layout: Layout, records: Iterable[Record]) -> dict[bytes, bytes]:
-        """Key to value for records of one unit."""
+        """Key to value for ``records``, all those of one unit."""
         return layout.entries(records, self.name, self.empty_levels)
 
     def key(self, layout: Layout, name: Name) -> bytes:
-        """The key that exists if ``name`` does."""
+        """The key that is in etcd exactly if ``name`` exists."""
         return layout.key(name)
 
 
 def longest(zones: Iterable[Name], name: Name) -> Name | None:
-    """The zone that answers ``name``: the longest that contains it."""
+    """The zone that answers for ``name``, the longest that contains it; None if none does."""
     return max(filter(name.below, zones), key=lambda zone: len(zone.labels), default=None)

@@ -68,7 +68,7 @@ class ClusterZone(Zone):
                 case Service() as service:
                     self._service(service, store.slices(unit), published)
                 case Namespace():
-                    # It exists, without data.
+                    # NODATA instead of NXDOMAIN (RFC 8020): there may be names below.
                     for part in ("svc",) if self.pods == "disabled" else ("svc", "pod"):
                         published.records.append(Record(self.name.child(unit.name, part), Exists(), self.ttl))
                 case Pod() as pod if self.pods == "verified":
@@ -84,7 +84,7 @@ class ClusterZone(Zone):
         if service.type == "ExternalName":
             add_external_name(service, name, self, published)
             if self.pods == "insecure":
-                # The server follows an alias by reading keys, past the templates: this target needs keys.
+                # The server follows an alias by reading keys, bypassing the templates: the target needs keys.
                 for target in [one.data.target for one in published.records if isinstance(one.data, Alias)]:
                     if address := _computed_address(target, self.name):
                         published.records.append(Record(target, Host(address), self.ttl))
@@ -92,8 +92,8 @@ class ClusterZone(Zone):
         addresses = cluster_addresses(service, self.tenant_cluster_ip, published)
         if addresses:
             add_cluster_ips(service, addresses, name, self.ttl, published)
-        named = self.endpoint_names == "all" if addresses else is_headless(service)
-        if named:
+        names_endpoints = self.endpoint_names == "all" if addresses else is_headless(service)
+        if names_endpoints:
             add_endpoints(slices, name, self.ttl, published, headless=not addresses)
         elif not addresses and not published.left_out:
             published.left_out.append(Expected("the Service has no cluster address yet"))
@@ -131,12 +131,15 @@ class ClusterZone(Zone):
 
 
 def is_headless(service: Service) -> bool:
-    """Whether the Service has no cluster address and is named by its endpoints."""
+    """Whether ``clusterIP`` is ``None``: DNS answers with the endpoints.  False until one is assigned."""
     return service.cluster_ip == "None" or service.cluster_ips[:1] == ("None",)
 
 
 def cluster_addresses(service: Service, tenant: bool, published: Published) -> list[Address]:
-    """The Service's cluster addresses; a valid tenant annotation overrides them."""
+    """The Service's cluster addresses; with ``tenant``, a valid tenant annotation overrides them.
+
+    Adds what is invalid to ``published.left_out``.
+    """
     annotated = service.metadata.annotations.get(TENANT_CLUSTER_IP, "").strip() if tenant else ""
     if annotated and annotated != "None":
         try:
@@ -148,7 +151,7 @@ def cluster_addresses(service: Service, tenant: bool, published: Published) -> l
 
 
 def valid_addresses(texts: Iterable[str], noun: str, published: Published) -> list[Address]:
-    """The valid addresses among ``texts``; the others are left out, called ``noun`` in the reason."""
+    """The valid addresses among ``texts``; adds the others to ``published.left_out`` as ``noun``."""
     found = []
     for text in texts:
         try:
@@ -180,14 +183,14 @@ def _computed_address(name: Name, zone: Name) -> Address | None:
 
 
 def add_external_name(service: Service, name: Name, zone: Zone, published: Published) -> None:
-    """CNAME to the externalName."""
+    """Add a CNAME to the externalName to ``published``."""
     add_alias(name, service.external_name, "externalName", zone, published)
 
 
 def add_alias(name: Name, text: str, noun: str, zone: Zone, published: Published) -> None:
-    """CNAME to ``text``, called ``noun`` in reasons.
+    """Add a CNAME from ``name`` to ``text``, called ``noun`` in reasons, to ``published``.
 
-    An address, or a name of ``zone`` that cannot be served, is left out.
+    An address, or a name in ``zone`` that cannot be served, is left out.
     """
     with suppress(InvalidAddress):
         parse_address(text.removesuffix("."))
@@ -212,7 +215,7 @@ def add_cluster_ips(
     *,
     ordered: bool = False,
 ) -> None:
-    """A, AAAA, SRV and PTR of a Service with addresses of its own.
+    """Add A, AAAA, SRV and PTR of a Service with addresses of its own to ``published``; ``ttl`` in seconds.
 
     ``ordered``: answers list them in the order of ``addresses`` instead of by text.
     """
@@ -227,7 +230,7 @@ def add_cluster_ips(
 
 
 def _port_name(name: Name, port: str, protocol: str, published: Published, endpoint: str = "") -> Name | None:
-    """``_port._protocol.<name>``, or None for an impossible name.
+    """``_port._protocol.<name>``; if that cannot be a name, adds the reason and returns None.
 
     A port without a name is ``_._protocol``, as with the ``kubernetes`` plugin.  ``endpoint``: the label that
     the server will put below it, if any.
@@ -246,9 +249,10 @@ def _port_name(name: Name, port: str, protocol: str, published: Published, endpo
 def add_endpoints(
     slices: Iterable[EndpointSlice], name: Name, ttl: int, published: Published, *, headless: bool
 ) -> None:
-    """A, AAAA and SRV of the ready endpoints; ``headless``: also at the names of the Service and its ports.
+    """Add A, AAAA, SRV and PTR of the ready endpoints to ``published``; ``ttl`` in seconds.
 
-    ``slices`` are sorted by name, so that the outcome does not depend on the order of arrival.
+    ``headless``: also at the names of the Service and its ports.  ``slices`` must be sorted by name, so that
+    the outcome does not depend on the order of arrival.
     """
     reverse: dict[Address, Name] = {}
     found = False

@@ -28,8 +28,8 @@ class ExternalZone(Zone):
     """One external zone, and the ``domains`` in it.
 
     ``cluster_ips`` replace an alias that leads to itself.  ``service_zones`` are the server's other
-    zones: a name inside a longer one belongs to that zone, and no alias may lead into any, since zones that
-    lead to each other keep the server busy for ever.  ``ttl`` in seconds.
+    zones: a name inside a longer one belongs to that zone, and no alias may point into any, since aliases
+    that point back and forth between zones would keep the server busy forever.  ``ttl`` in seconds.
     """
 
     name: Name
@@ -38,12 +38,12 @@ class ExternalZone(Zone):
     cluster_ips: tuple[Address, ...] = ()
     service_zones: tuple[Name, ...] = ()
     all_domains: tuple[Domain, ...] = ()
-    """All external domains: the server follows an alias from one to another by asking itself, so it must not
-    lead to an unknown name, which might lead back."""
+    """All external domains: the server follows an alias from one to another by querying itself, so it must
+    not point to an unknown name, which might point back."""
     kinds = frozenset({NAMES})
 
     def own(self) -> Published:
-        """The apex exists, with or without data."""
+        """The apex, as an empty non-terminal: a name in the domain may add data to it."""
         return Published(non_terminals=[Record(self.name, Exists(), self.ttl)])
 
     def publish(self, unit: Unit, store: Store) -> Published:
@@ -71,18 +71,18 @@ class ExternalZone(Zone):
         else:
             data = name_data(endpoints, text, self.ttl)
             published.left_out += data.left_out
-            expressed = self._expressed(name, data, known, published.left_out)
-            published.records += [Record(name, one, data.ttls[one.rtype]) for one in expressed]
-            if expressed:
+            answerable = self._answerable(name, data, known, published.left_out)
+            published.records += [Record(name, one, data.ttls[one.rtype]) for one in answerable]
+            if answerable:
                 above = (Name(name.labels[cut:]) for cut in range(1, len(name.relative(self.name))))
                 published.non_terminals += [Record(one, Exists(), self.ttl) for one in above]
         return published
 
-    def _expressed(self, name: Name, data: NameData, known: Known, left_out: list[str]) -> list[Data]:
-        """The part of ``data`` that this server can express."""
+    def _answerable(self, name: Name, data: NameData, known: Known, left_out: list[str]) -> list[Data]:
+        """The part of ``data`` that this server can answer; adds the reasons for the rest to ``left_out``."""
         others = []
         for one in data.others:
-            if reason := _not_expressed(one, name):
+            if reason := _why_unanswerable(one, name):
                 left_out.append(f"{name} {one.rtype} {str(one)[:80]}: {reason}")
             else:
                 others.append(one)
@@ -98,14 +98,14 @@ class ExternalZone(Zone):
         if end.too_long:
             reason = f"{name} leads through more than {MAX_ALIASES} aliases"
         else:
-            reason = self._not_followed(data.alias.target, known)
+            reason = self._why_not_followed(data.alias.target, known)
         if reason:
             left_out.append(reason)
             return others
         left_out += [f"{name} is an alias, which has no {one.rtype} of its own" for one in others]
         return [data.alias]
 
-    def _not_followed(self, target: Name, known: Known) -> str:
+    def _why_not_followed(self, target: Name, known: Known) -> str:
         """Why the server must not follow an alias to ``target``; empty: it may."""
         if inner := self.elsewhere(target):
             return f"{target} leads into {inner}, another zone of this server"
@@ -116,11 +116,11 @@ class ExternalZone(Zone):
         return ""
 
     def can_follow(self, name: Name) -> bool:
-        """Never: a name's data are below `own_name`, beside those of other names."""
+        """Never: below a name are also the keys of other names; only `own_name` has its data alone."""
         return False
 
     def entries(self, layout: Layout, records: Iterable[Record]) -> dict[bytes, bytes]:
-        """Keys of any depth."""
+        """Key to value for ``records``; names of any depth may have others below them."""
         return external_entries(layout, records, self.name)
 
     def key(self, layout: Layout, name: Name) -> bytes:
@@ -134,7 +134,7 @@ class ExternalZone(Zone):
 
 
 def zones_of(domains: Iterable[Domain]) -> dict[Name, tuple[Domain, ...]]:
-    """The zones to serve for ``domains``: the outermost ones, each with the domains inside it."""
+    """The zones to serve for ``domains``: the outermost ones, each with itself and the domains inside it."""
     found: dict[Name, tuple[Domain, ...]] = {}
     for domain in sorted(set(domains), key=lambda one: (len(one.name.labels), one)):
         zone = next((zone for zone in found if domain.name.below(zone)), domain.name)
@@ -142,7 +142,7 @@ def zones_of(domains: Iterable[Domain]) -> dict[Name, tuple[Domain, ...]]:
     return found
 
 
-def _not_expressed(data: Data, name: Name) -> str:
+def _why_unanswerable(data: Data, name: Name) -> str:
     """Why this server cannot answer ``data``; empty: it can."""
     match data:
         case Text(text) if len(text.encode(errors="replace")) > MAX_TEXT:

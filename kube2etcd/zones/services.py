@@ -46,11 +46,11 @@ class ServicesZone(Zone):
     wildcards: bool = False
     tenant_cluster_ip: bool = True
     other_zones: tuple[Name, ...] = ()
-    """Our other zones, into which no CNAME may lead: two zones that lead to each other keep the server busy
-    for ever."""
+    """Our other zones, into which no CNAME may point: CNAMEs back and forth between zones would keep the
+    server busy forever."""
 
     def __post_init__(self) -> None:
-        """Lower the template."""
+        """Convert the template to lower case."""
         object.__setattr__(self, "template", self.template.lower())
 
     kinds = frozenset({"services", "namespaces"})
@@ -93,14 +93,14 @@ class ServicesZone(Zone):
         return bool(self.namespace_selector.requirements)
 
     def unselected(self, service: Service, store: Store) -> str:
-        """Why a Service is not in this zone; empty if it is."""
+        """Why a Service is not selected for this zone; empty if it is."""
         meta = service.metadata
         if unselected := self.unselected_namespace(meta.namespace, store):
             return unselected
         return "" if self.selector.matches(meta.labels) else f"its labels are not selected for {self.name}"
 
     def unselected_namespace(self, namespace: str, store: Store) -> str:
-        """Why a namespace is not in this zone; empty if it is."""
+        """Why a namespace is not selected for this zone; empty if it is."""
         selected = self.selects(namespace, store)
         return "" if selected else f"namespace {namespace} is not selected for {self.name}"
 
@@ -138,7 +138,7 @@ class ServicesZone(Zone):
             add_endpoints(slices, name, self.ttl, published, headless=True)
         elif EXTERNAL in self.addresses:
             self._balancer_name(service, name, published)
-        self._refuse_detours(published)
+        self._leave_out_cross_zone(published)
         if published.records:
             published.exclusive_name = name
             published.records += self._above(_SERVICE, meta.name, meta.namespace)
@@ -156,14 +156,14 @@ class ServicesZone(Zone):
                 yield from valid_addresses(texts, "external address", published)
 
     def _balancer_name(self, service: Service, name: Name, published: Published) -> None:
-        """An alias to the first valid name of the load balancer."""
+        """Add a CNAME to the first valid hostname of the load balancer."""
         for one in service.load_balancer:
             add_alias(name, one.hostname, "load balancer's name", self, published)
             if published.records:
                 return
 
-    def _refuse_detours(self, published: Published) -> None:
-        """Leave out an alias into another zone of ours: two that lead to each other would never end."""
+    def _leave_out_cross_zone(self, published: Published) -> None:
+        """Leave out a CNAME into another zone of ours, which could be half of a loop."""
         ours = (self.name, *self.other_zones)
         for record in [*published.records]:
             if isinstance(record.data, Alias) and longest(ours, record.data.target) not in (None, self.name):
@@ -193,10 +193,10 @@ def _filled(template: str, service: str, namespace: str) -> Iterator[str]:
     values = {"service": service, "namespace": namespace}
     for label in template.split("."):
         filled = label.format_map(values)
-        yield flatten(filled, f"{service}.{namespace}" if _reads_otherwise(label, filled, values) else "")
+        yield flatten(filled, f"{service}.{namespace}" if _is_ambiguous(label, filled, values) else "")
 
 
-def _reads_otherwise(label: str, filled: str, values: Mapping[str, str]) -> bool:
+def _is_ambiguous(label: str, filled: str, values: Mapping[str, str]) -> bool:
     """Whether other names would fill the label to the same text and take precedence.
 
     Of all readings of ``a-b-c``, the one with the shortest first name keeps the plain text.

@@ -108,10 +108,10 @@ def name_data(endpoints: Iterable[Endpoint], name: str, ttl: int = 0) -> NameDat
     pointers = _sorted(found, "PTR")
     result.others += pointers[:1]
     if len(pointers) > 1:
-        result.left_out.append(f"{name} can have one PTR record: {pointers[0]} it is")
+        result.left_out.append(f"{name} can have only one PTR record: {pointers[0]} is kept")
     aliases = [one for one in found.get("CNAME", ()) if isinstance(one, Alias)]
     if result.addresses:
-        result.left_out += [f"{name} has addresses, so it is no alias of {one}" for one in aliases]
+        result.left_out += [f"{name} has addresses, so it cannot be an alias of {one}" for one in aliases]
     elif aliases:
         result.alias = aliases[0]
         result.left_out += [f"{name} is an alias already, so not of {one}" for one in aliases[1:]]
@@ -127,12 +127,12 @@ class Resolved(msgspec.Struct, frozen=True):
 
     addresses: tuple[Address, ...] = ()
     ring: bool = False
-    """The name itself is part of a ring."""
+    """The aliases lead back to the name itself."""
     too_long: bool = False
 
 
 def resolve(name: str, alias: Alias, known: Known) -> Resolved:
-    """Follow ``alias`` of ``name`` through the names that are ``known``."""
+    """Follow ``alias`` of ``name`` through the ``known`` names, at most `MAX_ALIASES` of them."""
     seen: set[str] = set()
     target = str(alias.target)
     while target != name:
@@ -174,7 +174,7 @@ def _data(rtype: str, target: str) -> Data:
 def _text(target: str) -> Text:
     text = _unescaped(_joined(target.strip()))
     if not text:
-        raise ValueError("an empty text is no answer")
+        raise ValueError("an empty text")
     if len(text.encode(errors="replace")) > MAX_TEXT:
         raise ValueError(f"longer than {MAX_TEXT} octets")
     return Text(text)
@@ -182,9 +182,9 @@ def _text(target: str) -> Text:
 
 def _name(target: str) -> Name:
     if target == ".":
-        raise ValueError("the root is no name of a host")
+        raise ValueError("the root is not a host name")
     name = Name.parse(plain_name(target))
-    # A reader would take it for an address and answer with the wrong type (RFC 1123 section 2.1).
+    # The server would take it for an address and answer with the wrong type (RFC 1123 section 2.1).
     if re.fullmatch(r"[0-9.]+", str(name)):
         raise ValueError("an address where a name belongs")
     return name
@@ -239,7 +239,7 @@ def _unescaped(text: str) -> str:
 
 
 def brief(text: str) -> str:
-    """``text`` in quotes on one line, shortened, whatever was posted."""
+    """``text``, which a client chose, for a log line: quoted, ASCII, at most 80 characters of it."""
     return ascii(text) if len(text) <= 80 else ascii(text[:80]) + "..."
 
 

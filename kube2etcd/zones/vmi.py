@@ -57,10 +57,10 @@ class VmZone(Zone):
         ``ns.<zone>`` is the name to which parent zones delegate; CoreDNS looks for the NS record at
         ``ns.dns.<zone>``.
         """
-        server, reader = self.name_server, self.name.child("ns", "dns")
-        servers: dict[Name, Data] = {reader: Exists(guarded=True)}
+        server, looked_up = self.name_server, self.name.child("ns", "dns")
+        servers: dict[Name, Data] = {looked_up: Exists(guarded=True)}
         if server is not None:
-            servers = dict.fromkeys((reader, self.name.child("ns")), Host(server))
+            servers = dict.fromkeys((looked_up, self.name.child("ns")), Host(server))
         return Published(
             [Record(name, data, self.ttl) for name, data in {self.name: Exists(), **servers}.items()]
         )
@@ -70,7 +70,7 @@ class VmZone(Zone):
         match store.get(unit):
             case VirtualMachineInstance() as machine:
                 return machine_records(machine, self)
-            # The label "ns" is taken by the name server.
+            # With a name server, ns.<zone> is its name.
             case Namespace() if unit.name != "ns" or self.name_server is None:
                 try:
                     return Published([Record(self.name.child(unit.name), Exists(), self.ttl)])
@@ -132,6 +132,7 @@ def machine_records(machine: VirtualMachineInstance, zone: VmZone) -> Published:
 
 
 def _usable(interface: Interface, zone: VmZone, namespace: str, published: Published) -> list[Address]:
+    """The first address of each family that may be published, IPv4 first; adds reasons for the refused."""
     chosen: dict[int, Address] = {}
     for text in dict.fromkeys(interface.addresses):
         if not text:
@@ -144,7 +145,7 @@ def _usable(interface: Interface, zone: VmZone, namespace: str, published: Publi
         why = _refusal(address, zone, namespace)
         if why:
             reason = f"interface {interface.name!r}: {address} is {why}"
-            # Every interface with IPv6 has such an address.
+            # Every interface with IPv6 has such an address, so a warning would be noise.
             published.left_out.append(Expected(reason) if why == _LINK_LOCAL else reason)
         else:
             chosen.setdefault(version(address), address)

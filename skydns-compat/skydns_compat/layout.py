@@ -2,16 +2,16 @@
 
 The rules of that reader which shape this module (skydns-compat/README.md has them all):
 
-* a question for addresses or SRV reads the whole subtree of the name, so an entry deep in the tree
+* a question for A, AAAA or SRV reads the whole subtree of the name, so an entry deep in the tree
   also answers for the names above it; ``group`` says where that must stop: the shortest key's
   group wins, and keys of another group are left out;
 * a question for CNAME or PTR reads the exact key only, so every name with children needs a marker
   (a message without data) at its exact key, or it would be NXDOMAIN for those types;
-* an SRV target is made from the key, ``targetstrip`` labels shorter;
-* a key segment with an upper-case letter can never be asked for, which is what leaves need;
+* the server makes an SRV target from the key, without its first ``targetstrip`` labels;
+* the server lower-cases questions, so none reads a key segment with an upper-case letter: leaves have one;
 * the labels ``any`` and ``*`` are wildcards: no name here has them (`skydns_compat.names.servable`).
 
-Every leaf is a function of its content: two runs write the same keys.  Pure; knows no Kubernetes.
+Every leaf is a function of its content, so two runs write the same keys.  Pure; knows no Kubernetes.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ ALIAS = "C"
 #: Group of ports that must not answer for the names above them.
 _NAMED = "n"
 #: Data whose keys depend on other records of the name or of names next to it.
-_TOGETHER = (Host, Port, Text)
-#: Placeholder for the host in a value.
+_DEPENDENT = (Host, Port, Text)
+#: Placeholder for the host in a cached value.
 _ANY = "0.0.0.0"
-#: Cached values, without their hosts.
-_SHAPES = 1024
+#: Limit of cached values without their hosts.
+_MAX_AFFIXES = 1024
 
 
 class _Owner(msgspec.Struct, gc=False):
@@ -59,12 +59,12 @@ class _Owner(msgspec.Struct, gc=False):
     order: dict[Address, int] = {}
     ports: list[tuple[Port, int]] = []
     below: set[Address] | None = None
-    """The addresses of the names right below."""
+    """The addresses of the names one label below; None without any."""
     named: list[_Owner] = []
-    """The names of its ports."""
+    """The owners ``_port._protocol.<name>``."""
 
-    def is_sum(self) -> bool:
-        """Whether its addresses and ports are exactly those of the names right below it: headless."""
+    def is_covered_below(self) -> bool:
+        """Whether the names one label below have exactly its addresses and ports, as if headless."""
         return (
             bool(self.ports)
             and self.hosts.keys() == self.below
@@ -83,10 +83,10 @@ class Layout:
         self.prefix = "/" + prefix.strip("/")
         self.owner = owner
         self._marker = encode(Message(owner=owner))
-        self._around: dict[tuple[int, int, int, str], tuple[str, str]] = {}
+        self._affixes: dict[tuple[int, int, int, str], tuple[str, str]] = {}
 
     def key(self, name: Name, leaf: str = "") -> bytes:
-        """The exact key of ``name``, or the key of its technical child ``leaf``."""
+        """The exact key of ``name``, or that of its ``leaf``, which is no label of any name."""
         path = self._path(name)
         return f"{path}/{leaf}".encode() if leaf else path.encode()
 
@@ -94,7 +94,7 @@ class Layout:
         return "/".join((self.prefix, *name.labels[::-1]))
 
     def zone_range(self, zone: Name) -> bytes:
-        """The prefix that every key below ``zone`` begins with; the apex is that without its slash."""
+        """The prefix of every key below ``zone``, ending in a slash; without that, it is the apex's key."""
         return self.key(zone) + b"/"
 
     def name(self, key: bytes) -> Name | None:
@@ -121,7 +121,9 @@ class Layout:
         Pass all records of one owner name in one call, since the server merges what is below a name.
         Repeated SRV records are kept: their number decides the weights that the server computes.
         Names of at most ``above`` labels below the zone have whole trees below them: their data go
-        below `EMPTY_NAMES`, where the Corefile sends the question.
+        below `EMPTY_NAMES`, to which the Corefile rewrites the question.
+
+        :raises ValueError: a record type that only `skydns_compat.layout_external` can lay out.
         """
         made: dict[bytes, bytes] = {}
         owners: dict[tuple[str, ...], _Owner] = {}
@@ -133,7 +135,7 @@ class Layout:
                     continue
                 record = Record(aside, record.data, record.ttl)
             name, data = record.name, record.data
-            if isinstance(data, _TOGETHER):
+            if isinstance(data, _DEPENDENT):
                 owner = owners.get(name.labels)
                 if owner is None:
                     owner = owners[name.labels] = _Owner(name, self._path(name), _group(name))
@@ -147,8 +149,8 @@ class Layout:
                     value = encode(Message(text=data.text, ttl=record.ttl, owner=self.owner))
                     made[self.key(name, "T")] = value
             elif isinstance(data, Pointer):
-                before, behind = self._split((0, record.ttl, 0, ""))
-                made[self._path(name).encode()] = f"{before}{data.target!s}{behind}".encode()
+                before, after = self._affixes_of((0, record.ttl, 0, ""))
+                made[self._path(name).encode()] = f"{before}{data.target!s}{after}".encode()
             else:
                 self._place(record, zone, made)
         for labels, owner in owners.items():
@@ -161,7 +163,7 @@ class Layout:
                 parent.below.update(owner.hosts)
         repeats: dict[bytes, int] = {}
         for labels, owner in owners.items():
-            if owner.hosts and not owner.is_sum():
+            if owner.hosts and not owner.is_covered_below():
                 self._own_hosts(owner, made, repeats)
             if owner.ports and labels[0][0] == "_":
                 self._targets_elsewhere(owner, owners, made, repeats)
@@ -172,8 +174,8 @@ class Layout:
         name, data, ttl = record.name, record.data, record.ttl
         match data:
             case Alias(target, follow):
-                # Twice: questions for CNAME read the exact key, all others the leaf.  Without the leaf they
-                # would take a second read for the exact key, and the name may change in between.
+                # Twice: questions for CNAME read the exact key, all others the leaf.  Without the leaf, those
+                # would need a second read, of the exact key, and the name may change in between.
                 # The server skips a host below the question, so the name has no addresses.
                 for leaf, host in (("", str(target)), (ALIAS, str(target) if follow else f"m.{name}")):
                     made[self.key(name, leaf)] = encode(Message(host, NO_PORT, ttl=ttl, owner=self.owner))
@@ -242,7 +244,7 @@ class Layout:
     ) -> None:
         """One address entry below ``path``; repeated ones are numbered, since repetition decides weights.
 
-        ``shape``: port, TTL, the labels cut from the SRV target that the key makes, group.
+        ``shape``: port, TTL in seconds, ``targetstrip``, group.
         """
         port = shape[0]
         dashed = address.replace(".", "-").replace(":", "-")
@@ -253,23 +255,23 @@ class Layout:
         if key in made:
             number = repeats[key] = repeats.get(key, 1) + 1
             key = f"{path}/{leaf}-{number}".encode()
-        before, behind = self._around.get(shape) or self._split(shape)
-        made[key] = f"{before}{address}{behind}".encode()
+        before, after = self._affixes.get(shape) or self._affixes_of(shape)
+        made[key] = f"{before}{address}{after}".encode()
 
-    def _split(self, shape: tuple[int, int, int, str]) -> tuple[str, str]:
-        """The value of an address (or a PTR record, of which nothing is cut) before and behind its host.
+    def _affixes_of(self, shape: tuple[int, int, int, str]) -> tuple[str, str]:
+        """The encoded value of an address or a PTR record (which strips nothing), before and after its host.
 
-        Most values differ in the host alone, which needs no escape.
+        Cached, since most values differ in the host alone; a host needs no JSON escapes.
         """
-        around = self._around.get(shape)
+        around = self._affixes.get(shape)
         if around is None:
-            if len(self._around) >= _SHAPES:
-                self._around.clear()
+            if len(self._affixes) >= _MAX_AFFIXES:
+                self._affixes.clear()
             port, ttl, strip, group = shape
             priority = PRIORITY_ZERO if strip else 0
             message = Message(_ANY, port, priority, ttl=ttl, targetstrip=strip, group=group, owner=self.owner)
-            before, _, behind = encode(message).decode().partition(_ANY)
-            around = self._around[shape] = (before, behind)
+            before, _, after = encode(message).decode().partition(_ANY)
+            around = self._affixes[shape] = (before, after)
         return around
 
     def _targets_elsewhere(
@@ -298,9 +300,10 @@ class Layout:
 
 
 def _group(name: Name) -> str:
-    """The group of a name's own entries, which differs by depth."""
+    """The group of a name's own entries: it differs by depth, to tell them from those of names below."""
     return f"a{len(name.labels)}"
 
 
 def _aside(name: Name, zone: Name) -> Name:
+    """``name`` moved below `EMPTY_NAMES`, away from the subtree of its children."""
     return Name((*name.relative(zone), EMPTY_NAMES, *zone.labels))
