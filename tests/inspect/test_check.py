@@ -1,4 +1,4 @@
-"""A Corefile beside the one that the settings make; tests/stack has the checks that ask servers."""
+"""`check` of a Corefile against the settings; tests/stack has the checks against servers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kube2etcd.inspect import check
 
 
 @pytest.mark.parametrize(
-    ("written", "verdict", "said"),
+    ("content", "verdict", "message"),
     [
         ("a\nb\n", "ok", "matches these settings"),
         ("a\nb", "note", "does not match these settings: the end of its last line"),
@@ -20,11 +20,13 @@ from kube2etcd.inspect import check
         (None, "fault", "cannot be read: [Errno 2]"),
     ],
 )
-def test_a_corefile_is_compared(tmp_path: Path, written: str | bytes | None, verdict: str, said: str) -> None:
+def test_corefile_is_compared_with_the_settings(
+    tmp_path: Path, content: str | bytes | None, verdict: str, message: str
+) -> None:
     file = tmp_path / "Corefile"
-    if written is not None:
-        file.write_bytes(written if isinstance(written, bytes) else written.encode())
+    if content is not None:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
     found = check.corefile(str(file), "a\nb\n")
     assert (found.what, found.verdict) == ("Corefile", verdict)
     assert str(file) in found.text
-    assert said in found.text
+    assert message in found.text

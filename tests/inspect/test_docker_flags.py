@@ -26,7 +26,7 @@ def client(*servers: str, domain: Name = DOMAIN, namespace: str = "default", ndo
     return ClientDns(addresses, domain, namespace, ndots)
 
 
-WIDE = "--dns-search svc.kubernetes.local --dns-search kubernetes.local"
+SEARCH_FLAGS = "--dns-search svc.kubernetes.local --dns-search kubernetes.local"
 FULL = client("10.0.0.10", "fd00::a", namespace="shop", ndots=5)
 RESOLV_CONF = """\
 # Made by: kube2etcd docker-flags --format resolv.conf
@@ -43,18 +43,19 @@ KUBELET = {
 }
 
 
-def test_the_four_forms() -> None:
+def test_formats() -> None:
     assert FORMATS["flags"](client()) == (
-        f"--dns 10.0.0.10 --dns-search default.svc.kubernetes.local {WIDE}\n"
+        f"--dns 10.0.0.10 --dns-search default.svc.kubernetes.local {SEARCH_FLAGS}\n"
     )
     assert FORMATS["flags"](FULL) == (
-        f"--dns 10.0.0.10 --dns fd00::a --dns-search shop.svc.kubernetes.local {WIDE} --dns-opt ndots:5\n"
+        f"--dns 10.0.0.10 --dns fd00::a --dns-search shop.svc.kubernetes.local {SEARCH_FLAGS}"
+        " --dns-opt ndots:5\n"
     )
     assert json.loads(FORMATS["daemon.json"](client())) == KEYS
     full = json.loads(daemon_json(client("10.0.0.10", "fd00::a", ndots=0)))
     assert full == {"dns": ["10.0.0.10", "fd00::a"], "dns-search": SEARCH, "dns-opts": ["ndots:0"]}
-    odd = client("10.0.0.10", "fd00::", domain=Name.parse("1.10"), ndots=5)
-    assert yaml.safe_load(FORMATS["kubelet"](odd)) == KUBELET, "texts are quoted"
+    numeric = client("10.0.0.10", "fd00::", domain=Name.parse("1.10"), ndots=5)
+    assert yaml.safe_load(FORMATS["kubelet"](numeric)) == KUBELET, "strings are quoted"
     assert FORMATS["resolv.conf"](FULL) == RESOLV_CONF
     assert "options" not in FORMATS["resolv.conf"](client())
 
@@ -80,7 +81,7 @@ def test_loopback_servers_are_refused_for_containers(server: str) -> None:
     assert f"nameserver {server}\n" in FORMATS["resolv.conf"](client(server))
 
 
-# --- The merge
+# --- merge
 
 
 DIGITS = b"9" * 5000
@@ -90,27 +91,27 @@ MERGED = {
         b'{\n\t"log-level": "warn",\n\t"big": 1e400, "same": 1.0,\n\t"u": "\\u00e9/\\/",\n\t'
         b'"dns": ["10.0.0.10"],\n\t"dns-search": ' + AS_JSON + b"\n}\n",
     ),
-    "replaced in their places": (
+    "replaced in place": (
         b'{"dns": [\n    "8.8.8.8"\n  ], "dns-search" : null, "z": {"dns": 1}}',
         b'{"dns": ["10.0.0.10"], "dns-search" : ' + AS_JSON + b', "z": {"dns": 1}}',
     ),
     "one line": (b'{"a":1}', b'{"a":1, "dns": ["10.0.0.10"], "dns-search": ' + AS_JSON + b"}"),
-    "CRLF, and others' keys twice": (
+    "CRLF and other duplicate keys": (
         b'{\r\n  "dns": [],\r\n  "a": "",\r\n  "a": 2}',
         b'{\r\n  "dns": ["10.0.0.10"],\r\n  "a": "",\r\n  "a": 2,\r\n  "dns-search": ' + AS_JSON + b"}",
     ),
-    "an integer of any length": (
+    "very long integer": (
         b'{"a": ' + DIGITS + b"}",
         b'{"a": ' + DIGITS + b', "dns": ["10.0.0.10"], "dns-search": ' + AS_JSON + b"}",
     ),
     "blank": (b" \r\n", daemon_json(client()).encode()),
-    "an empty object": (b"{ }\n", daemon_json(client()).encode()),
-    "a mark of byte order": (b"\xef\xbb\xbf", b"\xef\xbb\xbf" + daemon_json(client()).encode()),
+    "empty object": (b"{ }\n", daemon_json(client()).encode()),
+    "byte order mark": (b"\xef\xbb\xbf", b"\xef\xbb\xbf" + daemon_json(client()).encode()),
 }
 
 
 @pytest.mark.parametrize(("before", "after"), MERGED.values(), ids=MERGED)
-def test_a_merge_leaves_all_other_characters(before: bytes, after: bytes) -> None:
+def test_merge_keeps_all_other_bytes(before: bytes, after: bytes) -> None:
     assert merged(before, client()).decode() == after.decode()
     assert merged(after, client()) == after
 
@@ -124,7 +125,7 @@ def test_a_merge_leaves_all_other_characters(before: bytes, after: bytes) -> Non
         ({"dns-opts": ["ndots:5", "rotate"]}, ["ndots:5", "rotate"]),
     ],
 )
-def test_other_options_of_the_resolver_stay(before: dict[str, Any], options: list[str]) -> None:
+def test_merge_keeps_other_resolver_options(before: dict[str, Any], options: list[str]) -> None:
     text = json.dumps(before).encode()
     assert json.loads(merged(text, client(ndots=5))) == {**KEYS, "dns-opts": options}
     assert json.loads(merged(text, client())) == {**before, **KEYS}
@@ -144,7 +145,7 @@ UNUSABLE = [
 
 
 @pytest.mark.parametrize(("before", "message"), UNUSABLE, ids=[message for _, message in UNUSABLE])
-def test_an_unusable_daemon_json_is_refused_in_one_sentence(before: bytes, message: str) -> None:
+def test_unusable_daemon_json_is_refused(before: bytes, message: str) -> None:
     with pytest.raises(DaemonJsonError, match=message):
         merged(before, client(ndots=5))
 
@@ -163,21 +164,21 @@ _names = st.sampled_from(["dns", "dns-search", "log-opts", "hosts"]) | st.text(m
     st.booleans(),
     st.sampled_from([("10.0.0.10",), ("10.0.0.10", "fd00::a")]),
 )
-def test_a_merge_keeps_the_meaning_of_all_other_keys(
+def test_merge_keeps_all_other_values(
     before: dict[str, Any], indent: Any, ascii_only: bool, servers: tuple[str, ...]
 ) -> None:
     text = json.dumps(before, indent=indent, ensure_ascii=ascii_only).encode(errors="replace")
-    told = client(*servers)
-    once = merged(text, told)
+    settings = client(*servers)
+    once = merged(text, settings)
     assert list(json.loads(once).items())[: len(before)] == [
-        (key, [*map(str, told.servers)] if key == "dns" else SEARCH if key == "dns-search" else value)
+        (key, [*map(str, settings.servers)] if key == "dns" else SEARCH if key == "dns-search" else value)
         for key, value in json.loads(text).items()
     ]
     assert json.loads(once).keys() == {*json.loads(text), "dns", "dns-search"}
-    assert merged(once, told) == once
+    assert merged(once, settings) == once
 
 
-# --- The command
+# --- command
 
 
 def call(*args: str, **environ: str | None) -> tuple[int, str, str]:
@@ -188,7 +189,7 @@ def call(*args: str, **environ: str | None) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize("form", sorted(FORMATS))
-def test_every_option_has_a_twin_in_the_environment(form: str) -> None:
+def test_every_option_has_an_environment_variable(form: str) -> None:
     args = ["--dns-server-ip", "10.0.0.10", "--dns-server-ip", "fd00::a", "--domain", "Kubernetes.Local."]
     args += ["--namespace", "shop", "--ndots", "5"]
     assert call(*args, "--format", form) == (0, FORMATS[form](FULL), "")
@@ -210,7 +211,7 @@ def test_help_shows_the_search_list_in_order() -> None:
     assert places == sorted(places)
 
 
-def test_merge_writes_once_and_says_so(tmp_path: Any) -> None:
+def test_merge_writes_only_changes(tmp_path: Any) -> None:
     file = tmp_path / "daemon.json"
     file.write_bytes(b'{"debug": true}\n')
     args = ("--dns-server-ip", "10.0.0.10", "--domain", "kubernetes.local", "--merge", str(file))
@@ -221,7 +222,7 @@ def test_merge_writes_once_and_says_so(tmp_path: Any) -> None:
     assert version(file) == before
 
 
-def test_merge_leaves_a_broken_file_alone(tmp_path: Any) -> None:
+def test_merge_leaves_a_malformed_file_unchanged(tmp_path: Any) -> None:
     file = tmp_path / "daemon.json"
     file.write_bytes(b'{"debug": true,}\n')
     before = version(file)

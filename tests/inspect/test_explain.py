@@ -92,14 +92,14 @@ spec:
   endpoints:
     - {dnsName: foo.dtk.io, recordType: A, targets: [10.0.0.5]}
     - {dnsName: a.b.dtk.io, recordType: A, targets: [10.0.0.5]}
-    - {dnsName: odd.dtk.io, recordType: A, targets: [x]}
+    - {dnsName: invalid.dtk.io, recordType: A, targets: [x]}
     - {dnsName: "*.w.dtk.io", recordType: A, targets: [10.0.0.5]}
     - {dnsName: a-foo.dtk.io, recordType: TXT, targets: [heritage=external-dns]}
 """
 
 
 class Shop:
-    """What the examples and `MORE` want published, by settings; each is read once."""
+    """The examples and `MORE` published with some settings, cached by these."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -109,15 +109,15 @@ class Shop:
     def _publish(self, zones: str, *options: tuple[str, Any]) -> tuple[Publisher, Reader]:
         config = self._folder / "settings.yaml"
         config.write_text(f"zones: [{zones}]\n")
-        usual = {"pods": "verified", "vm_domain": "", "domains": ("dtk.io",), "dns_endpoints": True}
-        settings = load({**usual, **dict(options)}, {}, config)
+        defaults = {"pods": "verified", "vm_domain": "", "domains": ("dtk.io",), "dns_endpoints": True}
+        settings = load({**defaults, **dict(options)}, {}, config)
         publisher = from_files(settings, [SHOP, str(self._folder / "more.yaml")])
         return publisher, build.reader(settings, publisher)
 
     def explainer(
         self, existing: dict[bytes, bytes] | None = None, zones: str = "", **options: Any
     ) -> Explainer:
-        """``existing`` are keys of etcd beside those that are wanted."""
+        """``existing``: keys in etcd besides the desired ones."""
         publisher, reader = self._published(zones, *options.items())
         return Explainer(publisher, reader, None if existing is None else {**publisher.desired, **existing})
 
@@ -137,7 +137,7 @@ CASES = [
     ("foo.dtk.io", "TXT", "NOERROR", "has A only"),
     ("b.dtk.io", "A", "NOERROR", "without any data"),
     ("dtk.io", "A", "NOERROR", "the name exists (zones/dtk.io)"),
-    ("odd.dtk.io", "A", "NXDOMAIN", "dnsendpoints/shop/names: odd.dtk.io A 'x'"),
+    ("invalid.dtk.io", "A", "NXDOMAIN", "dnsendpoints/shop/names: invalid.dtk.io A 'x'"),
     ("x.w.dtk.io", "A", "NXDOMAIN", "there is *.w.dtk.io, but wildcards are not supported"),
     ("a-foo.dtk.io", "TXT", "NXDOMAIN", "a registry record of ExternalDNS"),
     ("none.dtk.io", "A", "NXDOMAIN", "neither ExternalDNS nor a DNSEndpoint has this name"),
@@ -217,7 +217,7 @@ TEAM = "{zone: b.example, namespace_selector: team=b}"
 SELECTED = "{zone: shop.example, namespaces: [shop]}"
 
 
-ONLY: list[tuple[str, dict[str, Any], str]] = [
+SINGLE: list[tuple[str, dict[str, Any], str]] = [
     ("shop.b.example A", {"zones": TEAM}, "namespaces/shop: namespace shop is not selected for b.example"),
     (
         "none.shop.b.example A",
@@ -238,13 +238,13 @@ ONLY: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("question", "settings", "reason"), ONLY, ids=[one[2][:20] for one in ONLY])
-def test_the_only_reason(shop: Shop, question: str, settings: dict[str, Any], reason: str) -> None:
+@pytest.mark.parametrize(("question", "settings", "reason"), SINGLE, ids=[one[2][:20] for one in SINGLE])
+def test_single_reason(shop: Shop, question: str, settings: dict[str, Any], reason: str) -> None:
     name, rtype = question.split()
     assert shop.explain(name, rtype, **settings).reasons == (reason,)
 
 
-def test_the_zone_that_takes_a_name_is_named(shop: Shop) -> None:
+def test_inner_zone_that_answers_is_named(shop: Shop) -> None:
     for name, reason in (
         ("web.shop.one", "services/shop/web: web.shop.one is in the zone shop.one"),
         ("a.b.dtk.io", "names/a.b.dtk.io: a.b.dtk.io is in the zone b.dtk.io, which has names of its own"),
@@ -254,10 +254,10 @@ def test_the_zone_that_takes_a_name_is_named(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(("rival", "loses"), [("elder", True), ("younger", False)])
-def test_the_writer_that_takes_a_name_is_named(shop: Shop, rival: str, loses: bool) -> None:
-    # Without a bridge, by etcd's keys: names that nest go to the owner id that sorts first.
-    theirs = f'{{"host":"10.0.0.5","owner":"{rival}"}}'.encode()
-    keys = {b"/skydns/io/dtk/foo/own_": theirs, b"/skydns/io/dtk/foo/own_/10-0-0-5-H": theirs}
+def test_writer_that_keeps_the_name_is_named(shop: Shop, rival: str, loses: bool) -> None:
+    # Without a bridge, etcd's keys decide: a shared name goes to the owner id that sorts first.
+    value = f'{{"host":"10.0.0.5","owner":"{rival}"}}'.encode()
+    keys = {b"/skydns/io/dtk/foo/own_": value, b"/skydns/io/dtk/foo/own_/10-0-0-5-H": value}
     lost = f"another writer ({rival}) keeps this name: its owner ID sorts before ours (kube2etcd)"
     assert shop.explain("foo.dtk.io", existing=keys).reasons.count(lost) == loses
 
@@ -281,12 +281,12 @@ def test_nearest_names(shop: Shop, name: str, near: str | None) -> None:
     assert list(shop.explain(name, None).nearest[:1]) == ([f"{near}."] if near else [])
 
 
-def test_nearest_of_a_hundred_thousand() -> None:
+def test_nearest_of_100_000_names() -> None:
     known = [f"n{number}.other.svc.a" for number in range(100_000)] + ["web.shop.svc.a"]
     assert nearest("wbe.shop.svc.a", "a", known) == ["web.shop.svc.a"]
 
 
-def test_thousands_of_endpoints_are_counted(tmp_path: Path) -> None:
+def test_many_endpoints_are_counted(tmp_path: Path) -> None:
     def endpoint(number: int) -> str:
         return f"{{addresses: [10.9.{number >> 8}.{number & 255}], conditions: {{ready: {number < 700}}}}}"
 
@@ -300,15 +300,15 @@ def test_thousands_of_endpoints_are_counted(tmp_path: Path) -> None:
     )
     settings = load({}, {})
     publisher = from_files(settings, [str(file)])
-    asked = Explainer(publisher, build.reader(settings, publisher))
-    [found] = asked.explain(question_name("db.shop.svc.cluster.local"), "A")
+    explainer = Explainer(publisher, build.reader(settings, publisher))
+    [found] = explainer.explain(question_name("db.shop.svc.cluster.local"), "A")
     assert len(found.answers) == 700
     assert found.reasons[0] == "700 records come from services/shop/db (headless)"
     assert (len(found.reasons), found.reasons[-1]) == (51, "51 more reasons")
 
 
 @pytest.mark.parametrize("value", [b'{"host":"other.example"}', b"{bad"], ids=["changed", "malformed"])
-def test_the_answer_comes_from_the_keys_in_etcd(shop: Shop, value: bytes) -> None:
+def test_answer_comes_from_the_keys_in_etcd(shop: Shop, value: bytes) -> None:
     found = shop.explain("10.96.20.10", "PTR", {b"/skydns/arpa/in-addr/10/96/20/10": value})
     assert WEB not in str(found.answers)
     assert found.reasons[-1] == (
@@ -318,32 +318,32 @@ def test_the_answer_comes_from_the_keys_in_etcd(shop: Shop, value: bytes) -> Non
 
 
 @pytest.mark.parametrize(
-    ("value", "says"),
+    ("value", "reason"),
     [
         (b'{"host":', "is malformed, which breaks all names above it: resync --prune-foreign deletes it"),
         (b'{"host":"10.66.6.6"}', "is in this answer: resync --prune-foreign deletes it"),
         (b'{"host":"10.66.6.6","owner":"other"}', "(owner other) is in this answer: resync"),
         (b'{"host":"10.66.6.6","owner":"kube2etcd/sub"}', "is in this answer: delete it in etcd"),
     ],
-    ids=["malformed", "nobody's", "another's", "sub-owner's"],
+    ids=["malformed", "no owner", "other owner", "sub-owner"],
 )
-def test_another_writers_key_is_named(shop: Shop, value: bytes, says: str) -> None:
+def test_foreign_key_is_named(shop: Shop, value: bytes, reason: str) -> None:
     key = b"/skydns/local/cluster/svc/shop/web/zz"
     found = shop.explain(WEB, existing={key: value})
-    assert (found.rcode == "SERVFAIL") is ("malformed" in says)
+    assert (found.rcode == "SERVFAIL") is ("malformed" in reason)
     reasons = found.reasons
-    assert [one for one in reasons if key.decode() in one and says in one], reasons
+    assert [one for one in reasons if key.decode() in one and reason in one], reasons
     assert "etcd does not match the cluster here" in reasons[-1]
     assert "kube2etcd running" not in reasons[-1]
 
 
-def test_many_keys_of_other_writers_are_counted(shop: Shop) -> None:
+def test_many_foreign_keys_are_counted(shop: Shop) -> None:
     keys = {f"/skydns/local/cluster/svc/shop/web/z{at}".encode(): b'{"host":"10.66.6.6"}' for at in range(12)}
-    broken = b"/skydns/local/cluster/svc/shop/web/0"  # the first: a server reads no further
-    reasons = shop.explain(WEB, existing={**keys, broken: b"{"}).reasons
+    malformed = b"/skydns/local/cluster/svc/shop/web/0"  # the first one, where a server stops reading
+    reasons = shop.explain(WEB, existing={**keys, malformed: b"{"}).reasons
     assert "13 keys of other writers are in this answer; the first 10:" in reasons
     named = [one for one in reasons if "another writer's key" in one]
-    assert (len(named), f"{broken.decode()} is malformed" in named[0]) == (10, True)
+    assert (len(named), f"{malformed.decode()} is malformed" in named[0]) == (10, True)
 
 
 SERVER = HostPort("192.0.2.53", 53)
@@ -358,7 +358,7 @@ def reply(*data: str, rtype: str = "A", name: str = WEB, ttl: int = 30) -> Serve
 
 
 @pytest.mark.parametrize(
-    ("name", "rtype", "answered", "resolves", "differences"),
+    ("name", "rtype", "answer", "resolves", "differences"),
     [
         (WEB, "A", reply("10.96.20.10", ttl=3), True, []),
         (WEB.upper(), "A", reply("10.96.20.10"), True, []),
@@ -374,14 +374,14 @@ def reply(*data: str, rtype: str = "A", name: str = WEB, ttl: int = 30) -> Serve
         (PAYMENTS, "A", ServerReply("NOERROR", ("192.0.2.1",), records=FOLLOWED), True, []),
     ],
 )
-def test_how_a_server_differs_from_the_keys(
-    shop: Shop, name: str, rtype: str, answered: ServerReply, resolves: bool | None, differences: list[str]
+def test_differences_between_a_server_and_the_keys(
+    shop: Shop, name: str, rtype: str, answer: ServerReply, resolves: bool | None, differences: list[str]
 ) -> None:
-    found = shop.explain(name, rtype).with_server(SERVER, answered)
+    found = shop.explain(name, rtype).with_server(SERVER, answer)
     assert found.server is not None
     assert found.resolves is resolves
-    said = "NODATA" if answered.rcode == "NOERROR" and not answered.data else answered.rcode
-    assert str(found.server).startswith(f"server {SERVER}: {said}" if said else "server: no answer from")
+    shown = "NODATA" if answer.rcode == "NOERROR" and not answer.data else answer.rcode
+    assert str(found.server).startswith(f"server {SERVER}: {shown}" if shown else "server: no answer from")
     assert len(found.server.differences) == len(differences)
     for hint, difference in zip(differences, found.server.differences, strict=True):
         assert hint in difference
@@ -422,11 +422,11 @@ def test_exit_codes(shop: Shop, names: list[tuple[str, str]], code: int) -> None
         ("Bücher.Shop.", "xn--bcher-kva.shop"),
     ],
 )
-def test_an_address_stands_for_its_reverse_name_and_unicode_for_its_a_labels(text: str, name: str) -> None:
+def test_question_name(text: str, name: str) -> None:
     assert str(question_name(text)) == name
 
 
-def test_types() -> None:
+def test_question_type() -> None:
     assert list(map(question_type, ("a", "type1", "TYPE65280"))) == ["A", "A", "TYPE65280"]
     for text in ("B", "TYPE65536", "TYPE0", ""):
         with pytest.raises(ValueError, match="is not a record type; write one such as A"):

@@ -1,4 +1,4 @@
-"""`explain --bridge`: what a running bridge, another version, or anything else answers."""
+"""`explain --bridge`, answered by a running bridge, another version, or anything else."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ FOUND = {
     "nearest": [],
     "later": 1,
 }
-OTHERS = ("new", "none", "short", "less", "other")
+MALFORMED = ("new", "none", "short", "less", "other")
 
 
-def explained(name: str, rtype: str) -> Any:
+def explain(name: str, rtype: str) -> Any:
     if name == "busy":
         raise TimeoutError
-    if name == "odd":
-        raise ValueError("odd is no name")
+    if name == "invalid":
+        raise ValueError("invalid is no name")
     found = {**FOUND, "name": f"{name}.", "type": rtype or "A", "resolves": not rtype or None}
-    others: dict[str, list[dict[str, object]]] = {
+    malformed: dict[str, list[dict[str, object]]] = {
         "new": [{"new": 1}],
         "none": [],
         "short": [found | {"answers": ["a x"]}],
         "less": [{"name": "less.", "type": "A", "rcode": "NOERROR"}],
         "other": [FOUND],
     }
-    return others.get(name, [found])
+    return malformed.get(name, [found])
 
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    page = status_page(HostPort("", 0), view, Status(), explained).start()
+    page = status_page(HostPort("", 0), view, Status(), explain).start()
     yield page.port
     page.stop()
 
@@ -56,7 +56,7 @@ def call(*arguments: str, **environment: str) -> Result:
     return CliRunner().invoke(main, ["explain", *arguments], env={"KUBECONFIG": "none", **environment})
 
 
-def test_a_bridge_explains(port: int) -> None:
+def test_bridge_explains(port: int) -> None:
     for url in (f"http://127.0.0.1:{port}/", f"127.0.0.1:{port}", f":{port}"):
         result = call("web.shop", "--bridge", url)
         assert (result.exit_code, result.stderr) == (0, "")
@@ -68,34 +68,34 @@ def test_a_bridge_explains(port: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
-        ("odd", "odd is no name"),
+        ("invalid", "invalid is no name"),
         ("busy", "the loop has not answered yet; try again"),
-        *((name, "answers 200, and no explanation: is it a bridge's --listen-page") for name in OTHERS),
+        *((name, "answers 200, and no explanation: is it a bridge's --listen-page") for name in MALFORMED),
     ],
 )
-def test_a_bridge_does_not_explain(port: int, name: str, said: str) -> None:
+def test_bridge_without_an_explanation(port: int, name: str, message: str) -> None:
     result = call(name, "--bridge", f":{port}")
     assert result.exit_code == 2
-    assert said in result.stderr
+    assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:{port}", "http://[", "nonsense://x", "http://127.0.0.1:{port}/x"])
-def test_nothing_answers(url: str) -> None:
+def test_unreachable_bridge(url: str) -> None:
     result = call("web.shop", "--bridge", url.format(port=free_port()))
     assert result.exit_code == 2
     assert "no bridge answers at" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_something_else_answers(port: int) -> None:
+def test_other_server_answers(port: int) -> None:
     result = call("web.shop", "--bridge", f"127.0.0.1:{port}/api")
     assert (result.exit_code, "answers 404, and no explanation" in result.stderr) == (2, True)
 
 
-def test_explain_works_without_the_bridge_of_the_settings() -> None:
+def test_unreachable_bridge_of_the_settings_is_only_noted() -> None:
     result = call("web.shop", KUBE2ETCD_LISTEN_PAGE=f":{free_port()}")
     note, error = result.stderr.splitlines()
     assert note.startswith("Note: answered without the bridge: no bridge answers at ")

@@ -1,4 +1,4 @@
-"""The status page: what it shows, to whom, and that no tenant's name becomes markup."""
+"""The status page: content, access, and that tenants' names are never markup."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from skydns_compat.records import Text
 from tests.inspect.viewed import HOSTILE, view
 
 
-def explained(name: str, rtype: str) -> list[Explanation]:
+def explain(name: str, rtype: str) -> list[Explanation]:
     if name == "busy":
         raise TimeoutError
     if ".." in name:
@@ -30,16 +30,16 @@ def explained(name: str, rtype: str) -> list[Explanation]:
 
 
 class Site:
-    def __init__(self, ask: Callable[[], View]) -> None:
+    def __init__(self, look: Callable[[], View]) -> None:
         self.status = Status()
         self.status.report(True, [])
-        self.asked = 0
+        self.views = 0
 
-        def asking() -> View:
-            self.asked += 1
-            return ask()
+        def counted() -> View:
+            self.views += 1
+            return look()
 
-        self._client = Client(application(asking, self.status, explained))
+        self._client = Client(application(counted, self.status, explain))
 
     def get(
         self, path: str = "/", query: str = "", method: str = "GET", host: str = "localhost:8082"
@@ -64,7 +64,7 @@ def site() -> Site:
     return Site(view)
 
 
-def test_names_of_tenants_are_text(site: Site) -> None:
+def test_names_of_tenants_are_escaped(site: Site) -> None:
     page = site.get().text
     tags = Tags()
     tags.feed(page)
@@ -76,13 +76,13 @@ def test_names_of_tenants_are_text(site: Site) -> None:
     assert site.json("problems")["problems"][1]["subject"].endswith(HOSTILE)
 
 
-def test_a_search_is_escaped_too(site: Site) -> None:
+def test_search_is_escaped(site: Site) -> None:
     page = site.get(query="q=%22%3E%3Cscript%3Ealert(1)%3C/script%3E&zone=%22%3E").text
     assert "<script>alert" not in page
     assert 'value="&#34;&gt;&lt;script&gt;' in page
 
 
-def test_the_policy_allows_our_own_style_and_script_only(site: Site) -> None:
+def test_content_security_policy_allows_only_our_style_and_script(site: Site) -> None:
     first, second = site.get(), site.get()
     policy = first.headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none';")
@@ -93,7 +93,7 @@ def test_the_policy_allows_our_own_style_and_script_only(site: Site) -> None:
     assert nonce[1] not in second.text
     assert first.headers["X-Content-Type-Options"] == "nosniff"
     assert first.headers["Referrer-Policy"] == "no-referrer"
-    assert not re.search(r'(?:src|href)="(?!#|\?|/#)', first.text), "no outside asset"
+    assert not re.search(r'(?:src|href)="(?!#|\?|/#)', first.text), "external asset"
 
 
 @pytest.mark.parametrize(
@@ -110,9 +110,9 @@ def test_the_policy_allows_our_own_style_and_script_only(site: Site) -> None:
         ("", 403),
     ],
 )
-def test_only_by_address_or_as_localhost(site: Site, host: str, status: int) -> None:
+def test_host_must_be_an_address_or_localhost(site: Site, host: str, status: int) -> None:
     assert site.get(host=host).status_code == status
-    assert (site.asked == 1) == (status == 200)
+    assert (site.views == 1) == (status == 200)
 
 
 def test_methods_and_paths(site: Site) -> None:
@@ -126,16 +126,16 @@ def test_methods_and_paths(site: Site) -> None:
 
 def test_records_are_typed_and_sorted(site: Site) -> None:
     found = site.json("records")
-    kinds = {one["name"]: (one["type"], one["data"]) for one in found["records"]}
-    assert kinds["web-00001.team-1.svc.cluster.local."] == ("A", "10.0.0.1")
-    assert kinds["svc.cluster.local."] == ("NODATA", "-")
-    assert kinds["v6.shop.svc.cluster.local."] == ("AAAA", "fd00::1")
-    assert kinds["_http._tcp.v6.shop.svc.cluster.local."] == ("SRV", "0 80 v6.shop.svc.cluster.local.")
-    assert kinds["ext.shop.svc.cluster.local."] == ("CNAME", "db.example.org.")
-    assert kinds["1.0.0.10.in-addr.arpa."] == ("PTR", "web-00001.team-1.svc.cluster.local.")
-    assert kinds["mail.example.com."] == ("MX", "0 mx.example.org.")
-    assert kinds["broken.example.com."] == ("NODATA", "-")
-    assert kinds["txt.example.com."] == ("TXT", str(Text(HOSTILE)))
+    records = {one["name"]: (one["type"], one["data"]) for one in found["records"]}
+    assert records["web-00001.team-1.svc.cluster.local."] == ("A", "10.0.0.1")
+    assert records["svc.cluster.local."] == ("NODATA", "-")
+    assert records["v6.shop.svc.cluster.local."] == ("AAAA", "fd00::1")
+    assert records["_http._tcp.v6.shop.svc.cluster.local."] == ("SRV", "0 80 v6.shop.svc.cluster.local.")
+    assert records["ext.shop.svc.cluster.local."] == ("CNAME", "db.example.org.")
+    assert records["1.0.0.10.in-addr.arpa."] == ("PTR", "web-00001.team-1.svc.cluster.local.")
+    assert records["mail.example.com."] == ("MX", "0 mx.example.org.")
+    assert records["broken.example.com."] == ("NODATA", "-")
+    assert records["txt.example.com."] == ("TXT", str(Text(HOSTILE)))
     names = [one["name"].split(".")[::-1] for one in found["records"]]
     assert names == sorted(names)
     assert len([one for one in found["records"] if one["name"].startswith("web-00001")]) == 1
@@ -157,7 +157,7 @@ def test_search(site: Site, query: str, total: int) -> None:
     assert f"<p>{total} records</p>" in site.get(query=query).text
 
 
-def test_a_large_cluster_is_paged_on_the_server() -> None:
+def test_large_cluster_is_paged_on_the_server() -> None:
     site = Site(lambda: view(50_000))
     first, last = (site.json("records", f"page={page}") for page in (1, 10**8))
     assert (len(first["records"]), first["pages"]) == (PAGE_SIZE, 501)
@@ -165,7 +165,7 @@ def test_a_large_cluster_is_paged_on_the_server() -> None:
     page = site.get(query="q=web&page=7").text
     assert len(page) < 120_000
     assert 'href="?q=web&amp;page=8#records"' in page
-    assert site.asked == 1, "one view for all requests"
+    assert site.views == 1, "one view for all requests"
 
 
 @pytest.mark.parametrize(
@@ -175,29 +175,31 @@ def test_invalid_parameters_are_ignored(site: Site, query: str) -> None:
     assert site.json("records", query)["page"] == 1
 
 
-def test_while_the_loop_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_busy_loop_serves_an_older_view(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kube2etcd.inspect.page.FRESH", -1000.0)
-    answers: list[View] = []
+    views: list[View] = []
 
-    def ask() -> View:
-        if not answers:
+    def look() -> View:
+        if not views:
             raise TimeoutError
-        return answers.pop()
+        return views.pop()
 
-    site = Site(ask)
+    site = Site(look)
     assert site.get().status_code == 503
-    answers.append(view())
-    assert [site.get().status_code for _ in range(2)] == [200, 200], "the second is an older view"
+    views.append(view())
+    assert [site.get().status_code for _ in range(2)] == [200, 200], "the second is the older view"
 
 
-def test_why_it_is_not_ready_and_who_leads() -> None:
-    problems = tuple(Problem("left out", f"services/a/b{number}", "odd") for number in range(250))
+def test_reasons_and_leader_are_shown() -> None:
+    problems = tuple(Problem("left out", f"services/a/b{number}", "invalid") for number in range(250))
     site = Site(
-        lambda: replace(view(), leader="standing by: dns-1 writes", trouble="etcd is away", problems=problems)
+        lambda: replace(
+            view(), leader="standing by: dns-1 writes", trouble="etcd is unavailable", problems=problems
+        )
     )
     site.status.report(False, ["services are not listed yet"])
     page = site.get(query="problems=2").text
-    for text in ("✗ not ready", "standing by: dns-1", "services are not listed yet", "etcd is away"):
+    for text in ("✗ not ready", "standing by: dns-1", "services are not listed yet", "etcd is unavailable"):
         assert text in page
     assert "page 2 of 3" in page
     shown = site.json("status")
@@ -220,15 +222,15 @@ def test_why_it_is_not_ready_and_who_leads() -> None:
         ("name=busy", 503, "try again"),
     ],
 )
-def test_a_name_is_explained(site: Site, query: str, status: int, text: str) -> None:
+def test_explain(site: Site, query: str, status: int, text: str) -> None:
     answer = site.get("/api/explain", query)
     assert (answer.status_code, text in answer.text) == (status, True)
     assert answer.headers["Content-Type"].startswith("application/json" if status == 200 else "text/plain")
-    assert site.asked == 0
+    assert site.views == 0
     assert site.get("/api/explain", query, host="evil.example").status_code == 403
 
 
-def test_the_plot_has_a_dot_per_change() -> None:
+def test_plot_has_a_dot_per_change() -> None:
     drawn = plot([(1000.0, 0.004, "services"), (1500.0, 0.02, "pods"), (10.0, 1.0, "old")], 1600.0)
     assert (len(drawn["dots"]), drawn["median"]) == (2, 0.02)
     (x1, y1, first), (x2, y2, second) = drawn["dots"]
@@ -238,10 +240,10 @@ def test_the_plot_has_a_dot_per_change() -> None:
     assert plot([], 0)["dots"] == []
 
 
-def test_it_listens_on_loopback_unless_asked_for() -> None:
-    page = status_page(HostPort("", 0), view, Status(), explained).start()
+def test_default_listener_is_loopback() -> None:
+    page = status_page(HostPort("", 0), view, Status(), explain).start()
     try:
         with pytest.raises(SettingsError, match=f"--listen-page 127.0.0.1:{page.port}: another program"):
-            status_page(HostPort("", page.port), view, Status(), explained)
+            status_page(HostPort("", page.port), view, Status(), explain)
     finally:
         page.stop()

@@ -1,4 +1,4 @@
-"""The status page in a real browser: names of tenants run nothing, and axe-core finds no barrier."""
+"""The status page in a real browser: tenants' names run no script, and axe-core finds no violation."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from kube2etcd.settings import HostPort
 from tests.inspect.viewed import view
 
 PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-#: Folder of screenshots to look at.
-SHOTS = os.environ.get("KUBE2ETCD_SCREENSHOTS")
+#: Folder for screenshots.
+SCREENSHOTS = os.environ.get("KUBE2ETCD_SCREENSHOTS")
 VIEW = view(50_000)
 
 pytestmark = pytest.mark.skipif(
@@ -66,12 +66,12 @@ def test_accessibility(page: Page, address: str, width: int, height: int, scheme
         "axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes.map(n => n.html).join(' | ')))"
     )
     assert found == []
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"
-    if SHOTS:
-        page.screenshot(path=Path(SHOTS) / f"{width}-{scheme}.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "horizontal overflow"
+    if SCREENSHOTS:
+        page.screenshot(path=Path(SCREENSHOTS) / f"{width}-{scheme}.png", full_page=True)
 
 
-def test_names_of_tenants_run_nothing(page: Page, address: str) -> None:
+def test_names_of_tenants_run_no_script(page: Page, address: str) -> None:
     messages: list[str] = []
     page.on("console", lambda message: messages.append(message.text))
     page.on("pageerror", lambda error: messages.append(str(error)))
@@ -81,22 +81,22 @@ def test_names_of_tenants_run_nothing(page: Page, address: str) -> None:
     assert messages == []
     with page.expect_console_message(lambda message: "script-src" in message.text):
         page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.ran=1\">')")
-    assert page.evaluate("window.ran") is None, "even injected markup would not run"
+    assert page.evaluate("window.ran") is None, "injected markup ran"
 
 
-def test_the_page_refreshes_itself(page: Page, address: str, status: Status) -> None:
+def test_page_refreshes_itself(page: Page, address: str, status: Status) -> None:
     page.goto(address)
     assert page.title() == "kube2etcd: ready"
-    status.report(False, ["etcd is away"])
+    status.report(False, ["etcd is unavailable"])
     try:
         expect(page).to_have_title("kube2etcd: not ready", timeout=20_000)
-        expect(page.locator("#status")).to_contain_text("etcd is away")
+        expect(page.locator("#status")).to_contain_text("etcd is unavailable")
 
     finally:
         status.report(True, [])
 
 
-def test_by_keyboard(page: Page, address: str) -> None:
+def test_keyboard_navigation(page: Page, address: str) -> None:
     page.goto(address)
     page.keyboard.press("Tab")
     assert page.inner_text(":focus") == "Skip to the records"

@@ -1,4 +1,4 @@
-"""The records of a publisher over time, and as a zone file."""
+"""The records of a publisher: changes between two states, and as a zone file."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def records(publisher: Publisher) -> set[str]:
 
 @LAW
 @given(histories())
-def test_changes_lead_from_the_records_before_to_those_after(history: list[tuple[str, Event]]) -> None:
+def test_changes_lead_from_the_old_to_the_new_records(history: list[tuple[str, Event]]) -> None:
     publisher = Publisher(Store(), Layout(), ZONE, (*OTHERS, *external_zones("dtk.io")))
     changes, known = RowChanges(publisher), records(publisher)
     for step in history:
         touched = publisher.with_affected_services(publisher.store.apply(*step))
         found = changes.after(touched, flat(publisher.refresh(touched)))
-        went = {str(row.record) for sign, row in found if sign == "-"}
-        came = {str(row.record) for sign, row in found if sign == "+"}
-        assert (went <= known, came & known) == (True, set())
-        known = known - went | came
+        removed = {str(row.record) for sign, row in found if sign == "-"}
+        added = {str(row.record) for sign, row in found if sign == "+"}
+        assert (removed <= known, added & known) == (True, set())
+        known = known - removed | added
     assert known == records(publisher)
 
 
-def test_a_headless_service_with_ports_comes_and_goes() -> None:
+def test_endpoint_of_a_headless_service_is_added_and_deleted() -> None:
     headless = Service(Metadata("shop", "db"), cluster_ip="None")
     ready = SliceEndpoint(("10.0.0.1",), hostname="a")
     one = EndpointSlice(Metadata("shop", "s"), "db", "IPv4", (EndpointPort("sql", "TCP", 5432),), (ready,))
@@ -65,16 +65,16 @@ def test_a_headless_service_with_ports_comes_and_goes() -> None:
     ]
 
 
-def test_an_address_goes_to_the_next_object() -> None:
+def test_ptr_passes_to_the_next_claimant() -> None:
     publisher = publisher_of(service("a", age="1"), service("b", age="2"))
     changes = RowChanges(publisher)
-    gone = Event("DELETED", None, "shop", "a")
-    touched = publisher.store.apply("services", gone)
-    told = [
+    deleted = Event("DELETED", None, "shop", "a")
+    touched = publisher.store.apply("services", deleted)
+    lines = [
         (sign, str(row.record), str(row.unit))
         for sign, row in changes.after(touched, flat(publisher.refresh(touched)))
     ]
-    assert told == [
+    assert lines == [
         ("-", "1.0.0.10.in-addr.arpa. 30 IN PTR a.shop.svc.cluster.local.", "services/shop/a"),
         ("+", "1.0.0.10.in-addr.arpa. 30 IN PTR b.shop.svc.cluster.local.", "services/shop/b"),
         ("-", "a.shop.svc.cluster.local. 30 IN A 10.0.0.1", "services/shop/a"),
@@ -97,9 +97,9 @@ def test_an_address_goes_to_the_next_object() -> None:
             {"vm A 10.0.0.1", "my.vm A 10.0.0.1", "my.vm A 10.0.0.2", "nic1.my.vm A 10.0.0.2"},
         ),
     ],
-    ids=["name below another's", "interface and machine"],
+    ids=["name below another's", "interface and VMI"],
 )
-def test_machines_that_share_a_name(
+def test_vmis_that_share_a_name(
     one: VirtualMachineInstance, other: VirtualMachineInstance, expected: set[str]
 ) -> None:
     found = records(publisher_of(one, other, cluster=None, zones=[VmZone(Name.parse("vm"))]))
@@ -107,14 +107,14 @@ def test_machines_that_share_a_name(
     assert found == expected
 
 
-def test_a_change_is_one_line() -> None:
+def test_change_line() -> None:
     row = Row(Record(WEB, Host(parse_address("10.0.0.1")), 30), Unit("services", "shop", "web"))
     text = change_line("+", row, "2026-01-01T00:00:00.000Z", "table")
     assert (
         text == "2026-01-01T00:00:00.000Z + web.shop.svc.cluster.local. 30 IN A 10.0.0.1 ; services/shop/web"
     )
-    told = json.loads(change_line("-", row, "now", "json"))
-    assert (told["time"], told["change"], told["name"], told["data"]) == (
+    change = json.loads(change_line("-", row, "now", "json"))
+    assert (change["time"], change["change"], change["name"], change["data"]) == (
         "now",
         "deleted",
         f"{WEB}.",
@@ -122,7 +122,7 @@ def test_a_change_is_one_line() -> None:
     )
 
 
-def test_a_whole_zone_has_soa_and_ns() -> None:
+def test_zone_file_of_a_zone_has_soa_and_ns() -> None:
     unit = Unit("zones", "", "cluster.local")
     server = Row(Record(Name.parse("ns.dns.cluster.local"), Host(parse_address("10.0.0.10")), 30), unit)
     port = Row(Record(Name.parse("_dns._udp.cluster.local"), Port(53, WEB), 30), unit)

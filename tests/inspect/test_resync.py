@@ -1,4 +1,4 @@
-"""A plan as record changes: the DNS answers before and after it."""
+"""A plan as record changes: the difference of the DNS answers before and after it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tests.strategies import ALL_IDENTITIES, LAW, NAMESPACES, Present, clusters
 
 COREDNS = load({"vm_domain": "", "pods": "verified", "domains": "dtk.io", "dns_endpoints": True}, {})
 SKYDNS = load({"etcd_api": "v2"}, {})
-#: Without the records of the zones themselves.
-BARE = load({"cluster_zone": False, "domains": "dtk.io", "dns_endpoints": True}, {})
+#: Without the zones' own records.
+NO_CLUSTER_ZONE = load({"cluster_zone": False, "domains": "dtk.io", "dns_endpoints": True}, {})
 
 
-def published(settings: Settings, objects: Present) -> Publisher:
+def publisher_of(settings: Settings, objects: Present) -> Publisher:
     kinds = {kind: [one for (other, *_), one in objects.items() if other == kind] for kind, *_ in objects}
     store = Store()
     for kind, some in kinds.items():
@@ -36,13 +36,13 @@ def published(settings: Settings, objects: Present) -> Publisher:
     return publisher
 
 
-def changed(settings: Settings, outcome: Outcome, publisher: Publisher) -> Records:
+def records_of(settings: Settings, outcome: Outcome, publisher: Publisher) -> Records:
     return records(outcome, publisher, build.reader(settings, publisher, everywhere=True))
 
 
-def told(settings: Settings, before: Mapping[bytes, bytes], publisher: Publisher) -> Records:
+def record_changes(settings: Settings, before: Mapping[bytes, bytes], publisher: Publisher) -> Records:
     plan = diff(before, publisher.desired, publisher.layout.owner)
-    return changed(settings, Outcome(plan.changes, existing=before), publisher)
+    return records_of(settings, Outcome(plan.changes, existing=before), publisher)
 
 
 def lines(found: Records) -> list[str]:
@@ -54,39 +54,40 @@ def lines(found: Records) -> list[str]:
     ]
 
 
-def shown(publisher: Publisher) -> set[tuple[str, str, str]]:
+def visible(publisher: Publisher) -> set[tuple[str, str, str]]:
     every = (row.record for row in rows(publisher))
     found = {(f"{one.name}.", one.rtype, str(one.data)) for one in every}
-    # No Service has a port 0, by which SkyDNS says that there is none.
+    # Port 0 is SkyDNS's answer where there is no port; no Service has it.
     return {one for one in found if one[1] != "SRV" or not one[2].startswith("0 0 ")}
 
 
-#: An object has a Namespace around it: without one, SkyDNS shows the objects' addresses at its name.
-_AROUND: Present = {("namespaces", "", name): Namespace(Metadata("", name)) for name in NAMESPACES}
-_CLUSTERS = clusters(ALL_IDENTITIES).map(lambda objects: _AROUND | objects) | st.just(Present())
+#: Every object has its Namespace: else SkyDNS answers with the objects' addresses at the Namespace's name.
+_PRESENT_NAMESPACES: Present = {
+    ("namespaces", "", name): Namespace(Metadata("", name)) for name in NAMESPACES
+}
+_CLUSTERS = clusters(ALL_IDENTITIES).map(lambda objects: _PRESENT_NAMESPACES | objects) | st.just(Present())
 
 
 @LAW
 @given(st.sampled_from([COREDNS, SKYDNS]), _CLUSTERS, _CLUSTERS)
 def test_before_plus_changes_is_after(settings: Settings, one: Present, other: Present) -> None:
-    # SkyDNS hides aliases that lead nowhere.  A name without data may have had some, which says it.
-    passed_over = {"NODATA", "CNAME"} if settings is SKYDNS else {"NODATA"}
-    before, after = published(settings, one), published(settings, other)
-    there, wanted = (
-        {record for record in shown(publisher) if record[1] not in passed_over}
-        for publisher in (before, after)
+    # SkyDNS hides dangling CNAMEs.  NODATA is implied by the deletion of a name's data.
+    ignored = {"NODATA", "CNAME"} if settings is SKYDNS else {"NODATA"}
+    before, after = publisher_of(settings, one), publisher_of(settings, other)
+    current, expected = (
+        {record for record in visible(publisher) if record[1] not in ignored} for publisher in (before, after)
     )
-    for change in told(settings, before.desired, after).changes:
-        if change.type in passed_over:
+    for change in record_changes(settings, before.desired, after).changes:
+        if change.type in ignored:
             continue
         name = change.name
         if change.before:
-            there.remove((name, change.type, change.before))
+            current.remove((name, change.type, change.before))
         if change.after:
-            assert (name, change.type, change.after) not in there or change.before
-            there.add((name, change.type, change.after))
+            assert (name, change.type, change.after) not in current or change.before
+            current.add((name, change.type, change.after))
             assert change.object
-    assert there == wanted
+    assert current == expected
 
 
 def web(**spec: object) -> Present:
@@ -94,49 +95,49 @@ def web(**spec: object) -> Present:
     return {("services", "shop", "web"): one}
 
 
-def at(address: str) -> Present:
+def web_at(address: str) -> Present:
     return web(cluster_ip=address, cluster_ips=(address,))
 
 
-def said(*endpoints: tuple[str, str, str]) -> Present:
+def dns_endpoint(*endpoints: tuple[str, str, str]) -> Present:
     found = tuple(Endpoint(name, (target,), rtype) for name, rtype, target in endpoints)
     return {("dnsendpoints", "shop", "d"): DnsEndpoint(Metadata("shop", "d"), found)}
 
 
 WEB = "web.shop.svc.cluster.local"
-BELOW = b"/skydns/local/cluster/svc/shop/"
-KEY = BELOW + b"web"
+SHOP_PREFIX = b"/skydns/local/cluster/svc/shop/"
+KEY = SHOP_PREFIX + b"web"
 CASES: dict[str, tuple[Settings, Present, Present, list[str]]] = {
-    "another address": (
+    "other address": (
         COREDNS,
-        at("10.0.0.1"),
-        at("10.0.0.2"),
+        web_at("10.0.0.1"),
+        web_at("10.0.0.2"),
         [
             "- 1.0.0.10.in-addr.arpa PTR web.shop.svc.cluster.local. >",
             "+ 2.0.0.10.in-addr.arpa PTR > web.shop.svc.cluster.local.",
             f"~ {WEB} A 10.0.0.1 > 10.0.0.2",
         ],
     ),
-    "another type": (
+    "other type": (
         SKYDNS,
-        _AROUND | at("10.0.0.1"),
-        _AROUND | web(type="ExternalName", external_name="example.org"),
+        _PRESENT_NAMESPACES | web_at("10.0.0.1"),
+        _PRESENT_NAMESPACES | web(type="ExternalName", external_name="example.org"),
         [
             "- 1.0.0.10.in-addr.arpa PTR web.shop.svc.cluster.local. >",
             f"- {WEB} A 10.0.0.1 >",
             f"+ {WEB} CNAME > example.org.",
         ],
     ),
-    "a name without data": (
+    "name without data": (
         COREDNS,
         {},
         {("namespaces", "", "shop"): Namespace(Metadata("", "shop"))},
         [f"+ shop.{below} NODATA > -" for below in ("pod.cluster.local", "svc.cluster.local", "vm")],
     ),
     "data of every type": (
-        BARE,
-        said(("a.dtk.io", "TXT", "x")),
-        said(
+        NO_CLUSTER_ZONE,
+        dns_endpoint(("a.dtk.io", "TXT", "x")),
+        dns_endpoint(
             ("a.dtk.io", "TXT", "y"),
             ("b.dtk.io", "MX", "10 mail.example.org"),
             ("_s._tcp.dtk.io", "SRV", "5 7 80 a.dtk.io"),
@@ -150,62 +151,64 @@ CASES: dict[str, tuple[Settings, Present, Present, list[str]]] = {
             "+ c.dtk.io CNAME > a.dtk.io.",
         ],
     ),
-    "nothing": (COREDNS, web(), web(), []),
+    "no change": (COREDNS, web(), web(), []),
 }
 
 
 @pytest.mark.parametrize(("settings", "before", "after", "expected"), CASES.values(), ids=CASES)
 def test_changes(settings: Settings, before: Present, after: Present, expected: list[str]) -> None:
-    found = told(settings, published(settings, before).desired, published(settings, after))
+    found = record_changes(settings, publisher_of(settings, before).desired, publisher_of(settings, after))
     assert lines(found) == expected
     assert not found.silent
 
 
-def test_another_ttl_changes_every_record() -> None:
-    objects = at("10.0.0.1")
-    after = published(load({"ttl": 5}, {}), objects)
-    found = told(COREDNS, published(load({}, {}), objects).desired, after)
-    back, same, behind = "1.0.0.10.in-addr.arpa.", "10.0.0.1", "services/shop/web"
+def test_new_ttl_changes_every_record() -> None:
+    objects = web_at("10.0.0.1")
+    after = publisher_of(load({"ttl": 5}, {}), objects)
+    found = record_changes(COREDNS, publisher_of(load({}, {}), objects).desired, after)
+    reverse, same, unit = "1.0.0.10.in-addr.arpa.", "10.0.0.1", "services/shop/web"
     assert found.changes == (
-        RecordChange("change", "", back, "PTR", f"{WEB}.", f"{WEB}.", 30, 5, behind),
-        RecordChange("change", "cluster.local", f"{WEB}.", "A", same, same, 30, 5, behind),
+        RecordChange("change", "", reverse, "PTR", f"{WEB}.", f"{WEB}.", 30, 5, unit),
+        RecordChange("change", "cluster.local", f"{WEB}.", "A", same, same, 30, 5, unit),
     )
 
 
 OURS = b'{"host":"192.0.2.1","owner":"kube2etcd"}'
-ODD: dict[str, tuple[dict[bytes, bytes], list[str], int]] = {
-    "of a zone that is no more": (
+UNUSUAL_KEYS: dict[str, tuple[dict[bytes, bytes], list[str], int]] = {
+    "zone no longer configured": (
         {b"/skydns/local/gone/x": OURS, b"/skydns/local/nt_/gone": b'{"owner":"kube2etcd"}'},
         ["- gone.local NODATA - >", "- x.gone.local A 192.0.2.1 >"],
         0,
     ),
-    "of no name": ({b"/skydns/local/a b": OURS, b"/skydns/": OURS}, [], 2),
-    "a name of one label": ({b"/skydns/x": OURS}, ["- x A 192.0.2.1 >"], 0),
-    "ports of nothing": ({b"/skydns/_tcp/_x": OURS}, ["- _x._tcp NODATA - >"], 0),
-    "a value that nothing reads": ({KEY: b"{"}, [], 1),
-    "an address that nothing reads": ({KEY + b"/10-0-0-1-H": b"{"}, [f"~ {WEB} A SERVFAIL > 10.0.0.1"], 0),
-    "another group": ({KEY + b"/10-0-0-1-H": b""}, [], 1),
+    "no DNS name": ({b"/skydns/local/a b": OURS, b"/skydns/": OURS}, [], 2),
+    "name of one label": ({b"/skydns/x": OURS}, ["- x A 192.0.2.1 >"], 0),
+    "port without addresses": ({b"/skydns/_tcp/_x": OURS}, ["- _x._tcp NODATA - >"], 0),
+    "malformed value that is not read": ({KEY: b"{"}, [], 1),
+    "malformed address": ({KEY + b"/10-0-0-1-H": b"{"}, [f"~ {WEB} A SERVFAIL > 10.0.0.1"], 0),
+    "other group": ({KEY + b"/10-0-0-1-H": b""}, [], 1),
 }
 
 
-@pytest.mark.parametrize(("more", "expected", "silent"), ODD.values(), ids=ODD)
-def test_odd_keys(more: dict[bytes, bytes], expected: list[str], silent: int) -> None:
-    after = published(COREDNS, at("10.0.0.1"))
+@pytest.mark.parametrize(("more", "expected", "silent"), UNUSUAL_KEYS.values(), ids=UNUSUAL_KEYS)
+def test_unusual_keys(more: dict[bytes, bytes], expected: list[str], silent: int) -> None:
+    after = publisher_of(COREDNS, web_at("10.0.0.1"))
     replaced = {key: value or after.desired[key].replace(b"a5", b"a6") for key, value in more.items()}
-    found = told(COREDNS, {**after.desired, **replaced}, after)
+    found = record_changes(COREDNS, {**after.desired, **replaced}, after)
     assert (lines(found), found.silent) == (expected, silent)
 
 
 def test_held_and_foreign_deletions_are_marked() -> None:
-    after = published(COREDNS, {})
-    held, theirs, gone = (BELOW + name for name in (b"held", b"theirs", b"gone"))
-    there = {**after.desired, held: OURS, theirs: OURS, gone: OURS}
-    deletions = (Delete(key, OURS) for key in (held, theirs, gone))
+    after = publisher_of(COREDNS, {})
+    held, foreign, stale = (SHOP_PREFIX + name for name in (b"held", b"foreign", b"stale"))
+    existing = {**after.desired, held: OURS, foreign: OURS, stale: OURS}
+    deletions = (Delete(key, OURS) for key in (held, foreign, stale))
     added = Create(held + b"/x-T", b'{"text":"x","owner":"kube2etcd"}')
-    outcome = Outcome((*deletions, added), held=frozenset([held]), pruned=frozenset([theirs]), existing=there)
-    found = changed(COREDNS, outcome, after).changes
+    outcome = Outcome(
+        (*deletions, added), held=frozenset([held]), pruned=frozenset([foreign]), existing=existing
+    )
+    found = records_of(COREDNS, outcome, after).changes
     notes = {f"{one.name.partition('.')[0]} {one.type}": one.note for one in found}
-    assert notes == {"held A": "held", "held TXT": "", "theirs A": "foreign", "gone A": ""}
+    assert notes == {"held A": "held", "held TXT": "", "foreign A": "foreign", "stale A": ""}
 
 
 FOREIGN = {
@@ -218,44 +221,46 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize(("settings", "path", "value", "expected"), FOREIGN.values(), ids=FOREIGN)
-def test_a_foreign_key_that_goes(settings: Settings, path: bytes, value: bytes, expected: list[str]) -> None:
-    after = published(settings, _AROUND | at("10.0.0.1"))
-    key = BELOW + path
+def test_pruned_foreign_key(settings: Settings, path: bytes, value: bytes, expected: list[str]) -> None:
+    after = publisher_of(settings, _PRESENT_NAMESPACES | web_at("10.0.0.1"))
+    key = SHOP_PREFIX + path
     outcome = Outcome((Delete(key, value),), pruned=frozenset([key]), existing={**after.desired, key: value})
-    found = changed(settings, outcome, after)
-    seen = [
+    found = records_of(settings, outcome, after)
+    changes = [
         f"{MARKS[one.action]} {one.name.partition('.')[0]} {one.type} {one.object or one.note}"
         for one in found.changes
     ]
-    assert (seen, found.silent) == (expected, 0)
+    assert (changes, found.silent) == (expected, 0)
 
 
-def test_aliases_in_a_circle_of_zones_end() -> None:
+def test_cname_loop_across_zones() -> None:
     settings = load({"domains": "a.example,b.example", "dns_endpoints": True}, {})
-    ring = {
+    loop = {
         b"/skydns/example/a/own_/C": b'{"host":"b.example","owner":"kube2etcd"}',
         b"/skydns/example/b/own_/C": b'{"host":"a.example","owner":"kube2etcd"}',
     }
-    after = published(settings, {})
-    assert lines(told(settings, {**after.desired, **ring}, after)) == [
+    after = publisher_of(settings, {})
+    assert lines(record_changes(settings, {**after.desired, **loop}, after)) == [
         f"- {name}.example CNAME SERVFAIL >" for name in "ab"
     ]
 
 
-def test_long_plans_tell_how_far_they_are() -> None:
-    after = published(COREDNS, web())
+def test_long_plans_report_progress() -> None:
+    after = publisher_of(COREDNS, web())
     steps: list[tuple[int, int]] = []
-    gone = {b"/skydns/local/gone/x%d" % number: OURS for number in range(1200)}
-    outcome = Outcome(diff({**after.desired, **gone}, after.desired, "kube2etcd").changes, existing=gone)
+    stale = {b"/skydns/local/gone/x%d" % number: OURS for number in range(1200)}
+    outcome = Outcome(diff({**after.desired, **stale}, after.desired, "kube2etcd").changes, existing=stale)
     records(outcome, after, build.reader(COREDNS, after, everywhere=True), lambda *step: steps.append(step))
     assert steps == [(0, 1200), (500, 1200), (1000, 1200)]
 
 
-def test_into_an_empty_etcd_every_record_is_added() -> None:
-    after = published(COREDNS, _AROUND | at("10.0.0.1"))
-    found = told(COREDNS, {}, after)
-    assert found == told(COREDNS, {b"/skydns/test/theirs": b"{}"}, after), "the server itself is asked here"
-    assert {(one.name, one.type, one.after) for one in found.changes} == shown(after)
+def test_every_record_is_added_to_an_empty_etcd() -> None:
+    after = publisher_of(COREDNS, _PRESENT_NAMESPACES | web_at("10.0.0.1"))
+    found = record_changes(COREDNS, {}, after)
+    assert found == record_changes(COREDNS, {b"/skydns/test/foreign": b"{}"}, after), (
+        "a key outside our zones"
+    )
+    assert {(one.name, one.type, one.after) for one in found.changes} == visible(after)
     assert {one.action for one in found.changes} == {"add"}
 
 
@@ -273,7 +278,7 @@ RECORDS = Records(
 )
 
 TEXTS: dict[str, tuple[Outcome, Records | None, list[str]]] = {
-    "nothing": (Outcome(()), None, ["nothing differs"]),
+    "no change": (Outcome(()), None, ["nothing differs"]),
     "hostile keys": (
         Outcome((Delete(b"/\x1b[2J\n\xe2\x80\xae", b""),)),
         None,
@@ -289,7 +294,7 @@ TEXTS: dict[str, tuple[Outcome, Records | None, list[str]]] = {
             "0 added, 0 changed, 2 deleted (1 held) of 1,234 keys",
         ],
     ),
-    "refused, and of others": (
+    "refused and foreign": (
         Outcome(CHANGES, frozenset([b"/x", b"/y"]), frozenset([b"/x"]), refused=((b"/a", "too large"),)),
         None,
         [
@@ -322,11 +327,13 @@ TEXTS: dict[str, tuple[Outcome, Records | None, list[str]]] = {
 def test_text(outcome: Outcome, found: Records | None, expected: list[str]) -> None:
     assert text(outcome, found, 1234).split("\n") == expected
     dry = text(outcome, found, 1234, dry=True)
-    nothing = "" if outcome.changes else expected[-1]
-    assert dry.split("\n")[-1] == (nothing or f"{expected[-1]}; nothing written; checksum {outcome.checksum}")
+    unchanged = "" if outcome.changes else expected[-1]
+    assert dry.split("\n")[-1] == (
+        unchanged or f"{expected[-1]}; nothing written; checksum {outcome.checksum}"
+    )
 
 
-def test_a_narrow_terminal_with_colours() -> None:
+def test_text_on_a_narrow_terminal_in_colour() -> None:
     assert text(Outcome(CHANGES), Records(RECORDS.changes[:3]), 1234, width=40, colour=True).split("\n") == [
         "\x1b[32m+ db.shop.test.  A  10.0.0.1  services/shop/db\x1b[0m",
         '\x1b[31m- web.shop.test.  TXT  "\\x1b[2J"  (held)\x1b[0m',
@@ -335,7 +342,7 @@ def test_a_narrow_terminal_with_colours() -> None:
     ]
 
 
-def test_a_checksum_is_that_of_one_plan() -> None:
+def test_checksum_identifies_a_plan() -> None:
     plans: list[tuple[Change, ...]] = [
         (),
         (Create(b"/a", b"{}"),),
@@ -349,10 +356,10 @@ def test_a_checksum_is_that_of_one_plan() -> None:
     sums = {Outcome(changes).checksum for changes in plans}
     assert (len(sums), {len(one) for one in sums}) == (len(plans), {16})
     marked = Outcome(CHANGES, frozenset([b"/x"]), held=frozenset([b"/b"]), pruned=frozenset([b"/b"]))
-    assert marked.checksum == Outcome(CHANGES).checksum, "who has looked may also use --force"
+    assert marked.checksum == Outcome(CHANGES).checksum, "holding and pruning do not change it"
 
 
-def test_json_holds_everything() -> None:
+def test_json() -> None:
     outcome = Outcome(CHANGES, frozenset([b"/x"]), frozenset([b"/x"]), ((b"/a", "no"),), frozenset([b"/b"]))
     found = json.loads(as_json(outcome, RECORDS, 1234))
     changes = found["records"].pop("changes")
@@ -392,7 +399,7 @@ def test_json_holds_everything() -> None:
         (Outcome(CHANGES), False, True),
         (Outcome(CHANGES, refused=((b"/a", "no"),)), False, False),
     ],
-    ids=["same", "dry", "written", "refused"],
+    ids=["no change", "dry run", "written", "refused"],
 )
-def test_json_says_whether_etcd_is_equal_now(outcome: Outcome, dry: bool, equal: bool) -> None:
+def test_json_says_whether_etcd_is_equal(outcome: Outcome, dry: bool, equal: bool) -> None:
     assert json.loads(as_json(outcome, Records(()), 0, dry))["equal"] is equal

@@ -1,4 +1,4 @@
-"""Which replies satisfy `wait`, and how long it queries."""
+"""`wait`: which replies satisfy it, and how long it retries."""
 
 from __future__ import annotations
 
@@ -24,45 +24,45 @@ from tests.stack.process import free_port
 SRV = ServerReply("NOERROR", ("0 50 80 web.shop.svc.cluster.local.",))
 A = ServerReply("NOERROR", ("10.0.0.1", "10.0.0.2"))
 NODATA, NXDOMAIN, SERVFAIL = ServerReply("NOERROR"), ServerReply("NXDOMAIN"), ServerReply("SERVFAIL")
-NOTHING = ServerReply("", trouble="no answer")
+NO_ANSWER = ServerReply("", trouble="no answer")
 
 
 @pytest.mark.parametrize(
-    ("answer", "shown", "satisfied", "not_satisfied"),
+    ("reply", "text", "satisfied", "not_satisfied"),
     [
         (A, "10.0.0.1, 10.0.0.2", ["present", "10.0.0.2"], ["absent", "10.0.0.3"]),
         (SRV, SRV.data[0], ["0 50 80 WEB.shop.svc.cluster.local"], []),
         (NODATA, "NODATA", ["absent"], ["present"]),
         (NXDOMAIN, "NXDOMAIN", ["absent"], []),
         (SERVFAIL, "SERVFAIL", [], ["absent"]),
-        (NOTHING, "no answer", [], ["absent"]),
+        (NO_ANSWER, "no answer", [], ["absent"]),
     ],
 )
-def test_what_an_answer_satisfies(
-    answer: ServerReply, shown: str, satisfied: list[str], not_satisfied: list[str]
+def test_what_a_reply_satisfies(
+    reply: ServerReply, text: str, satisfied: list[str], not_satisfied: list[str]
 ) -> None:
-    assert str(answer) == shown
-    assert all(map(answer.satisfies, satisfied))
-    assert not any(map(answer.satisfies, not_satisfied))
+    assert str(reply) == text
+    assert all(map(reply.satisfies, satisfied))
+    assert not any(map(reply.satisfies, not_satisfied))
 
 
 @pytest.mark.parametrize(
-    ("answers", "timeout", "came", "slept"),
+    ("replies", "timeout", "satisfied", "slept"),
     [
-        ([NXDOMAIN, NOTHING, A], 60, True, [PAUSE, PAUSE]),
+        ([NXDOMAIN, NO_ANSWER, A], 60, True, [PAUSE, PAUSE]),
         ([NXDOMAIN, NXDOMAIN, NODATA], PAUSE + 0.25, False, [PAUSE, 0.25]),
         ([NODATA], 0, False, []),
     ],
-    ids=["until the answer comes", "a last question at the deadline", "one question without time"],
+    ids=["until satisfied", "last query at the deadline", "one query without a timeout"],
 )
-def test_how_long_it_asks(answers: list[ServerReply], timeout: float, came: bool, slept: list[float]) -> None:
-    asked, pauses = iter(answers), list[float]()
-    found = wait(lambda: next(asked), "present", timeout, clock=lambda: sum(pauses), sleep=pauses.append)
-    assert (found, pauses) == ((came, answers[-1]), slept)
+def test_retries(replies: list[ServerReply], timeout: float, satisfied: bool, slept: list[float]) -> None:
+    queries, pauses = iter(replies), list[float]()
+    found = wait(lambda: next(queries), "present", timeout, clock=lambda: sum(pauses), sleep=pauses.append)
+    assert (found, pauses) == ((satisfied, replies[-1]), slept)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "rtype", "form"),
+    ("value", "rtype", "form"),
     [
         ("present", "A", "present"),
         ("absent", "TXT", "absent"),
@@ -72,8 +72,8 @@ def test_how_long_it_asks(answers: list[ServerReply], timeout: float, came: bool
         ("nonsense", "A", "nonsense"),
     ],
 )
-def test_a_wanted_value_takes_the_form_of_answers(wanted: str, rtype: str, form: str) -> None:
-    assert canonical(wanted, rtype) == form
+def test_canonical_values(value: str, rtype: str, form: str) -> None:
+    assert canonical(value, rtype) == form
 
 
 @pytest.mark.parametrize(
@@ -88,29 +88,29 @@ def test_a_wanted_value_takes_the_form_of_answers(wanted: str, rtype: str, form:
         ("SOA", ["other. SOA ns.a. host.a. 1 2 3 4 5"], ()),
         ("ANY", ['web.example. HINFO "a" "b"'], ('"a" "b"',)),
     ],
-    ids=["alias last", "two", "letter case", "another owner", "a circle", "apex", "another apex", "any"],
+    ids=["CNAME last", "two", "upper case", "other owner", "CNAME loop", "apex", "other apex", "ANY"],
 )
-def test_data_belong_to_the_name_or_its_alias(rtype: str, records: list[str], data: tuple[str, ...]) -> None:
+def test_data_of_the_name_or_its_cname_target(rtype: str, records: list[str], data: tuple[str, ...]) -> None:
     def answer(response: dns.message.Message) -> None:
         for name, kind, rest in (one.split(" ", 2) for one in records):
             response.answer.append(dns.rrset.from_text(name, 5, "IN", kind, rest))
 
-    found = answered(answer, rtype)
+    found = reply_to(answer, rtype)
     assert (found.rcode, found.data) == ("NOERROR", data)
-    whole = [one.replace(" ", " 5 in ", 1).lower() for one in records]
-    assert [one.lower() for one in found.records] == whole
+    expected = [one.replace(" ", " 5 in ", 1).lower() for one in records]
+    assert [one.lower() for one in found.records] == expected
 
 
-def test_an_error_without_the_question() -> None:
+def test_error_without_a_question() -> None:
     def refuse(response: dns.message.Message) -> None:
         response.set_rcode(dns.rcode.REFUSED)
         response.question = []
 
-    assert answered(refuse) == ServerReply("REFUSED")
+    assert reply_to(refuse) == ServerReply("REFUSED")
 
 
-def answered(answer: Callable[[dns.message.Message], object], rtype: str = "A") -> ServerReply:
-    """What `ask` makes of a response that ``answer`` fills in."""
+def reply_to(answer: Callable[[dns.message.Message], object], rtype: str = "A") -> ServerReply:
+    """The reply of `ask` to a response that ``answer`` fills in."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server, ThreadPoolExecutor(1) as thread:
         server.bind(("127.0.0.1", 0))
         server.settimeout(20)
@@ -123,7 +123,7 @@ def answered(answer: Callable[[dns.message.Message], object], rtype: str = "A") 
         return found.result()
 
 
-def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE", 0.1)
     server = HostPort("127.0.0.1", free_port())
     answer = ask(Name.parse("web.example"), "A", server)
@@ -131,7 +131,7 @@ def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(answer).startswith(f"no answer from {server}: ")
 
 
-def test_the_server_of_resolv_conf(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_from_resolv_conf(monkeypatch: pytest.MonkeyPatch) -> None:
     class Resolver:
         nameservers = ("192.0.2.53", "192.0.2.54")
 
@@ -146,11 +146,11 @@ def test_the_server_of_resolv_conf(monkeypatch: pytest.MonkeyPatch) -> None:
         resolv_conf()
 
 
-def test_it_shows_the_reply_and_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, str]] = []
+def test_command_shows_the_reply_and_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    queries: list[tuple[str, str]] = []
 
     def answer(name: Name, rtype: str, server: HostPort) -> ServerReply:
-        asked.append((str(name), rtype))
+        queries.append((str(name), rtype))
         return A if rtype == "PTR" else NXDOMAIN
 
     monkeypatch.setattr(module, "ask", answer)
@@ -159,4 +159,4 @@ def test_it_shows_the_reply_and_the_next_step(monkeypatch: pytest.MonkeyPatch) -
     assert (result.exit_code, result.stdout) == (1, "web.shop. NXDOMAIN\n")
     assert "not present at 127.0.0.1:53 after 0 s; kube2etcd explain web.shop A says why" in result.stderr
     assert CliRunner().invoke(main, ["wait", "10.0.0.1", *server]).exit_code == 0
-    assert asked == [("web.shop", "A"), ("1.0.0.10.in-addr.arpa", "PTR")]
+    assert queries == [("web.shop", "A"), ("1.0.0.10.in-addr.arpa", "PTR")]

@@ -1,4 +1,4 @@
-"""Reasons stay cheap where many objects share a name or an address: a running bridge's loop gives them."""
+"""Reasons cost little where many objects share a name or an address: a running bridge's loop derives them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from skydns_compat.names import Name
 from skydns_compat.reader import Answer
 from tests.objects import ZONE
 
-MANY = 40
+COUNT = 40
 FLAT = ServicesZone(Name.parse("ex.org"), template="{service}")
-CHOSEN = ServicesZone(Name.parse("ex.org"), selector=Selector.parse("dns=yes"), template="{service}")
+SELECTIVE = ServicesZone(Name.parse("ex.org"), selector=Selector.parse("dns=yes"), template="{service}")
 NESTED = ServicesZone(Name.parse("in.ex.org"))
 
 
-class _Counted(Publisher):
+class CountingPublisher(Publisher):
     derived = 0
 
     def by_zone(self, unit: Unit) -> list[tuple[Zone, Published]]:
@@ -33,7 +33,7 @@ class _Counted(Publisher):
         return super().by_zone(unit)
 
 
-class _Scanned(Store):
+class CountingStore(Store):
     scans = 0
 
     def named(self, kind: str, name: str) -> Iterator[Unit]:
@@ -41,27 +41,27 @@ class _Scanned(Store):
         return super().named(kind, name)
 
 
-def publisher(ip: str, *zones: Zone, store: Store | None = None) -> _Counted:
+def publisher(ip: str, *zones: Zone, store: Store | None = None) -> CountingPublisher:
     store = store or Store()
-    labels = {MANY - 1: {"dns": "yes"}}
+    labels = {COUNT - 1: {"dns": "yes"}}
     store.replace(
         "services",
         [
             Service(Metadata(f"ns{at:02}", "web", labels=labels.get(at, {})), cluster_ip=ip)
-            for at in range(MANY)
+            for at in range(COUNT)
         ],
     )
-    made = _Counted(store, Layout(), None, zones)
-    made.refresh(made.units())
-    made.derived = 0
-    return made
+    found = CountingPublisher(store, Layout(), None, zones)
+    found.refresh(found.units())
+    found.derived = 0
+    return found
 
 
 def reasons(publisher: Publisher, name: str, rtype: str = "A") -> list[str]:
-    asked = Name.parse(name)
-    key = publisher.key(asked)
-    rows = why.rows_at(publisher, asked, [key] if key in publisher.desired else [])
-    return why.reasons(publisher, asked, rtype, rows, Answer("NOERROR" if rows else "NXDOMAIN"))
+    question = Name.parse(name)
+    key = publisher.key(question)
+    rows = why.rows_at(publisher, question, [key] if key in publisher.desired else [])
+    return why.reasons(publisher, question, rtype, rows, Answer("NOERROR" if rows else "NXDOMAIN"))
 
 
 @pytest.mark.parametrize(
@@ -72,22 +72,24 @@ def reasons(publisher: Publisher, name: str, rtype: str = "A") -> list[str]:
         pytest.param("10.0.0.1", ZONE, "1.0.0.10.in-addr.arpa", "29 more objects claim 10.0.0.1", id="PTR"),
     ],
 )
-def test_few_of_the_objects_that_share_a_name_are_derived(ip: str, zone: Zone, name: str, last: str) -> None:
-    made = publisher(ip, zone)
-    assert any(last in one for one in reasons(made, name, "PTR" if "arpa" in name else "A"))
-    assert made.derived <= MOST_UNITS + 1
+def test_only_few_of_many_objects_with_one_name_are_derived(
+    ip: str, zone: Zone, name: str, last: str
+) -> None:
+    found = publisher(ip, zone)
+    assert any(last in one for one in reasons(found, name, "PTR" if "arpa" in name else "A"))
+    assert found.derived <= MOST_UNITS + 1
 
 
-def test_what_a_zone_selects_comes_first() -> None:
-    found = reasons(publisher("", CHOSEN), "web.ex.org")
+def test_selected_objects_come_first() -> None:
+    found = reasons(publisher("", SELECTIVE), "web.ex.org")
     assert found[0] == "services/ns39/web: the Service has no external or internal address"
     assert len(found) == MOST_UNITS
     assert all(one.endswith("its labels are not selected for ex.org") for one in found[1:])
 
 
-def test_a_long_name_does_not_scan_every_namespace() -> None:
-    store = _Scanned()
-    made = publisher("", FLAT, NESTED, store=store)
+def test_long_name_scans_no_namespace() -> None:
+    store = CountingStore()
+    found = publisher("", FLAT, NESTED, store=store)
     long = ".".join(["web", "ns07", *("x" for _ in range(50)), "in.ex.org"])
-    assert reasons(made, long) == ["services/ns07/web: the Service has no external or internal address"]
+    assert reasons(found, long) == ["services/ns07/web: the Service has no external or internal address"]
     assert store.scans == 0

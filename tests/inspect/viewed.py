@@ -1,4 +1,4 @@
-"""The view of a large bridge with hostile tenants."""
+"""The view of a bridge with many records and hostile tenants."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HOSTILE = "<img src=x onerror=alert(1)>\"'{{7*7}}</script>"
 
 
 def view(records: int = 20, hostile: bool = True) -> View:
-    """``records`` addresses in the cluster's zone, and one record of each other type."""
+    """``records`` A records in the cluster's zone, and one record of each other type."""
     rows: list[RecordState] = []
 
     def add(name: str, value: str, unit: Unit | None, state: str = "") -> None:
