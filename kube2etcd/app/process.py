@@ -28,7 +28,7 @@ RETRY = 30.0
 @contextlib.contextmanager
 def signals(stop: threading.Event, queue: EventQueue) -> Iterator[Sequence[int]]:
     """SIGTERM and SIGINT set ``stop`` and wake the loop; SIGUSR1 logs at debug level, SIGUSR2 at the
-    configured one.
+    configured one, and are ignored afterwards.
 
     Yields the SIGTERM and SIGINT that came, also after something else set ``stop``.
     """
@@ -65,6 +65,9 @@ def signals(stop: threading.Event, queue: EventQueue) -> Iterator[Sequence[int]]
     try:
         yield asked
     finally:
+        # Ignored signals stay so in a process started anew: one about the log must not end it at its start.
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            before[number] = signal.SIG_IGN
         for number, handler in before.items():
             signal.signal(number, handler)
         arrived.put(False)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import logging
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -141,6 +143,27 @@ def test_signals_end_the_loop_and_change_the_level() -> None:
         assert asked == [signal.SIGTERM]
         assert queue.drain(10) == [Wake()]
     assert (logger.level, signal.getsignal(signal.SIGTERM)) == before
+
+
+RESTARTED = """
+import os, signal, sys, threading
+from kube2etcd.app.process import signals
+from kube2etcd.sync.events import EventQueue
+
+if sys.argv[1:] == ["anew"]:
+    signal.raise_signal(signal.SIGUSR1)
+    signal.raise_signal(signal.SIGUSR2)
+    print("lives")
+else:
+    with signals(threading.Event(), EventQueue()):
+        pass
+    os.execv(sys.executable, [sys.executable, "-c", sys.orig_argv[2], "anew"])
+"""
+
+
+def test_a_signal_about_the_log_does_not_end_a_process_that_starts_anew() -> None:
+    done = subprocess.run([sys.executable, "-c", RESTARTED], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "lives\n")
 
 
 class Held(threading.Event):
