@@ -24,17 +24,17 @@ VALUES = {
     "ETCD_1": "10.0.0.21",
     "ETCD_2": "10.0.0.22",
 }
-_MARK = re.compile(r"{[A-Z][A-Z0-9_]*}")
+_PLACEHOLDER = re.compile(r"{[A-Z][A-Z0-9_]*}")
 
 
 def manifests() -> list[Path]:
-    """Every manifest; the desktop's files are examples and values, helm's are templates."""
+    """Every manifest, without the desktop addon's examples and values, and Helm's templates."""
     found = [*ADDONS.rglob("*.yaml"), *ADDONS.rglob("*.yaml.in")]
     return sorted(path for path in found if path.relative_to(ADDONS).parts[0] not in ("desktop", "helm"))
 
 
 def fill(manifest: Path | str, values: Mapping[str, str] = VALUES) -> str:
-    """The manifest after the guide's ``sed``, with these values for the placeholders."""
+    """The manifest after the guide's ``sed``, which replaces the placeholders by these values."""
     path = ADDONS / manifest
     if path.suffix != ".in":
         return path.read_text()
@@ -48,8 +48,8 @@ def sed(manifest: Path | str, *expressions: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
 
 
-def leftover_marks(text: str) -> list[str]:
-    return _MARK.findall(text)
+def leftover_placeholders(text: str) -> list[str]:
+    return _PLACEHOLDER.findall(text)
 
 
 def objects(text: str) -> list[Object]:
@@ -57,7 +57,7 @@ def objects(text: str) -> list[Object]:
 
 
 def filled(manifest: Path | str, values: Mapping[str, str] = VALUES) -> list[Object]:
-    """The objects of a manifest with these values."""
+    """The objects of a manifest, with these values filled in."""
     return objects(fill(manifest, values))
 
 

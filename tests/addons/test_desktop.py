@@ -1,4 +1,4 @@
-"""The desktop addon: its systemd unit, its options and its guide."""
+"""The desktop addon: systemd units, options and guide."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OPTIONS = {f"--{one.option}" for one in SETTINGS if one.is_used_by("webhook")} |
 
 
 def unit(name: str) -> dict[str, list[str]]:
-    """The lines of a unit by key."""
+    """The values of a systemd unit by key."""
     found: dict[str, list[str]] = {}
     for line in (HERE / name).read_text().replace("\\\n", " ").splitlines():
         key, equals, value = line.partition("=")
@@ -34,14 +34,14 @@ def environment() -> dict[str, str]:
     )
 
 
-def test_the_command_has_only_options_that_there_are() -> None:
+def test_options_of_the_unit_exist() -> None:
     (start,) = unit("kube2etcd-webhook.service")["ExecStart"]
     words = shlex.split(start)
     assert words[1] == "webhook"
     assert {word for word in words if word.startswith("--")} <= OPTIONS
 
 
-def test_the_environment_is_of_settings_and_can_be_read() -> None:
+def test_environment_file_holds_valid_settings() -> None:
     settings = load({}, environment())
     assert settings.domains
     assert settings.webhook.allow
@@ -49,7 +49,7 @@ def test_the_environment_is_of_settings_and_can_be_read() -> None:
     assert set(environment()) <= {one.variables[0] for one in SETTINGS}
 
 
-def test_only_the_hosts_file_and_the_state_can_be_written() -> None:
+def test_unit_can_write_only_hosts_file_and_state() -> None:
     service = unit("kube2etcd-webhook.service")
     assert service["ProtectSystem"] == ["strict"]
     assert service["ReadWritePaths"] == ["/etc/hosts"]
@@ -59,20 +59,20 @@ def test_only_the_hosts_file_and_the_state_can_be_written() -> None:
     assert Path(Settings().webhook.state_file).parent == Path(directory)
 
 
-def test_a_replaced_file_is_noticed() -> None:
+def test_replaced_hosts_file_restarts_the_unit() -> None:
     assert unit("kube2etcd-webhook-hosts.path")["PathChanged"] == ["/etc/hosts"]
     (line,) = unit("kube2etcd-webhook-hosts.service")["ExecStart"]
     assert "systemctl try-restart kube2etcd-webhook.service" in line
 
 
-def test_the_chart_calls_the_port_that_is_ours() -> None:
+def test_external_dns_values_have_our_port() -> None:
     values: Any = yaml.safe_load((HERE / "external-dns-values.yaml").read_text())
     (url,) = values["extraArgs"]
     assert url == f"--webhook-provider-url=http://192.168.0.12:{Settings().webhook.port}"
     assert values["policy"] == "sync"
 
 
-def test_the_ingress_leads_to_itself() -> None:
+def test_ingress_target_is_its_host() -> None:
     ingress: Any = yaml.safe_load((HERE / "ingress.yaml").read_text())
     (rule,) = ingress["spec"]["rules"]
     annotation = ingress["metadata"]["annotations"]["external-dns.alpha.kubernetes.io/target"]
@@ -83,11 +83,11 @@ GUIDE = (HERE / "README.md").read_text()
 
 
 @pytest.mark.parametrize("line", re.findall(r"^.*kube2etcd webhook .*$", GUIDE, re.M))
-def test_the_guide_types_options_that_there_are(line: str) -> None:
+def test_options_in_the_guide_exist(line: str) -> None:
     found = set(re.findall(r"--[a-z-]+", line.partition("#")[0]))
     assert found <= OPTIONS
 
 
-def test_the_guide_names_files_that_there_are() -> None:
+def test_files_in_the_guide_exist() -> None:
     for name in re.findall(r"\]\(([\w.-]+)\)", GUIDE) + re.findall(r"kube2etcd-webhook[\w-]*\.\w+", GUIDE):
         assert (HERE / name).exists()

@@ -1,4 +1,4 @@
-"""The chart without Helm: its values, their schema and their table.
+"""The chart without Helm: values, their schema and their table in the guide.
 
 ``python -m tests.addons.test_helm`` writes the table, and the schema of ``settings``.
 `tests/stack/test_addon_helm.py` renders it.
@@ -50,7 +50,7 @@ def documented() -> Iterator[tuple[str, str]]:
                 comment = ""
 
 
-def at(path: str) -> Any:
+def value_at(path: str) -> Any:
     found: Any = values()
     for part in path.split("."):
         found = found[part]
@@ -58,7 +58,7 @@ def at(path: str) -> Any:
 
 
 def paths(tree: dict[str, Any], above: str = "") -> Iterator[str]:
-    """Every value down to the documented ones."""
+    """The path of every value; a documented mapping counts as one value."""
     known = {path for path, _ in documented()}
     for key, value in tree.items():
         path = above + key
@@ -69,7 +69,7 @@ def paths(tree: dict[str, Any], above: str = "") -> Iterator[str]:
 
 
 def table() -> str:
-    rows = (f"| `{path}` | `{json.dumps(at(path))}` | {comment} |\n" for path, comment in documented())
+    rows = (f"| `{path}` | `{json.dumps(value_at(path))}` | {comment} |\n" for path, comment in documented())
     return HEAD + "".join(rows)
 
 
@@ -77,12 +77,12 @@ def test_every_value_has_a_comment() -> None:
     assert list(paths(values())) == [path for path, _ in documented()]
 
 
-def test_the_guide_has_the_table() -> None:
+def test_guide_has_the_table_of_values() -> None:
     assert GUIDE.read_text().endswith(table())
 
 
-def test_the_schema_knows_every_value_and_no_other() -> None:
-    def same(tree: dict[str, Any], part: dict[str, Any], path: str) -> None:
+def test_schema_has_exactly_the_values() -> None:
+    def compare(tree: dict[str, Any], part: dict[str, Any], path: str) -> None:
         part = schema()["definitions"][part["$ref"].rpartition("/")[2]] if "$ref" in part else part
         known = part.get("properties", {}).keys() - {"global"}
         if path in documented_paths or not known:
@@ -91,17 +91,17 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
         assert known == tree.keys(), path
         for key, value in tree.items():
             if isinstance(value, dict):
-                same(value, part["properties"][key], f"{path}.{key}".strip("."))
+                compare(value, part["properties"][key], f"{path}.{key}".strip("."))
 
     documented_paths = {path for path, _ in documented()}
-    same(values(), schema(), "")
+    compare(values(), schema(), "")
 
 
-def form(path: str) -> dict[str, Any]:
+def setting_schema(path: str) -> dict[str, Any]:
     """JSON Schema of a key of the settings file."""
     if path in GROUPS:
         keys = [one.name for one in fields(GROUPS[path]) if f"{path}.{one.name}" in BY_PATH]
-        return mapping({key: form(f"{path}.{key}") for key in keys})
+        return mapping({key: setting_schema(f"{path}.{key}") for key in keys})
     if path == "zones":
         zone = mapping({key: one.form for key, one in ZONE_FIELDS.items()}, required=["zone"])
         return {"type": "array", "items": zone}
@@ -116,25 +116,27 @@ def mapping(properties: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def settings_schema() -> str:
-    """The part of the schema that the settings make, one key a line."""
-    lines = [f"        {json.dumps(one.name)}: {json.dumps(form(one.name))}" for one in fields(Settings)]
+    """The schema of ``settings``, one line per key."""
+    lines = [
+        f"        {json.dumps(one.name)}: {json.dumps(setting_schema(one.name))}" for one in fields(Settings)
+    ]
     head = '    "settings": {\n      "type": "object",\n      "additionalProperties": false,\n'
     head += '      "properties": {\n'
     return head + ",\n".join(lines) + "\n      }\n    },\n"
 
 
-def test_the_schema_has_every_setting_with_its_type() -> None:
+def test_schema_has_every_setting_with_its_type() -> None:
     assert settings_schema() in (CHART / "values.schema.json").read_text(), (
         "run python -m tests.addons.test_helm"
     )
 
 
 @pytest.mark.parametrize("key", ["version", "appVersion"])
-def test_the_chart_has_the_version_of_the_package(key: str) -> None:
+def test_chart_version_is_that_of_the_package(key: str) -> None:
     assert yaml.safe_load((CHART / "Chart.yaml").read_text())[key] == __version__
 
 
-def test_the_custom_resource_is_that_of_the_manifest() -> None:
+def test_crd_equals_that_of_the_manifests() -> None:
     chart = yaml.safe_load((CHART / "files" / "dnsendpoints.yaml").read_text())
     assert chart["metadata"]["annotations"].pop("helm.sh/resource-policy") == "keep"
     assert chart == yaml.safe_load((ADDONS / "external-dns" / "crd.yaml").read_text())

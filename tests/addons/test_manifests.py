@@ -26,7 +26,7 @@ from tests.addons.manifests import (
     containers,
     fill,
     filled,
-    leftover_marks,
+    leftover_placeholders,
     manifests,
     objects,
     of_kind,
@@ -41,7 +41,7 @@ every_manifest = pytest.mark.parametrize("manifest", manifests(), ids=IDS)
 
 
 def workloads() -> Iterator[Any]:
-    """Each pod template, with the objects it comes with."""
+    """Each pod template, with the objects of its manifest."""
     for manifest, name in zip(manifests(), IDS, strict=True):
         for number, template in enumerate(pods(filled(manifest))):
             yield pytest.param(filled(manifest), template, id=f"{name}-{number}")
@@ -51,8 +51,8 @@ every_pod = pytest.mark.parametrize(("found", "template"), list(workloads()))
 
 
 @every_manifest
-def test_no_mark_is_left(manifest: Path) -> None:
-    assert leftover_marks(fill(manifest)) == []
+def test_every_placeholder_is_filled_in(manifest: Path) -> None:
+    assert leftover_placeholders(fill(manifest)) == []
     assert objects(fill(manifest))
 
 
@@ -61,11 +61,11 @@ def test_every_placeholder_is_documented_at_the_top(manifest: Path) -> None:
     """The comment at the top has a sed expression for exactly the placeholders of the manifest."""
     text = manifest.read_text()
     head = text[: text.index("apiVersion:")]
-    marks = {mark.strip("{}") for mark in leftover_marks(text)}
-    assert set(re.findall(r"s/{(\w+)}/\$(\w+)/g", head)) == {(mark, mark) for mark in marks}
+    placeholders = {one.strip("{}") for one in leftover_placeholders(text)}
+    assert set(re.findall(r"s/{(\w+)}/\$(\w+)/g", head)) == {(one, one) for one in placeholders}
 
 
-def test_no_manifest_holds_a_corefile_and_all_are_short_enough_to_be_read() -> None:
+def test_manifests_are_short_and_hold_no_corefile() -> None:
     texts = [path.read_text() for path in manifests()]
     assert not any("Corefile: |" in text for text in texts)
     assert sum(text.count("\n") for text in texts) < 1800
@@ -82,7 +82,7 @@ def test_kube2etcd_writes_the_corefile_before_coredns_starts(found: list[Object]
     assert bridge["startupProbe"]["httpGet"]["path"] == "/readyz"
     [file] = [word.partition("=")[2] for word in bridge["args"] if word.startswith("--corefile=")]
     assert server["args"] == ["-conf", file]
-    # the folder, since a file is replaced by a rename
+    # the folder, since the file is replaced by a rename
     mounts = [{mount["name"]: mount for mount in one["volumeMounts"]} for one in (bridge, server)]
     assert [mount["corefile"]["mountPath"] for mount in mounts] == [str(Path(file).parent)] * 2
     assert [mount["corefile"].get("readOnly", False) for mount in mounts] == [False, True]
@@ -93,7 +93,7 @@ def test_kube2etcd_writes_the_corefile_before_coredns_starts(found: list[Object]
 
 
 @every_manifest
-def test_every_object_has_its_place_and_a_label(manifest: Path) -> None:
+def test_objects_are_unique_and_labelled(manifest: Path) -> None:
     names = [
         (one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"]) for one in filled(manifest)
     ]
@@ -104,7 +104,7 @@ def test_every_object_has_its_place_and_a_label(manifest: Path) -> None:
 
 
 def configs() -> Iterator[Any]:
-    """The settings of each manifest that has some."""
+    """The ConfigMap with the settings of each manifest that has one."""
     for manifest, name in zip(manifests(), IDS, strict=True):
         for config in of_kind(filled(manifest), "ConfigMap"):
             if "settings.yaml" in config["data"]:
@@ -117,8 +117,8 @@ def leaves(tree: Object, path: str = "") -> Iterator[str]:
 
 
 @pytest.mark.parametrize("config", list(configs()))
-def test_settings_list_only_what_is_not_a_default_each_with_a_comment(config: Object) -> None:
-    assert set(config["data"]) == {"settings.yaml"}, "the one key that users edit"
+def test_settings_differ_from_the_defaults_and_have_comments(config: Object) -> None:
+    assert set(config["data"]) == {"settings.yaml"}, "users edit one key"
     text = config["data"]["settings.yaml"]
     for path in leaves(yaml.safe_load(text)):
         assert path == "domain" or attrgetter(path)(settings_of(config)) != attrgetter(path)(Settings()), path
@@ -127,9 +127,9 @@ def test_settings_list_only_what_is_not_a_default_each_with_a_comment(config: Ob
         [number] = [number for number, line in enumerate(lines) if line.startswith(f"{key}:")]
         around = (lines[number - 1], *lines[number + 1 :][:2])
         assert any(line.lstrip().startswith("# ") for line in around), key
-    # settings in comments are valid when uncommented
-    wanted = re.sub(r"^( *)# ((?:  )?[a-z_]+:)", r"\1\2", text, flags=re.MULTILINE)
-    load_text(wanted)
+    # Settings in comments are valid once uncommented.
+    uncommented = re.sub(r"^( *)# ((?:  )?[a-z_]+:)", r"\1\2", text, flags=re.MULTILINE)
+    load_text(uncommented)
 
 
 def settings_of(config: Object) -> Settings:
@@ -146,18 +146,18 @@ def load_text(text: str) -> Settings:
 @pytest.mark.parametrize(
     "manifest", ["dns/skydns-rc.yaml.in", "vm/vm-dns.yaml.in", "shared-etcd/skydns-rc.yaml.in"]
 )
-def test_rights_are_exactly_what_is_read(manifest: str) -> None:
+def test_permissions_are_those_needed(manifest: str) -> None:
     found = filled(manifest)
     [template] = pods(found)
-    assert granted(found, template["spec"]["serviceAccountName"]) == read_by(found)
+    assert granted(found, template["spec"]["serviceAccountName"]) == needed_by(found)
 
 
-def test_a_domain_of_external_names_needs_what_its_manifest_adds() -> None:
+def test_external_domain_needs_what_its_manifest_adds() -> None:
     plain, more = filled("dns/skydns-rc.yaml.in"), filled("external-dns/dns.yaml.in")
-    assert granted(plain, "kube2etcd") | granted(more, "kube2etcd") == read_by(more)
+    assert granted(plain, "kube2etcd") | granted(more, "kube2etcd") == needed_by(more)
     [before], [after] = of_kind(plain, "ConfigMap"), of_kind(more, "ConfigMap")
     for key in ("name", "namespace"):
-        assert before["metadata"][key] == after["metadata"][key], "one replaces the other"
+        assert before["metadata"][key] == after["metadata"][key], "one does not replace the other"
     added = {"domains": [VALUES["DOMAIN"]], "dns_endpoints": True}
     assert settings_text(after) == {**settings_text(before), **added}
 
@@ -173,15 +173,15 @@ def settings_text(config: Object) -> Object:
     return found
 
 
-def read_by(found: list[Object]) -> set[tuple[str, str, str]]:
-    """What a bridge with these settings reads: group, resource, verb."""
+def needed_by(found: list[Object]) -> set[tuple[str, str, str]]:
+    """The permissions that a bridge with these settings needs: group, resource, verb."""
     [config] = [one for one in of_kind(found, "ConfigMap") if "settings.yaml" in one["data"]]
     kinds = build.kinds(settings_of(config))
     return {(kind.group, kind.name, verb) for kind in kinds for verb in ("list", "watch")}
 
 
 def granted(found: list[Object], account: str) -> set[tuple[str, str, str]]:
-    """The rights of an account in all namespaces."""
+    """The cluster-wide permissions of an account."""
     roles = {one["metadata"]["name"]: one for one in of_kind(found, "ClusterRole")}
     bound = [
         roles[one["roleRef"]["name"]]
@@ -198,7 +198,7 @@ def granted(found: list[Object], account: str) -> set[tuple[str, str, str]]:
     }
 
 
-def test_further_roles_have_the_rights_that_their_settings_need() -> None:
+def test_optional_roles_grant_what_their_settings_need() -> None:
     verified = {("", "pods", verb) for verb in ("list", "watch")}
     assert granted(filled("dns/pods-verified.yaml"), "kube2etcd") == verified
     looked_up = {(kind.group, kind.name, "get") for kind in KINDS.values()}
@@ -207,7 +207,7 @@ def test_further_roles_have_the_rights_that_their_settings_need() -> None:
 
 
 @every_pod
-def test_commands_have_only_options_that_exist(found: list[Object], template: Object) -> None:
+def test_options_of_commands_exist(found: list[Object], template: Object) -> None:
     for one in containers(template):
         if "kube2etcd" not in one["image"]:
             continue
@@ -251,17 +251,17 @@ def test_pods_are_hardened(found: list[Object], template: Object) -> None:
     for one in containers(template):
         assert one["securityContext"]["readOnlyRootFilesystem"] is True
         assert "memory" in one["resources"]["limits"]
-        assert "cpu" not in one["resources"]["limits"], "a CPU limit delays answers"
+        assert "cpu" not in one["resources"]["limits"], "CPU limits delay answers"
         assert {"cpu", "memory"} <= one["resources"]["requests"].keys()
         assert not any(
             "valueFrom" in each and "secretKeyRef" in each["valueFrom"] for each in one.get("env", ())
         )
         with_token += [one["name"] for mount in one.get("volumeMounts", ()) if mount["name"] == "token"]
-    assert set(with_token) <= {"kube2etcd", "external-dns"}, "only these use the API server"
+    assert set(with_token) <= {"kube2etcd", "external-dns"}, "only these call the API server"
 
 
 @every_pod
-def test_no_probe_restarts_a_container_because_of_others(found: list[Object], template: Object) -> None:
+def test_liveness_probes_do_not_depend_on_others(found: list[Object], template: Object) -> None:
     for one in containers(template):
         assert one["livenessProbe"]["httpGet"]["path"] in ("/livez", "/health", "/healthz")
         if "kube2etcd" in one["image"]:
@@ -279,7 +279,7 @@ def test_etcd_listens_on_loopback_only(found: list[Object], template: Object) ->
     for one in containers(template):
         options = dict(word.removeprefix("--").split("=", 1) for word in one["args"] if "=" in word)
         if "config-file" in options:
-            continue  # a member of a cluster
+            continue  # a cluster member
         for option, value in options.items():
             if option.startswith("listen-") and option != "listen-metrics-urls":
                 assert value.startswith("http://127.0.0.1:"), option
@@ -291,7 +291,7 @@ def test_etcd_listens_on_loopback_only(found: list[Object], template: Object) ->
 
 
 @every_pod
-def test_volumes_and_accounts_are_there(found: list[Object], template: Object) -> None:
+def test_volumes_and_service_accounts_exist(found: list[Object], template: Object) -> None:
     spec = template["spec"]
     volumes = {volume["name"]: volume for volume in spec["volumes"]}
     for claim in claims(found):
@@ -308,46 +308,46 @@ def test_volumes_and_accounts_are_there(found: list[Object], template: Object) -
 
 
 def claims(found: list[Object]) -> list[str]:
-    """The names of volumes that a StatefulSet claims."""
+    """The names of a StatefulSet's volume claims."""
     sets = of_kind(found, "StatefulSet")
     return [claim["metadata"]["name"] for one in sets for claim in one["spec"]["volumeClaimTemplates"]]
 
 
-def test_the_service_finds_the_pods_and_their_ports() -> None:
+def test_service_selects_the_pods_and_their_ports() -> None:
     [service] = filled("dns/skydns-svc.yaml.in")
     template = next(pods(filled("dns/skydns-rc.yaml.in")))
     assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
     ports = {
         (port["containerPort"], port["protocol"]) for one in containers(template) for port in one["ports"]
     }
-    asked = {(port["targetPort"], port["protocol"]) for port in service["spec"]["ports"]}
-    assert asked <= ports
+    targets = {(port["targetPort"], port["protocol"]) for port in service["spec"]["ports"]}
+    assert targets <= ports
     assert {("dns", 53, "UDP"), ("dns-tcp", 53, "TCP"), ("metrics", 9153, "TCP")} <= {
         (port["name"], port["port"], port["protocol"]) for port in service["spec"]["ports"]
     }
 
 
-def test_an_ipv6_address_stays_a_string() -> None:
+def test_ipv6_address_is_a_string() -> None:
     for address in ("fd00:10::", "fd00:10::a", "::1"):
         [service] = filled("dns/skydns-svc.yaml.in", {**VALUES, "DNS_SERVER_IP": address})
         assert service["spec"]["clusterIP"] == address
         assert service["spec"]["clusterIPs"] == [address]
 
 
-def test_the_bare_zone_of_machines_and_no_name_server() -> None:
-    """The variants of the guide of addons/vm."""
+def test_variants_of_the_vm_manifest() -> None:
+    """Those of the guide: the zone ``vm`` without a domain, and no name server."""
     guide = (ADDONS / "vm" / "README.md").read_text()
-    bare, without = [r"s/vm\.{DOMAIN}/vm/g", "s/{DOMAIN}//g"], "/{NAME_SERVER_IP}/d"
-    for expression in (*bare, without):
+    no_domain, no_name_server = [r"s/vm\.{DOMAIN}/vm/g", "s/{DOMAIN}//g"], "/{NAME_SERVER_IP}/d"
+    for expression in (*no_domain, no_name_server):
         assert f"-e '{expression}'" in guide
-    text = sed("vm/vm-dns.yaml.in", *bare, "s/{NAME_SERVER_IP}/198.51.100.53/g")
-    assert leftover_marks(text) == []
+    text = sed("vm/vm-dns.yaml.in", *no_domain, "s/{NAME_SERVER_IP}/198.51.100.53/g")
+    assert leftover_placeholders(text) == []
     [config] = of_kind(objects(text), "ConfigMap")
     assert config["metadata"]["name"] == "vm"
     assert settings_of(config).vm.domain == ""
 
-    text = sed("vm/vm-dns.yaml.in", "s/{DOMAIN}/sec.example.com/g", without)
-    assert leftover_marks(text) == []
+    text = sed("vm/vm-dns.yaml.in", "s/{DOMAIN}/sec.example.com/g", no_name_server)
+    assert leftover_placeholders(text) == []
     [config] = of_kind(objects(text), "ConfigMap")
     assert settings_of(config).vm.name_server_ip is None
     [service] = of_kind(objects(text), "Service")
@@ -356,7 +356,7 @@ def test_the_bare_zone_of_machines_and_no_name_server() -> None:
     assert len(template["spec"]["hostAliases"]) == 1
 
 
-def same(one: Object, other: Object, *paths: str) -> None:
+def assert_same(one: Object, other: Object, *paths: str) -> None:
     for path in paths:
         left, right = one, other
         for part in path.split("."):
@@ -364,22 +364,24 @@ def same(one: Object, other: Object, *paths: str) -> None:
         assert left == right, path
 
 
-DNS, SHARED, MACHINES = "dns/skydns-rc.yaml.in", "shared-etcd/skydns-rc.yaml.in", "vm/vm-dns.yaml.in"
+DNS, SHARED, VM = "dns/skydns-rc.yaml.in", "shared-etcd/skydns-rc.yaml.in", "vm/vm-dns.yaml.in"
 
 
-def test_what_two_manifests_have_in_common_is_equal() -> None:
-    """A probe changed in two of three files would go unnoticed."""
-    dns, shared, machines = ({one["kind"]: one for one in filled(path)} for path in (DNS, SHARED, MACHINES))
+def test_common_parts_of_manifests_are_equal() -> None:
+    """Else a probe changed in two of three files would go unnoticed."""
+    dns, shared, vm = ({one["kind"]: one for one in filled(path)} for path in (DNS, SHARED, VM))
     for kind in ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "PodDisruptionBudget"):
         assert dns[kind] == shared[kind]
-    templates = [one["Deployment"]["spec"]["template"] for one in (dns, shared, machines)]
+    templates = [one["Deployment"]["spec"]["template"] for one in (dns, shared, vm)]
     first = {one["name"]: one for one in containers(templates[0])}
     pod = ("priorityClassName", "tolerations", "nodeSelector", "enableServiceLinks", "dnsPolicy")
     for template in templates[1:]:
-        same(templates[0]["spec"], template["spec"], *pod, "securityContext.seccompProfile")
+        assert_same(templates[0]["spec"], template["spec"], *pod, "securityContext.seccompProfile")
         for one in containers(template):
             probes = ("startupProbe", "readinessProbe", "livenessProbe")
-            same(first[one["name"]], one, *probes, "image", "resources", "securityContext", "restartPolicy")
+            assert_same(
+                first[one["name"]], one, *probes, "image", "resources", "securityContext", "restartPolicy"
+            )
         volumes = [{one["name"]: one for one in each["spec"]["volumes"]} for each in (templates[0], template)]
         for name in ("token", "corefile", "custom"):
             assert volumes[0][name] == volumes[1][name]

@@ -1,4 +1,4 @@
-"""Alerts and dashboard refer to metrics and labels that exist."""
+"""Metrics and labels in alerts and dashboard exist."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pytest
 from kube2etcd.metrics import Metrics
 from tests.addons.manifests import ADDONS, filled, of_kind
 
-#: Names in an expression that are no metrics of ours: labels, functions, words of the language.
+#: Metrics in an expression.
 METRIC = re.compile(r"\b(?:kube2etcd|coredns|etcd|process)_[a-z0-9_]+\b")
 SELECTOR = re.compile(r"(\b[a-z0-9_]+)\{([^}]*)\}")
 
 
 def expressions() -> Iterator[tuple[str, str]]:
-    """Each expression with the place where it stands."""
+    """Each expression, with the title of its alert or panel."""
     [rules] = of_kind(filled("monitoring/monitoring.yaml"), "PrometheusRule")
     for group in rules["spec"]["groups"]:
         for rule in group["rules"]:
@@ -33,13 +33,13 @@ def dashboard() -> dict[str, Any]:
     return found
 
 
-def named(prefix: str) -> set[str]:
-    """Metrics of a program that the addon asks for."""
+def metrics_used(prefix: str) -> set[str]:
+    """The metrics with this prefix in all expressions."""
     return {name for _, text in expressions() for name in METRIC.findall(text) if name.startswith(prefix)}
 
 
-def ours() -> dict[str, set[str]]:
-    """What the bridge serves: sample names, and the labels that each may have."""
+def metrics_served() -> dict[str, set[str]]:
+    """The sample names that the bridge serves, with the labels of each."""
     metrics = Metrics()
     found: dict[str, set[str]] = {}
     for line in metrics.page().decode().splitlines():
@@ -54,15 +54,15 @@ def ours() -> dict[str, set[str]]:
 
 
 def test_every_metric_exists() -> None:
-    assert named("kube2etcd_") <= ours().keys()
-    assert named("process_") <= ours().keys()
-    assert named("kube2etcd_"), "and there are some"
+    assert metrics_used("kube2etcd_") <= metrics_served().keys()
+    assert metrics_used("process_") <= metrics_served().keys()
+    assert metrics_used("kube2etcd_"), "no metric was found"
 
 
-def test_labels_exist() -> None:
-    """Those of our metrics, or those that Prometheus gives to what it scrapes."""
+def test_every_label_exists() -> None:
+    """Labels of our metrics, or those that Prometheus adds to its targets."""
     target = {"job", "namespace", "pod", "container", "instance", "endpoint", "service"}
-    known = ours()
+    known = metrics_served()
     for where, text in expressions():
         for name, inside in SELECTOR.findall(text):
             if name in known:
@@ -70,11 +70,11 @@ def test_labels_exist() -> None:
                 assert labels <= known[name] | target, where
         names = [name for name in METRIC.findall(text) if name in known]
         for grouping in re.findall(r"by \(([^)]*)\)", text):
-            wanted = {word.strip() for word in grouping.split(",")}
-            assert not names or wanted <= set().union(*(known[name] for name in names)) | target, where
+            labels = {word.strip() for word in grouping.split(",")}
+            assert not names or labels <= set().union(*(known[name] for name in names)) | target, where
 
 
-def test_every_alert_says_what_to_do() -> None:
+def test_alerts_have_severity_and_description() -> None:
     [rules] = of_kind(filled("monitoring/monitoring.yaml"), "PrometheusRule")
     alerts = [rule for group in rules["spec"]["groups"] for rule in group["rules"]]
     names = [alert["alert"] for alert in alerts]
@@ -84,14 +84,14 @@ def test_every_alert_says_what_to_do() -> None:
         assert len(alert["annotations"]["description"]) > 40
 
 
-def test_expressions_are_whole() -> None:
+def test_brackets_and_quotes_in_expressions_are_balanced() -> None:
     for where, text in expressions():
         for opening, closing in ("()", "{}", "[]"):
             assert text.count(opening) == text.count(closing), where
         assert text.count('"') % 2 == 0, where
 
 
-def test_the_monitor_finds_the_service_and_its_ports() -> None:
+def test_service_monitor_selects_the_service_and_its_ports() -> None:
     [monitor] = of_kind(filled("monitoring/monitoring.yaml"), "ServiceMonitor")
     [service] = filled("dns/skydns-svc.yaml.in")
     selector = monitor["spec"]["selector"]["matchLabels"]
@@ -104,7 +104,7 @@ def test_the_monitor_finds_the_service_and_its_ports() -> None:
     assert jobs == {job, "$job"}
 
 
-def test_the_dashboard_has_no_two_panels_in_one_place() -> None:
+def test_panels_of_the_dashboard_do_not_overlap() -> None:
     panels = dashboard()["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     places = [tuple(panel["gridPos"][key] for key in ("x", "y")) for panel in panels]

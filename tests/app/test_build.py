@@ -1,4 +1,4 @@
-"""What the settings decide: kinds of objects, and the key of an election."""
+"""What follows from the settings: kinds of objects to read, election key, domains that can be served."""
 
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,10 @@ from kube2etcd.errors import SettingsError
 from kube2etcd.external import Domain
 from kube2etcd.settings import load
 
-MACHINES = {"namespaces", "virtualmachineinstances"}
+VMI_KINDS = {"namespaces", "virtualmachineinstances"}
 
 
-def test_the_key_of_an_election() -> None:
+def test_election_key() -> None:
     assert election_key(load({"owner_id": "a/b"}, {})) == b"/kube2etcd/leader/skydns/a/b"
     with pytest.raises(SettingsError, match="--etcd-prefix"):
         election_key(load({"etcd_prefix": "/kube2etcd"}, {}))
@@ -22,12 +22,12 @@ def test_the_key_of_an_election() -> None:
 @pytest.mark.parametrize(
     ("options", "read"),
     [
-        pytest.param({"vm_domain": "a.b"}, MACHINES, id="machines"),
+        pytest.param({"vm_domain": "a.b"}, VMI_KINDS, id="VMIs"),
         pytest.param({"domains": ("a.b",), "dns_endpoints": True}, {"dnsendpoints"}, id="external names"),
-        pytest.param({"vm_domain": "a.b", "pods": "verified"}, MACHINES, id="no pods"),
+        pytest.param({"vm_domain": "a.b", "pods": "verified"}, VMI_KINDS, id="VMIs, without pods"),
     ],
 )
-def test_what_is_read_without_the_cluster_zone(options: dict[str, Any], read: set[str]) -> None:
+def test_kinds_read_without_the_cluster_zone(options: dict[str, Any], read: set[str]) -> None:
     settings = load({"no_cluster_zone": True, **options}, {})
     assert {kind.name for kind in kinds(settings)} == read
 
@@ -35,10 +35,10 @@ def test_what_is_read_without_the_cluster_zone(options: dict[str, Any], read: se
 @pytest.mark.parametrize(
     ("domain", "refused"),
     [
-        pytest.param("shop.stage.local", False, id="where objects have names"),
+        pytest.param("shop.stage.local", False, id="at an object's name"),
         pytest.param("a.b.c.shop.stage.local", True, id="below an object's name"),
         pytest.param("a.b.c.x.stage.local", False, id="in a domain of the settings"),
-        pytest.param("x.stage.local", False, id="that domain"),
+        pytest.param("x.stage.local", False, id="a domain of the settings"),
         pytest.param("stage.local", True, id="another zone"),
     ],
 )

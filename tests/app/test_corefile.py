@@ -37,28 +37,28 @@ def ready(writer: CorefileWriter) -> tuple[bool, tuple[str, ...]]:
     loop = Status()
     loop.report(ready=True)
     loop.add(writer.check)
-    now = loop.snapshot()
-    return now.ready, now.reasons
+    snapshot = loop.snapshot()
+    return snapshot.ready, snapshot.reasons
 
 
-def test_the_file_holds_what_the_command_prints_before_it_is_ready(file: Path) -> None:
-    given = settings(file)
-    writer = CorefileWriter(given)
+def test_file_equals_the_commands_output_before_it_is_ready(file: Path) -> None:
+    configured = settings(file)
+    writer = CorefileWriter(configured)
     assert ready(writer) == (False, (f"--corefile {file} is not written yet",))
     writer.start()
-    assert file.read_text() == text(given)
+    assert file.read_text() == text(configured)
     assert ready(writer) == (True, ())
     writer.stop()
     assert file.exists()
 
 
-def test_an_import_is_written_only_where_it_is_given(file: Path) -> None:
+def test_import_is_written_only_if_configured(file: Path) -> None:
     assert "/etc/coredns/custom" not in text(settings(file))
     assert text(settings(file, corefile_import="")).endswith("\nimport /etc/coredns/custom/*.server\n")
     assert text(settings(file, corefile_import="/my/*.conf")).endswith("\nimport /my/*.conf\n")
 
 
-def test_domains_of_run_time_are_served(file: Path) -> None:
+def test_domains_added_at_run_time_are_served(file: Path) -> None:
     writer = CorefileWriter(settings(file, domains=("dev.example.com",)))
     writer.write()
     writer.serve([CHILD, PARENT])
@@ -70,65 +70,61 @@ def test_domains_of_run_time_are_served(file: Path) -> None:
     assert file.read_text() == text(settings(file, domains=("dev.example.com",)))
 
 
-def test_until_all_domains_are_known_a_file_is_kept(file: Path) -> None:
+def test_existing_file_is_kept_until_all_domains_are_known(file: Path) -> None:
     one = settings(file, domains=("dev.example.com",))
     writer = CorefileWriter(one, whole=False)
     writer.write()
-    assert file.read_text() == text(one), "CoreDNS starts with one"
-    file.write_text("of the process before")
+    assert file.read_text() == text(one), "a missing file is written: CoreDNS needs one to start"
+    file.write_text("by the previous process")
     again = CorefileWriter(one, whole=False)
     again.write()
-    assert file.read_text() == "of the process before"
+    assert file.read_text() == "by the previous process"
     assert not ready(again)[0]
     again.serve([CHILD])
     assert file.read_text() == text(one)
     assert ready(again) == (True, ())
 
 
-def test_a_check_while_the_domains_are_taken_writes_no_file_without_them(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file.write_text("of the process before")
+def test_write_during_serve_does_not_omit_the_domains(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text("by the previous process")
     writer, during = CorefileWriter(settings(file), whole=False), []
 
-    def check(*asked: Any) -> Any:
+    def check(*arguments: Any) -> Any:
         writer.write()
         during.append(file.read_text())
-        return served(*asked)
+        return served(*arguments)
 
     monkeypatch.setattr(build, "served", check)
     writer.serve([PARENT])
-    assert during == ["of the process before"]
+    assert during == ["by the previous process"]
     assert file.read_text() == text(settings(file, domains=("example.com",)))
 
 
-def test_coredns_serves_the_domains_of_run_time() -> None:
+def test_reader_serves_domains_added_at_run_time() -> None:
     publisher, name = build.publisher(Settings(), Store()), Name.parse("www.example.com")
     assert build.reader(Settings(), publisher)(publisher.desired)(name, "A").rcode == "REFUSED"
     everywhere = build.reader(Settings(), publisher, everywhere=True)
     assert everywhere(publisher.desired)(name, "A").rcode == "NXDOMAIN"
     before = dict(publisher.desired)
-    taken = [Domain.parse(text) for text in ("cluster.local", ".cluster.local", "svc.cluster.local")]
-    publisher.refresh(publisher.rezone(build.external_zones(Settings(), [PARENT, *taken, CHILD], ())))
+    conflicting = [Domain.parse(text) for text in ("cluster.local", ".cluster.local", "svc.cluster.local")]
+    publisher.refresh(publisher.rezone(build.external_zones(Settings(), [PARENT, *conflicting, CHILD], ())))
     assert before.items() <= dict(publisher.desired).items()
     assert build.reader(Settings(), publisher)(publisher.desired)(name, "A").rcode == "NXDOMAIN"
 
 
-def test_a_domain_that_is_a_zone_of_the_cluster_affects_no_other(
-    file: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_domain_that_is_a_zone_of_ours_affects_no_other(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = file.with_name("settings.yaml")
     config.write_text("zones: [{zone: shop.example}]")
-    given = load({"corefile": str(file)}, {}, config)
-    bad = Domain.parse("cluster.local")
-    writer = CorefileWriter(given)
+    configured = load({"corefile": str(file)}, {}, config)
+    conflicting = Domain.parse("cluster.local")
+    writer = CorefileWriter(configured)
     writer.write()
     for _ in range(2):
-        writer.serve([bad, PARENT])
-    assert file.read_text() == text(served(given, [PARENT])[0])
-    [other] = served(given, [Domain.parse("shop.example")])[1]
+        writer.serve([conflicting, PARENT])
+    assert file.read_text() == text(served(configured, [PARENT])[0])
+    [other] = served(configured, [Domain.parse("shop.example")])[1]
     assert "POST /domains and zones[0].zone are both the zone shop.example" in other
-    [remark] = served(given, [bad])[1]
+    [remark] = served(configured, [conflicting])[1]
     assert remark == (
         "the domain cluster.local is not served: POST /domains and --domain are both the zone cluster.local;"
         " give each its own name"
@@ -138,13 +134,13 @@ def test_a_domain_that_is_a_zone_of_the_cluster_affects_no_other(
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [remark]
 
 
-def test_a_webhook_by_itself_serves_external_domains_alone(file: Path) -> None:
-    made = text(alone(settings(file, domains=("example.com",), vm_domain=""), with_etcd=False))
-    assert "example.com" in made
-    assert not {"cluster.local", "arpa", "vm:53"} & set(made.replace(":53", " ").split())
+def test_standalone_webhook_serves_only_external_domains(file: Path) -> None:
+    found = text(alone(settings(file, domains=("example.com",), vm_domain=""), with_etcd=False))
+    assert "example.com" in found
+    assert not {"cluster.local", "arpa", "vm:53"} & set(found.replace(":53", " ").split())
 
 
-def test_what_cannot_be_written_is_refused(file: Path, tmp_path: Path) -> None:
+def test_unusable_settings_are_refused(file: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"there is no folder .*/none; make it"):
         CorefileWriter(settings(tmp_path / "none" / "Corefile"))
     with pytest.raises(SettingsError, match="SkyDNS has no Corefile"):
@@ -153,25 +149,28 @@ def test_what_cannot_be_written_is_refused(file: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("where", ["Corefile", "sub/Corefile"])
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_folder_that_is_shut_is_a_fault_and_not_the_end(
+def test_inaccessible_folder_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, whole: bool
 ) -> None:
-    shut, stat = tmp_path / "shut", os.stat
-    shut.mkdir()
+    inaccessible, stat = tmp_path / "inaccessible", os.stat
+    inaccessible.mkdir()
 
-    def refused(path: Any, **more: Any) -> os.stat_result:
-        if shut in Path(path).parents:
+    def denied_stat(path: Any, **more: Any) -> os.stat_result:
+        if inaccessible in Path(path).parents:
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return stat(path, **more)
 
-    def refuse(path: Path, *_: object) -> bool:
+    def denied_put(path: Path, *_: object) -> bool:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-    monkeypatch.setattr(os, "stat", refused)
-    monkeypatch.setattr("kube2etcd.atomic.put", refuse)
-    writer = CorefileWriter(settings(shut / where), whole=whole)
+    monkeypatch.setattr(os, "stat", denied_stat)
+    monkeypatch.setattr("kube2etcd.atomic.put", denied_put)
+    writer = CorefileWriter(settings(inaccessible / where), whole=whole)
     writer.start()
-    assert ready(writer) == (False, (f"--corefile {shut / where} cannot be written: Permission denied",))
+    assert ready(writer) == (
+        False,
+        (f"--corefile {inaccessible / where} cannot be written: Permission denied",),
+    )
     writer.stop()
 
 
@@ -180,10 +179,10 @@ def test_a_folder_that_is_shut_is_a_fault_and_not_the_end(
     [
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "No space left on device"),
         (OSError(errno.EROFS, os.strerror(errno.EROFS)), "Read-only file system"),
-        (ValueError("odd"), "odd"),
+        (ValueError("unforeseen"), "unforeseen"),
     ],
 )
-def test_a_file_that_cannot_be_written_is_reported_once_and_retried(
+def test_failed_write_is_logged_once_and_retried(
     file: Path,
     error: Exception,
     reason: str,
@@ -214,11 +213,11 @@ def test_a_file_that_cannot_be_written_is_reported_once_and_retried(
     writer.stop()
 
 
-def test_a_temporary_file_of_a_killed_write_is_removed(file: Path) -> None:
+def test_temporary_file_of_a_killed_process_is_removed(file: Path) -> None:
     file.write_text("")
-    left = file.parent / ".Corefile.kube2etcd-abcdefgh"
-    left.write_text("half")
-    os.utime(left, (0, 0))
+    temporary = file.parent / ".Corefile.kube2etcd-abcdefgh"
+    temporary.write_text("half")
+    os.utime(temporary, (0, 0))
     writer = CorefileWriter(settings(file))
     writer.start()
     writer.stop()

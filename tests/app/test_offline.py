@@ -12,7 +12,7 @@ from kube2etcd.settings import Settings, load
 SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{clusterIP: {address}}}\n"
 
 
-def test_files_fill_the_same_publisher_as_a_cluster(tmp_path: Path) -> None:
+def test_manifests_are_published_with_the_settings(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(SERVICE.format(name="a", address="10.0.0.1"))
     publisher = from_files(load({"etcd_prefix": "/x", "owner_id": "me"}, {}), [str(file)])
@@ -20,7 +20,7 @@ def test_files_fill_the_same_publisher_as_a_cluster(tmp_path: Path) -> None:
     assert all(b'"owner":"me"' in value for value in publisher.desired.values())
 
 
-def test_of_two_documents_for_one_object_the_later_stays(tmp_path: Path) -> None:
+def test_later_document_of_one_object_wins(tmp_path: Path) -> None:
     for name, address in (("1.yaml", "10.0.0.1"), ("2.yaml", "10.0.0.2")):
         (tmp_path / name).write_text(SERVICE.format(name="a", address=address))
     publisher = from_files(Settings(), [str(tmp_path)])
@@ -31,7 +31,7 @@ def test_of_two_documents_for_one_object_the_later_stays(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "hint"), [("{", "cannot be read as YAML or JSON"), ("a: [", "cannot be read as YAML")]
 )
-def test_a_file_that_is_neither_yaml_nor_json(tmp_path: Path, content: str, hint: str) -> None:
+def test_invalid_file(tmp_path: Path, content: str, hint: str) -> None:
     file = tmp_path / "x.yaml"
     file.write_text(content)
     with pytest.raises(ObjectsError, match=hint):
@@ -42,7 +42,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records]
 
 
-def test_everything_skipped_in_a_file_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_everything_skipped_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "1.yaml").write_text("kind: ConfigMap\n---\nkind: Deployment\n---\nkind: Servise\n")
     (tmp_path / "2.yaml").write_text("kind: List\nitems: [null]\n---\nkind: ConfigMap\n")
     (tmp_path / "3.yaml").write_text("---\n")
@@ -56,7 +56,9 @@ def test_everything_skipped_in_a_file_is_reported(tmp_path: Path, caplog: pytest
     ]
 
 
-def test_kinds_left_out_by_the_settings_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_kinds_without_names_by_the_settings_are_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(
         "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n---\n"
@@ -66,7 +68,7 @@ def test_kinds_left_out_by_the_settings_are_named(tmp_path: Path, caplog: pytest
     assert warnings(caplog) == ["1 virtualmachineinstances have no names without --vm-domain"]
 
 
-def test_nothing_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ObjectsError, match="--objects is empty"):
         from_files(Settings(), [""])
     with pytest.raises(ObjectsError, match="no file that ends in"):

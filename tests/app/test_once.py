@@ -1,4 +1,4 @@
-"""What the commands that end by themselves tell of a cluster, over a scripted API server."""
+"""Commands of a single pass (resync, records, explain) over a scripted API server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OBJECTS = [
     service("web", clusterIP="10.0.0.1"),
     service("legacy", type="ExternalName", externalName="192.0.2.9"),
     service("waiting", type="LoadBalancer"),
-    service("odd", clusterIP="10.0.0.2", ports="eighty"),
+    service("malformed", clusterIP="10.0.0.2", ports="eighty"),
 ]
 
 
@@ -45,7 +45,7 @@ def server() -> Iterator[Scripted]:
 
 @pytest.fixture
 def cluster(server: Scripted) -> Callable[[list[dict[str, Any]]], str]:
-    def having(objects: list[dict[str, Any]]) -> str:
+    def serve(objects: list[dict[str, Any]]) -> str:
         def answer(handler: Handler) -> None:
             path, _, query = handler.path.partition("?")
             if "watch=true" in query:
@@ -67,41 +67,45 @@ def cluster(server: Scripted) -> Callable[[list[dict[str, Any]]], str]:
         server.answers = [answer]
         return server.url
 
-    return having
+    return serve
 
 
-def test_what_is_left_out_of_a_cluster_is_reported_as_for_files(
+def test_records_left_out_of_a_cluster_are_reported_as_for_files(
     cluster: Callable[[list[dict[str, Any]]], str], tmp_path: Path
 ) -> None:
     manifests = tmp_path / "all.yaml"
     manifests.write_text(yaml.safe_dump_all(OBJECTS))
 
-    def reported(*source: str) -> list[str]:
+    def report(*source: str) -> list[str]:
         done = CliRunner().invoke(main, ["records", *source])
         assert done.exit_code == 0, done.output
         return [line.partition(": ")[2] for line in done.stderr.splitlines() if "shop/" in line]
 
-    of_files = reported("--objects", str(manifests))
-    of_cluster = reported("--kube-master-url", cluster(OBJECTS))
-    [legacy] = [line for line in of_files if "services/shop/legacy: " in line]
-    assert legacy in of_cluster
-    assert sum("shop/odd is left out" in line for line in of_cluster) == 1
-    assert not any("shop/waiting" in line or "shop/web" in line for line in of_cluster)
+    from_file = report("--objects", str(manifests))
+    from_cluster = report("--kube-master-url", cluster(OBJECTS))
+    [legacy] = [line for line in from_file if "services/shop/legacy: " in line]
+    assert legacy in from_cluster
+    assert sum("shop/malformed is left out" in line for line in from_cluster) == 1
+    assert not any("shop/waiting" in line or "shop/web" in line for line in from_cluster)
 
 
-@pytest.mark.parametrize(("name", "line"), [("legacy", "services/shop/legacy: "), ("odd", "cannot be read")])
-def test_an_explanation_has_what_is_left_out_of_its_object_alone(
+@pytest.mark.parametrize(
+    ("name", "line"), [("legacy", "services/shop/legacy: "), ("malformed", "cannot be read")]
+)
+def test_explanation_reports_only_its_own_object(
     cluster: Callable[[list[dict[str, Any]]], str], name: str, line: str
 ) -> None:
-    asked = f"{name}.shop.svc.cluster.local"
-    nowhere = ("--etcd-server", "http://127.0.0.1:1")
-    done = CliRunner().invoke(main, ["explain", asked, "--kube-master-url", cluster(OBJECTS), *nowhere])
+    question = f"{name}.shop.svc.cluster.local"
+    unreachable = ("--etcd-server", "http://127.0.0.1:1")
+    done = CliRunner().invoke(
+        main, ["explain", question, "--kube-master-url", cluster(OBJECTS), *unreachable]
+    )
     assert line in done.stdout
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["Note"], done.stderr
 
 
 class Etcd(Entries):
-    """With the connection to it."""
+    """etcd in memory that is its own connection."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,24 +129,24 @@ def etcd(monkeypatch: pytest.MonkeyPatch) -> Etcd:
     return store
 
 
-def many(count: int) -> list[dict[str, Any]]:
+def many_services(count: int) -> list[dict[str, Any]]:
     return [SHOP, *(service(f"s{number}", clusterIP=f"10.0.1.{number}") for number in range(count))]
 
 
-def test_held_deletions_are_part_of_a_plan(
+def test_held_deletions_are_part_of_the_plan(
     cluster: Callable[[list[dict[str, Any]]], str], etcd: Etcd
 ) -> None:
-    objects = many(40)
+    objects = many_services(40)
     settings = load({"kube_master_url": cluster(objects)}, {})
     once.resync(settings)
-    filled, etcd.entries[b"/skydns/local/cluster/svc/shop/theirs"] = dict(etcd.entries), b"{}"
+    filled, etcd.entries[b"/skydns/local/cluster/svc/shop/foreign"] = dict(etcd.entries), b"{}"
     del objects[1:]
     planned, _ = once.dry_run(settings, lambda: once.listed(settings), prune_foreign=True)
     assert planned.held
     assert planned.pruned
     forced, _ = once.dry_run(settings, lambda: once.listed(settings), force=True, prune_foreign=True)
     assert (forced.held, forced.changes) == (frozenset(), planned.changes)
-    # Another object arrives before the second listing: the deletions are no longer those of the plan.
+    # An object is added before the second listing, so the deletions differ from the plan's.
     etcd.on_snapshot = lambda: objects.append(service("late", clusterIP="10.0.2.1"))
     with pytest.raises(
         PlanChanged, match=f"{planned.checksum} were held: 0 of its {len(planned.changes)} ch"
@@ -156,11 +160,11 @@ def test_held_deletions_are_part_of_a_plan(
     assert etcd.entries == planned.after == publisher.desired
 
 
-def test_a_kind_that_is_not_installed_delays_deletions(
+def test_absent_kind_delays_deletions(
     cluster: Callable[[list[dict[str, Any]]], str], etcd: Etcd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(once, "GONE_AFTER", 0.0)
-    settings = load({"kube_master_url": cluster(many(1)), "vm_domain": ""}, {})
+    settings = load({"kube_master_url": cluster(many_services(1)), "vm_domain": ""}, {})
     stale = b"/skydns/vm/shop/m0/10-0-0-1-H"
     etcd.entries[stale] = b'{"host":"10.0.0.1","owner":"kube2etcd"}'
     outcome, publisher = once.resync(settings)
@@ -168,8 +172,8 @@ def test_a_kind_that_is_not_installed_delays_deletions(
     assert etcd.entries == publisher.desired
 
 
-def test_what_etcd_refuses_ends_the_pass(cluster: Callable[[list[dict[str, Any]]], str], etcd: Etcd) -> None:
-    settings = load({"kube_master_url": cluster(many(1))}, {})
+def test_refused_key_ends_the_pass(cluster: Callable[[list[dict[str, Any]]], str], etcd: Etcd) -> None:
+    settings = load({"kube_master_url": cluster(many_services(1))}, {})
     key = b"/skydns/local/cluster/svc/shop/s0"
     etcd.refused = {key}
     outcome, publisher = once.resync(settings)

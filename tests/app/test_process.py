@@ -25,26 +25,26 @@ def file(tmp_path: Path) -> Path:
     return file
 
 
-def nothing_wrong(_: Settings) -> None: ...
+def valid(_: Settings) -> None: ...
 
 
 def reload(
     file: Path | None,
-    check: Callable[[Settings], object] = nothing_wrong,
+    check: Callable[[Settings], object] = valid,
     clock: Callable[[], float] = lambda: 0.0,
 ) -> Reload:
     return Reload(load_all({}, {}, file), check, clock)
 
 
-def test_an_equal_value_is_not_a_change(file: Path) -> None:
+def test_equal_settings_are_no_change(file: Path) -> None:
     one = reload(file)
     for text in ("ttl: 5", "# a comment\nttl: 5\n", 'ttl: "5"'):
         file.write_text(text)
         assert (one.look(), one.wanted, one.stop.is_set()) == ("", False, False)
-    one.start_anew()  # not wanted, so it returns
+    one.start_anew()  # no restart wanted, so it returns
 
 
-def test_a_change_ends_the_process_to_start_it_anew(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_change_stops_the_process_for_a_restart(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "kube2etcd")
     one = reload(file)
     assert one.look() == ""
@@ -70,7 +70,7 @@ def test_invalid_settings_are_ignored_and_logged_once(file: Path, caplog: pytest
     assert not one.wanted
 
 
-def test_a_file_that_comes_back_is_no_fault(file: Path) -> None:
+def test_file_that_reappears_is_no_fault(file: Path) -> None:
     one, content = reload(file), file.read_text()
     assert one.look() == ""
     file.unlink()
@@ -79,27 +79,27 @@ def test_a_file_that_comes_back_is_no_fault(file: Path) -> None:
     assert (one.look(), one.wanted) == ("", False)
 
 
-def test_settings_that_could_not_start_wait_until_they_can(file: Path) -> None:
+def test_settings_that_cannot_start_are_retried(file: Path) -> None:
     def check(settings: Settings) -> None:
         checked.append(now)
-        if not there:
+        if not certificates:
             raise SettingsError(f"no certificate for {settings.ttl}")
 
-    there, checked, now = list[str](), list[float](), 0.0
+    certificates, checked, now = list[str](), list[float](), 0.0
     one = reload(file, check, lambda: now)
-    assert one.look() == "", "those that it runs with are not checked"
+    assert one.look() == "", "the current settings are not checked"
     file.write_text("ttl: 6")
     for _ in range(2):
         assert one.look() == f"the changed {file} is not taken: no certificate for 6"
         assert not one.stop.is_set()
-    assert checked == [0.0], "not again at once: that may run an exec plugin"
-    there.append("certificate")
+    assert checked == [0.0], "no immediate retry: the check may run an exec plugin"
+    certificates.append("certificate")
     now = RETRY
     assert one.look() == ""
     assert one.wanted
 
 
-def test_an_unforeseen_error_ends_no_thread(file: Path) -> None:
+def test_unforeseen_error_is_reported(file: Path) -> None:
     def check(settings: Settings) -> None:
         raise LookupError(settings.ttl)
 
@@ -111,12 +111,12 @@ def test_an_unforeseen_error_ends_no_thread(file: Path) -> None:
     assert one.look() == ""
 
 
-def test_without_a_file_there_is_nothing_to_look_at() -> None:
+def test_no_file_is_no_fault() -> None:
     one = reload(None)
     assert (one.look(), one.wanted) == ("", False)
 
 
-def test_it_starts_with_the_command_line_it_had(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_restart_keeps_the_command_line(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[list[str]] = []
     monkeypatch.setattr("kube2etcd.app.process.os.execv", lambda _, arguments: started.append(arguments))
     monkeypatch.setattr("kube2etcd.app.process.sys.orig_argv", ["python3", "-m", "kube2etcd", "run"])
@@ -127,20 +127,20 @@ def test_it_starts_with_the_command_line_it_had(file: Path, monkeypatch: pytest.
     assert [arguments[1:] for arguments in started] == [["-m", "kube2etcd", "run"]]
 
 
-def test_signals_end_the_loop_and_change_the_level() -> None:
+def test_signals_stop_the_loop_and_change_the_log_level() -> None:
     logger, queue, stop = logging.getLogger("kube2etcd"), EventQueue(), threading.Event()
     before = logger.level, signal.getsignal(signal.SIGTERM)
-    with signals(stop, queue) as asked:
+    with signals(stop, queue) as received:
         pass
-    assert (asked, stop.is_set()) == ([], False)
-    with signals(stop, queue) as asked:
+    assert (received, stop.is_set()) == ([], False)
+    with signals(stop, queue) as received:
         signal.raise_signal(signal.SIGUSR1)
         assert logger.level == logging.DEBUG
         signal.raise_signal(signal.SIGUSR2)
         assert (logger.level, stop.is_set()) == (before[0], False)
         signal.raise_signal(signal.SIGTERM)
         assert stop.wait(10)
-        assert asked == [signal.SIGTERM]
+        assert received == [signal.SIGTERM]
         assert queue.drain(10) == [Wake()]
     assert (logger.level, signal.getsignal(signal.SIGTERM)) == before
 
@@ -150,53 +150,53 @@ import os, signal, sys, threading
 from kube2etcd.app.process import signals
 from kube2etcd.sync.events import EventQueue
 
-if sys.argv[1:] == ["anew"]:
+if sys.argv[1:] == ["restarted"]:
     signal.raise_signal(signal.SIGUSR1)
     signal.raise_signal(signal.SIGUSR2)
-    print("lives")
+    print("alive")
 else:
     with signals(threading.Event(), EventQueue()):
         pass
-    os.execv(sys.executable, [sys.executable, "-c", sys.orig_argv[2], "anew"])
+    os.execv(sys.executable, [sys.executable, "-c", sys.orig_argv[2], "restarted"])
 """
 
 
-def test_a_signal_about_the_log_does_not_end_a_process_that_starts_anew() -> None:
+def test_log_level_signal_does_not_end_a_restarting_process() -> None:
     done = subprocess.run([sys.executable, "-c", RESTARTED], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "lives\n")
+    assert (done.returncode, done.stdout) == (0, "alive\n")
 
 
-class Held(threading.Event):
-    """Is not set before it is let go."""
+class BlockingEvent(threading.Event):
+    """`set` waits for ``release``."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.let_go = threading.Event()
+        self.release = threading.Event()
 
     def set(self) -> None:
-        assert self.let_go.wait(10)
+        assert self.release.wait(10)
         super().set()
 
 
-def test_a_signal_is_known_before_the_process_could_start_anew() -> None:
-    stop = Held()
-    with signals(stop, EventQueue()) as asked:
+def test_signal_is_recorded_before_the_stop() -> None:
+    stop = BlockingEvent()
+    with signals(stop, EventQueue()) as received:
         signal.raise_signal(signal.SIGINT)
-        assert (asked, stop.is_set()) == ([signal.SIGINT], False)
-        stop.let_go.set()
+        assert (received, stop.is_set()) == ([signal.SIGINT], False)
+        stop.release.set()
         assert stop.wait(10)
 
 
-class Interrupted(threading.Event):
-    """The same signal arrives while this is being set, and setting it again then would wait for ever."""
+class ReentrantSet(threading.Event):
+    """While it is being set, the same signal arrives, whose handler must not set it again: a deadlock."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.lock, self.waited_for_itself = threading.Lock(), False
+        self.lock, self.deadlocked = threading.Lock(), False
 
     def set(self) -> None:
         if not self.lock.acquire(timeout=2):
-            self.waited_for_itself = True
+            self.deadlocked = True
             return
         if not self.is_set():
             signal.raise_signal(signal.SIGTERM)
@@ -204,16 +204,16 @@ class Interrupted(threading.Event):
         self.lock.release()
 
 
-def test_a_signal_may_come_while_another_is_handled() -> None:
-    stop, queue = Interrupted(), EventQueue()
+def test_signal_during_a_signal_does_not_deadlock() -> None:
+    stop, queue = ReentrantSet(), EventQueue()
     with signals(stop, queue):
         signal.raise_signal(signal.SIGTERM)
         assert stop.wait(10)
         assert queue.drain(10)
-    assert not stop.waited_for_itself
+    assert not stop.deadlocked
 
 
-def test_another_thread_sets_no_signal_handlers() -> None:
+def test_only_the_main_thread_sets_signal_handlers() -> None:
     def serve() -> None:
         with signals(threading.Event(), EventQueue()):
             seen.append(signal.getsignal(signal.SIGTERM))
@@ -225,7 +225,7 @@ def test_another_thread_sets_no_signal_handlers() -> None:
     assert seen == [signal.getsignal(signal.SIGTERM)]
 
 
-class Hanging:
+class FakeConnection:
     def __init__(self) -> None:
         self.closed = threading.Event()
 
@@ -233,19 +233,19 @@ class Hanging:
         self.closed.set()
 
 
-def test_a_stop_closes_a_hanging_connection() -> None:
-    stop, hanging = threading.Event(), Hanging()
-    with impatient(stop, cast("EtcdConnection", hanging)):
+def test_stop_closes_a_hanging_connection() -> None:
+    stop, connection = threading.Event(), FakeConnection()
+    with impatient(stop, cast("EtcdConnection", connection)):
         stop.set()
-        assert hanging.closed.wait(10)
+        assert connection.closed.wait(10)
 
 
-def test_a_loop_that_ends_in_time_closes_nothing() -> None:
-    stop, quick = threading.Event(), Hanging()
-    with impatient(stop, cast("EtcdConnection", quick)):
+def test_loop_that_ends_in_time_closes_nothing() -> None:
+    stop, connection = threading.Event(), FakeConnection()
+    with impatient(stop, cast("EtcdConnection", connection)):
         assert not stop.is_set()
     assert stop.is_set(), "its thread ends too"
     for thread in threading.enumerate():
         if thread.name == "stop":
             thread.join(10)
-    assert not quick.closed.is_set()
+    assert not connection.closed.is_set()

@@ -1,4 +1,4 @@
-"""What is different where classic SkyDNS is the reader."""
+"""Settings, layout and explanations for classic SkyDNS."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kube2etcd.settings import Settings, load
 from skydns_compat.names import Name
 from skydns_compat.skydns import SkydnsLayout
 
-HUNT = """
+OBJECTS = """
 - {apiVersion: v1, kind: Namespace, metadata: {name: any}}
 - {apiVersion: v1, kind: Namespace, metadata: {name: hunt}}
 - {apiVersion: v1, kind: Service, metadata: {name: web, namespace: any}, spec: {clusterIP: 10.0.0.1}}
@@ -47,7 +47,7 @@ def v2(**options: object) -> Settings:
     return load({"etcd_api": "v2", **options}, {})
 
 
-def test_who_reads_decides_about_layout_and_pods() -> None:
+def test_layout_and_pods_depend_on_the_reader() -> None:
     assert isinstance(build.layout(v2()), SkydnsLayout)
     assert not isinstance(build.layout(Settings()), SkydnsLayout)
     served = {pods: build.pods(v2(pods=pods)) for pods in ("disabled", "insecure", "verified")}
@@ -59,17 +59,17 @@ def test_who_reads_decides_about_layout_and_pods() -> None:
     ("address", "written"),
     [(":53", b'"dns_addr":"0.0.0.0:53"'), ("[::1]:53", b'"dns_addr":"[::1]:53"'), (None, b'"ttl":30')],
 )
-def test_settings_of_the_server(address: str | None, written: bytes) -> None:
+def test_skydns_config(address: str | None, written: bytes) -> None:
     publisher = from_files(v2(skydns_config="true", skydns_dns_addr=address), [SHOP])
     assert written in publisher.desired[b"/skydns/config"]
     assert b"/skydns/config" not in from_files(v2(), [SHOP]).desired
 
 
-def test_skydns_settings_in_etcd_need_no_option() -> None:
+def test_explain_reads_the_skydns_config_in_etcd() -> None:
     config = b"/skydns/config"
-    wanted = from_files(v2(), [SHOP])
+    publisher = from_files(v2(), [SHOP])
     written = from_files(v2(skydns_config="true", ttl="7"), [SHOP]).desired[config]
-    explainer = Explainer(wanted, reader(v2(), wanted), {**wanted.desired, config: written})
+    explainer = Explainer(publisher, reader(v2(), publisher), {**publisher.desired, config: written})
     (found,) = explainer.explain(Name.parse("cluster.local"), "SOA")
     assert found.answers == (
         "cluster.local. 7 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. 0 28800 7200 604800 7",
@@ -82,7 +82,7 @@ def test_skydns_settings_in_etcd_need_no_option() -> None:
 
 @pytest.fixture(scope="module")
 def hunt(tmp_path_factory: pytest.TempPathFactory) -> Explainer:
-    objects = yaml.safe_load(HUNT)
+    objects = yaml.safe_load(OBJECTS)
     for name, target in ALIASES.items():
         spec = {"type": "ExternalName", "externalName": target}
         meta = {"name": name, "namespace": "hunt"}
@@ -133,12 +133,12 @@ def hunt(tmp_path_factory: pytest.TempPathFactory) -> Explainer:
         ("web. A", "SERVFAIL", 0, ["names of two or more labels"]),
     ],
 )
-def test_reasons_are_those_of_skydns(
+def test_answers_and_reasons(
     hunt: Explainer, question: str, rcode: str, records: int, reasons: list[str]
 ) -> None:
     name, rtype = question.split()
-    asked = question_name(name if ":" in name or name.endswith(".") else f"{name}.cluster.local")
-    (found,) = hunt.explain(asked, rtype)
+    qname = question_name(name if ":" in name or name.endswith(".") else f"{name}.cluster.local")
+    (found,) = hunt.explain(qname, rtype)
     assert (found.rcode, len(found.answers)) == (rcode, records)
     for reason in reasons:
         assert any(reason in one for one in found.reasons), found.reasons
@@ -146,9 +146,9 @@ def test_reasons_are_those_of_skydns(
     assert bool(records) or not any("comes from" in one for one in found.reasons)
 
 
-def test_both_readers_agree_about_what_both_can_say() -> None:
-    made = [(settings, from_files(settings, [SHOP])) for settings in (Settings(), v2())]
-    readers = [Explainer(publisher, reader(settings, publisher)) for settings, publisher in made]
+def test_coredns_and_skydns_agree_on_addresses() -> None:
+    published = [(settings, from_files(settings, [SHOP])) for settings in (Settings(), v2())]
+    readers = [Explainer(publisher, reader(settings, publisher)) for settings, publisher in published]
     for name in ("web.shop.svc", "db.shop.svc", "db-0.db.shop.svc", "gone.shop.svc", "shop.svc"):
         for rtype in ("A", "AAAA"):
             found = [one.explain(Name.parse(f"{name}.cluster.local"), rtype)[0] for one in readers]

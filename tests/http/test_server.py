@@ -12,7 +12,7 @@ from kube2etcd.settings import HostPort
 
 
 class FixedStatus(Status):
-    """Reports ``now``."""
+    """Its snapshot is ``now``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,14 +34,14 @@ def server(status: FixedStatus) -> Iterator[Server]:
     server.stop()
 
 
-def ask(server: Server, path: str, method: str = "GET") -> tuple[int, str]:
+def send(server: Server, path: str, method: str = "GET") -> tuple[int, str]:
     with requests.Session() as session:
         session.trust_env = False
         answer = session.request(method, f"http://127.0.0.1:{server.port}{path}", timeout=5)
         return answer.status_code, answer.text
 
 
-STALE = StatusSnapshot(True, ("3 keys of others",), 1.0, {"services": 61.0})
+STALE = StatusSnapshot(True, ("3 foreign keys",), 1.0, {"services": 61.0})
 STARTING = StatusSnapshot(False, ("services not listed yet", "etcd cannot be reached"), 1.0)
 DEAD = StatusSnapshot(False, (), 1.0, dead=("etcd-watch",))
 STUCK = StatusSnapshot(True, (), LIVE_WITHIN + 1)
@@ -59,7 +59,7 @@ ANSWERS = [
     ("/readyz", DEAD, 503, "not ready"),
     ("/readyz", STARTING, 503, "services not listed yet\netcd cannot be reached"),
     ("/readyz", StatusSnapshot(False, (), 0.0), 503, "not ready"),
-    ("/", STALE, 200, "ready: yes\n  3 keys of others"),
+    ("/", STALE, 200, "ready: yes\n  3 foreign keys"),
     ("/", STARTING, 200, "cluster.local\nready: no"),
     ("/metrics", STALE, 200, "kube2etcd_writes_total"),
     ("/etc/passwd", STALE, 404, "/readyz"),
@@ -71,17 +71,17 @@ def test_answers(
     server: Server, status: FixedStatus, path: str, now: StatusSnapshot, code: int, text: str
 ) -> None:
     status.now = now
-    got, body = ask(server, path)
+    got, body = send(server, path)
     assert got == code
     assert text in body
 
 
-def test_only_get_and_head(server: Server) -> None:
-    assert ask(server, "/readyz", "POST")[0] == 405
-    assert ask(server, "/readyz", "HEAD") == (200, "")
+def test_only_get_and_head_are_allowed(server: Server) -> None:
+    assert send(server, "/readyz", "POST")[0] == 405
+    assert send(server, "/readyz", "HEAD") == (200, "")
 
 
-def test_a_port_in_use(status: FixedStatus) -> None:
+def test_port_in_use(status: FixedStatus) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match="another program listens there"):
@@ -91,20 +91,20 @@ def test_a_port_in_use(status: FixedStatus) -> None:
 @pytest.mark.parametrize(
     ("host", "hint"), [("192.0.2.1", "no address 192.0.2.1"), ("no.such.host.invalid", "is not known")]
 )
-def test_a_host_of_another_machine(status: FixedStatus, host: str, hint: str) -> None:
+def test_host_of_another_machine(status: FixedStatus, host: str, hint: str) -> None:
     with pytest.raises(SettingsError, match=hint):
         probe_server(HostPort(host, 1), status, Metrics())
 
 
-def test_every_address_when_no_host_is_given(status: FixedStatus) -> None:
+def test_empty_host_listens_on_every_address(status: FixedStatus) -> None:
     server = probe_server(HostPort("", 0), status, Metrics()).start()
     try:
-        assert ask(server, "/livez") == (200, "ok\n")
+        assert send(server, "/livez") == (200, "ok\n")
     finally:
         server.stop()
 
 
-def test_a_server_that_was_never_started_can_be_closed(status: FixedStatus) -> None:
+def test_server_that_was_not_started_can_be_stopped(status: FixedStatus) -> None:
     probe_server(HostPort("127.0.0.1", 0), status, Metrics()).stop()
 
 
@@ -123,13 +123,13 @@ def test_stop_while_the_thread_is_awake_already(status: FixedStatus, monkeypatch
     trigger = server.waitress.trigger
     pull = trigger._physical_pull
 
-    def woken_by_a_worker_before() -> None:
-        """A worker that has just answered wakes the thread, which then handles this wake-up too."""
+    def pull_after_an_earlier_wake_up() -> None:
+        """A worker that has just answered woke the thread, which handles this wake-up at the same time."""
         pull()
         server.thread.join(20)
         pull()
 
-    monkeypatch.setattr(trigger, "_physical_pull", woken_by_a_worker_before)
+    monkeypatch.setattr(trigger, "_physical_pull", pull_after_an_earlier_wake_up)
     server.stop()
     assert not server.thread.is_alive()
     with pytest.raises(ConnectionRefusedError):
@@ -144,23 +144,23 @@ def slow(client: socket.socket) -> None:
     client.sendall(b"GET /livez HTTP/1.1\r\nX-Drip: ")
 
 
-def asking(client: socket.socket) -> None:
-    """Asks for metrics and does not read them."""
+def not_reading(client: socket.socket) -> None:
+    """Requests metrics and does not read them."""
     client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
 
 
-@pytest.mark.parametrize("behave", [silent, slow, asking])
+@pytest.mark.parametrize("behave", [silent, slow, not_reading])
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
-def test_idle_clients_starve_no_probe(
+def test_idle_clients_do_not_starve_probes(
     server: Server, behave: Callable[[socket.socket], None], path: str
 ) -> None:
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as clients:
         for _ in range(2 * CONNECTIONS + 20):
-            client = held.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=5))
+            client = clients.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=5))
             with contextlib.suppress(OSError):  # the server may have closed it already
                 behave(client)
         for _ in range(3):
-            assert ask(server, path)[0] == 200
+            assert send(server, path)[0] == 200
         with contextlib.suppress(OSError):
             behave(client)
 
@@ -169,7 +169,7 @@ ENDLESS = {"body": b"POST / HTTP/1.1\r\nContent-Length: 9999999999\r\n\r\n", "he
 
 
 @pytest.mark.parametrize("begin", ENDLESS.values(), ids=ENDLESS)
-def test_an_endless_request_is_refused(server: Server, begin: bytes) -> None:
+def test_endless_request_is_refused(server: Server, begin: bytes) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
         sent = 0
         with contextlib.suppress(OSError):
@@ -177,4 +177,4 @@ def test_an_endless_request_is_refused(server: Server, begin: bytes) -> None:
             while sent < 64 * 1024 * 1024:
                 client.sendall(b"x" * 65536)
                 sent += 65536
-        assert sent < 32 * 1024 * 1024, "the server took it all"
+        assert sent < 32 * 1024 * 1024, "the server read it all"

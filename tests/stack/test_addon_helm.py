@@ -15,7 +15,7 @@ import yaml
 from kube2etcd.app import build
 from tests.addons.manifests import ADDONS, Object, containers, filled, of_kind, pods
 from tests.addons.test_helm import CHART
-from tests.addons.test_manifests import DNS, MACHINES, SHARED, granted, load_text, read_by
+from tests.addons.test_manifests import DNS, SHARED, VM, granted, load_text, needed_by
 from tests.stack.addon import BAD_DOMAINS, SVC
 from tests.stack.harness import Binaries
 from tests.stack.helm import helm
@@ -97,7 +97,7 @@ def of_manifests(*paths: str) -> dict[tuple[str, str], Object]:
     ("example", "name", "manifests"),
     [
         ("dns", "kube-dns", (DNS, SVC)),
-        ("vm", "vm-dns", (MACHINES,)),
+        ("vm", "vm-dns", (VM,)),
         ("shared-etcd", "kube-dns", (SHARED, "shared-etcd/etcd.yaml.in", SVC)),
     ],
 )
@@ -139,7 +139,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("values", list(SETTINGS.values()), ids=list(SETTINGS))
 def test_rbac_grants_what_settings_need(render: Render, values: dict[str, Any], events: bool) -> None:
     found = render("", {**values, "settings.events": events})
-    wanted = read_by(found)
+    wanted = needed_by(found)
     if events:
         wanted |= {(group, kind, "get") for group, kind, _ in wanted}
         wanted.add(("events.k8s.io", "events", "create"))

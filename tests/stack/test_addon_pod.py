@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.addons.manifests import VALUES, filled, of_kind, pods
-from tests.addons.test_monitoring import named
+from tests.addons.test_monitoring import metrics_used
 from tests.stack import addon, objects
 from tests.stack.addon import (
     ADDRESS,
@@ -268,7 +268,7 @@ def test_metrics_used_by_alerts_are_exported(pod: Pod) -> None:
             typed = [text.split()[2:4] for text in page if text.startswith("# TYPE ")]
             found |= {name for name, _ in typed}
             found |= {f"{name}_bucket" for name, kind in typed if kind == "histogram"}
-            wanted = named(prefix)
+            wanted = metrics_used(prefix)
             assert wanted
             assert wanted <= found, wanted - found
         return True
