@@ -61,6 +61,11 @@ def test_help_shows_the_defaults_that_there_are() -> None:
     assert "[default: table]" in shown("records", "output")
 
 
+def test_help_lists_no_argument_among_the_options() -> None:
+    options = call("explain", "--help").stdout.partition("\nOptions:\n")[2].partition("\n\n")[0]
+    assert all(line.startswith(("  -", "    ")) for line in options.splitlines()), options
+
+
 def test_help_is_grouped_by_topic() -> None:
     text = call("run", "--help").stdout
     headings = re.findall(r"^([A-Z]?[\w ]+):$", text, re.MULTILINE)

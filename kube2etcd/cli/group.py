@@ -138,7 +138,8 @@ class Command(click.Command):
         """Write a section for each topic."""
         sections: dict[str, list[tuple[str, str]]] = {"": [], **{topic: [] for topic in TOPICS}}
         for param in self.get_params(ctx):
-            if (record := param.get_help_record(ctx)) is not None:
+            # Newer versions of click list arguments here too, which the usage line has already.
+            if isinstance(param, click.Option) and (record := param.get_help_record(ctx)) is not None:
                 sections[getattr(param, "topic", "")].append(record)
         for topic, records in sections.items():
             if records:
