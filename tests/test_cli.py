@@ -333,7 +333,7 @@ EXPLAINED = [
     (1, [WEB, "txt"], ["NODATA", "has A, AAAA, SRV only"]),
     (1, ["10-1-2.shop.pod.cluster.local"], ["NXDOMAIN", "not an address of this type"]),
     (1, ["10-1-2-3.shop.pod.cluster.local", "--pods", "disabled"], ["NXDOMAIN", "--pods disabled"]),
-    (2, ["10.96.20.99"], ["no Service and no named endpoint has the address 10.96.20.99"]),
+    (2, ["10.96.20.99"], ["no Service or endpoint with a name in DNS has the address 10.96.20.99"]),
     (2, ["payments.shop.svc.cluster.local", "A"], ["CNAME api.payments.example.", "ExternalName"]),
 ]
 

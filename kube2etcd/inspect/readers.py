@@ -17,6 +17,8 @@ from skydns_compat.reader_served import served_answer
 from skydns_compat.records import Alias
 from skydns_compat.skydns import CONFIG, NDOTS, skydns_answer
 
+#: First labels of the names above the ports of a Service.
+_PROTOCOLS = ("_tcp", "_udp", "_sctp")
 #: A server over some keys: (name, type) -> its answer.
 Asked: TypeAlias = Callable[[Name, str], Answer]
 
@@ -50,8 +52,15 @@ class CoreDns:
 
     def reason(self, name: Name, rtype: str, rows: Sequence[Row], answer: Answer) -> str:
         """A reason for ``answer`` that is peculiar to this server, or ""; ``rows`` are the name's records."""
-        made_up = any(one.rtype == "HINFO" for one in answer.answers)
-        return "ANY has the same answer for every name in the zone (RFC 8482)" if made_up else ""
+        if any(one.rtype == "HINFO" for one in answer.answers):
+            return "ANY has the same answer for every name in the zone (RFC 8482)"
+        if rows or answer != Answer("NOERROR"):
+            return ""
+        above_ports = name.labels[0] in _PROTOCOLS
+        if rtype not in ("SOA", "DS") and not above_ports:
+            return ""
+        which = f"names such as {name.labels[0]}.SERVICE" if above_ports else f"{rtype} below the apex"
+        return f"the Corefile answers NODATA for {which}, whether or not the name exists"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from kube2etcd.inspect.records import Row, unit_rows
 from kube2etcd.kube.objects import Service
 from kube2etcd.kube.store import NAMES, Unit
 from kube2etcd.sync.publisher import Publisher
-from kube2etcd.zones.base import Published, Zone
+from kube2etcd.zones.base import Expected, Published, Zone
 from kube2etcd.zones.cluster import ClusterZone, is_headless
 from kube2etcd.zones.external import ExternalZone
 from kube2etcd.zones.services import ServicesZone
@@ -31,6 +31,8 @@ MOST_RECORDS: Final = 10
 MOST_REASONS: Final = 50
 #: Names compared with one that does not exist; takes about 0.2 s.
 MOST_NAMES: Final = 20_000
+#: The reason at svc.ZONE and pod.ZONE.
+PARENT: Final = "the parent of all namespaces exists without data"
 #: Least similarity of a suggested name, from 0 to 1 (`difflib`).
 NEAR: Final = 0.75
 
@@ -110,8 +112,13 @@ class _Why:
             else:
                 yield f"it is made from the addresses of ns.dns.{zone.name}"
             return
-        types = {rtype} | ({"CNAME"} if rtype in ("A", "AAAA") else set())
+        # The etcd plugin answers these types with an alias, too.
+        types = {rtype, *(["CNAME"] if rtype in ("A", "AAAA", "TXT", "PTR") else [])}
         shown = [row for row in self._rows if row.record.rtype in types and answer.answers]
+        of_port = self._is_port() and rtype in ("A", "AAAA") and bool(answer.answers)
+        if of_port:
+            for unit in dict.fromkeys(row.unit for row in self._rows):
+                yield f"the name of a port also has the addresses of {self._described(unit)}"
         for unit in dict.fromkeys(row.unit for row in shown):
             made = [f"{row.record.rtype} {row.record.data}" for row in shown if row.unit == unit]
             if len(made) > MOST_RECORDS:
@@ -119,17 +126,19 @@ class _Why:
             else:
                 yield from (f"{one} comes from {self._described(unit)}" for one in made)
         below = self._labels[-1] if self._labels and isinstance(zone, ClusterZone) else ""
-        if self._rows and not shown and below not in ("svc", "pod"):
-            yield self._other_types()
+        if self._rows and not shown and not of_port and below not in ("svc", "pod"):
+            yield self._other_types(rtype)
         if zone is not None and not self._rows:
             yield from self._left_to(zone)
         match zone:
             case None:
                 yield from self._about_reverse()
             case ClusterZone() if below == "svc":
-                yield from self._about_service(zone)
+                yield from self._about_service(zone, rtype)
             case ClusterZone() if below == "pod":
-                yield from self._about_pod(zone.pods, bool(shown))
+                yield from self._about_pod(zone, rtype)
+            case ClusterZone() if self._labels == ("dns",):
+                yield f"{name} exists without data"
             case ClusterZone():
                 if not self._rows:
                     yield f"only svc, pod, dns and dns-version exist below {zone.name}"
@@ -177,7 +186,7 @@ class _Why:
         if len(claimants) > MOST_UNITS + 1:
             yield f"{len(claimants) - MOST_UNITS - 1} more objects claim {address}"
         if not self._rows:
-            yield f"no Service and no named endpoint has the address {address}"
+            yield f"no Service or endpoint with a name in DNS has the address {address}"
 
     def _about_external(self, zone: Zone) -> Iterator[str]:
         """Why a name in an external domain is not published, or not all of it."""
@@ -249,14 +258,14 @@ class _Why:
             if store.get(unit) is not None and (unselected := zone.unselected_namespace(unit.name, store))
         ]
 
-    def _about_service(self, zone: ClusterZone) -> Iterator[str]:
+    def _about_service(self, zone: ClusterZone, rtype: str) -> Iterator[str]:
         store, labels = self._store, self._labels
         if len(labels) == 1:
-            yield "the parent of all namespaces exists without data"
+            yield PARENT
             return
         namespace = labels[-2]
-        if not self._answer.answers and store.get(Unit("namespaces", "", namespace)) is None:
-            yield f"there is no Namespace {namespace}"
+        if not self._answer.answers:
+            yield from self._no_namespace(zone)
         if len(labels) == 2:
             if self._rows:
                 yield f"the Namespace {namespace} exists, but has no data of its own"
@@ -270,7 +279,7 @@ class _Why:
         else:
             published = self._published(unit, zone)
             if not self._answer.answers:
-                yield self._no_such_record(zone, published, service)
+                yield self._no_such_record(zone, rtype, published, service)
             yield from (f"{unit}: {reason}" for reason in published.left_out)
             # An unreadable slice does not say whose it is, but its name starts with the Service's.
             for one in store.rejects():
@@ -279,57 +288,90 @@ class _Why:
                     who = f"{one.kind}/{namespace}/{one.name}"
                     yield f"{who}, by its name a slice of this Service, cannot be read: {one.reason}"
 
-    def _no_such_record(self, zone: ClusterZone, published: Published, service: Service) -> str:
-        labels = self._labels
+    def _no_namespace(self, zone: ClusterZone) -> Iterator[str]:
+        """Why the Namespace in the name has none, if it has none."""
+        unit = Unit("namespaces", "", self._labels[-2])
+        if self._store.get(unit) is None:
+            yield f"there is no Namespace {unit.name}"
+        elif len(self._labels) == 2 or self._labels[-1] == "pod":
+            yield from (f"{unit}: {reason}" for reason in self._published(unit, zone).left_out)
+
+    def _no_such_record(self, zone: ClusterZone, rtype: str, published: Published, service: Service) -> str:
+        labels, below = self._labels, self._labels[:-3]
         described = f"the Service {labels[-2]}/{labels[-3]}"
         if self._rows:
-            return self._other_types()
-        if len(labels) == 3:
+            return self._other_types(rtype)
+        # A headless Service without ready endpoints is still worth a word about its endpoints and ports.
+        waits = is_headless(service) and all(isinstance(one, Expected) for one in published.left_out)
+        if not below or not (published.records or waits):
             return f"{described} exists, but has no record"
         if service.type == "ExternalName":
             return f"{described} is an ExternalName, and no name below it exists"
-        if labels[0].startswith("_") and len(labels) == 4:
+        if len(below) == 1 and below[0].startswith("_"):
             return f"ports of {described} have names of two labels, such as _http._tcp"
-        if labels[0].startswith("_"):
-            if any(labels[:2] == (f"_{one.name}", f"_{one.protocol.lower()}") for one in service.ports):
+        if len(below) == 2 and below[0].startswith("_") and below[1].startswith("_"):
+            asked = ".".join(below)
+            ports = [f"_{port.name}._{port.protocol.lower()}" for port in service.ports if port.name]
+            if asked in ports:
                 return f"{described} has this port, but no ready endpoint with it"
-            ports = [port.name for port in service.ports if port.name]
-            return f"{described} has no such port; its named ports are: {', '.join(ports) or 'none'}"
+            # A headless Service has the ports of its slices.
+            own = dict.fromkeys((*ports, *sorted(self._below(published, zone, 2))))
+            return f"{described} has no such port; its named ports are: {', '.join(own) or 'none'}"
+        if len(below) > 1:
+            return "below a Service are only endpoints, such as db-0, and ports, such as _http._tcp"
         if zone.endpoint_names != "all" and not is_headless(service):
             return f"{described} has a cluster IP: its endpoints have names only with --endpoint-names all"
-        depth = len(zone.name.labels) + 4
-        owners = {one.name.labels[0] for one in published.records if len(one.name.labels) == depth}
-        endpoints = sorted(one for one in owners if not one.startswith("_"))
-        return f"{described} has no endpoint named {labels[0]}; it has: {', '.join(endpoints[:10]) or 'none'}"
+        endpoints = sorted(self._below(published, zone, 1))
+        return f"{described} has no endpoint named {below[0]}; it has: {', '.join(endpoints[:10]) or 'none'}"
 
-    def _about_pod(self, mode: str, shown: bool) -> Iterator[str]:
-        labels = self._labels
-        if mode == "disabled":
+    @staticmethod
+    def _below(published: Published, zone: ClusterZone, depth: int) -> set[str]:
+        """The first labels of the names that are so many labels below the Service's."""
+        length = len(zone.name.labels) + 3 + depth
+        names = [one.name.labels for one in published.records]
+        return {".".join(labels[:depth]) for labels in names if len(labels) == length}
+
+    def _about_pod(self, zone: ClusterZone, rtype: str) -> Iterator[str]:
+        labels, answers = self._labels, self._answer.answers
+        if zone.pods == "disabled":
             yield "pod names are disabled (--pods disabled, or insecure with SkyDNS)"
+        elif len(labels) == 1:
+            yield PARENT
         elif len(labels) > 3 and self._answer.rcode == "NOERROR":
             yield "labels in front of a pod's name are ignored"
-        elif mode == "insecure" and len(labels) == 3:
-            if self._answer.answers:
+        elif zone.pods == "insecure" and len(labels) == 3:
+            if answers:
                 yield "computed from the name; the pod need not exist (--pods insecure)"
             else:
                 yield "the first label is not an address of this type (--pods insecure)"
-        elif len(labels) == 2 and self._store.get(Unit("namespaces", "", labels[0])) is None:
-            yield f"there is no Namespace {labels[0]}"
-        elif self._rows and not shown and len(labels) == 3:
-            yield self._other_types()
-        elif not shown and len(labels) == 3:
-            yield f"no running pod in the Namespace {labels[1]} has this address (--pods verified)"
-        elif not shown:
+        elif self._rows:
+            if not answers:
+                yield self._other_types(rtype)
+        elif missing := [*self._no_namespace(zone)]:
+            yield from missing
+        elif zone.pods == "insecure" or len(labels) == 2:
             yield "pod names have the form ADDRESS.NAMESPACE.pod.ZONE"
+        elif self._answer.rcode == "NXDOMAIN":
+            where = f"in the Namespace {labels[-2]}"
+            yield f"no running pod {where} has an address written {labels[-3]} (--pods verified)"
 
-    def _other_types(self) -> str:
+    def _is_port(self) -> bool:
+        """Whether the name is that of a port of a Service."""
+        ports = isinstance(self._zone, ClusterZone | ServicesZone)
+        return ports and bool(self._rows) and self._name.labels[0].startswith("_")
+
+    def _other_types(self, rtype: str) -> str:
         """The types of a name that exists without the queried one."""
         types = sorted({row.record.rtype for row in self._rows} - {"NODATA"})
         exists = f"the name exists ({', '.join(dict.fromkeys(str(row.unit) for row in self._rows))})"
         if not types:
             return f"{exists} without any data"
+        if self._is_port():
+            return f"{exists} and has only {', '.join(types)} and the addresses of its Service"
         aliases = [row.record.data for row in self._rows if isinstance(row.record.data, Alias)]
-        dangling = "".join(f", to {one}, which leads to nothing of that type" for one in aliases)
+        # Questions of other types do not follow it.
+        followed = aliases if rtype in ("A", "AAAA", "TXT") else []
+        dangling = "".join(f", to {one}, which leads to nothing of that type" for one in followed)
         return f"{exists} and has {', '.join(types)} only{dangling}"
 
 

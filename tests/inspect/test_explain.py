@@ -85,6 +85,22 @@ kind: Service
 metadata: {name: older, namespace: shop, creationTimestamp: "2026-01-01T00:00:00Z"}
 spec: {clusterIP: 10.0.0.77}
 ---
+apiVersion: v1
+kind: Namespace
+metadata: {name: any}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: set, namespace: any}
+spec: {clusterIP: None, ports: [{name: http, port: 80, protocol: TCP}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: set-abcde, namespace: any, labels: {kubernetes.io/service-name: set}}
+addressType: IPv4
+ports: [{name: http, port: 80, protocol: TCP}]
+endpoints: [{addresses: [10.244.7.7], conditions: {ready: true}}]
+---
 apiVersion: externaldns.k8s.io/v1alpha1
 kind: DNSEndpoint
 metadata: {name: names, namespace: shop}
@@ -157,7 +173,12 @@ CASES = [
     ),
     ("_http._tcp.bare.shop.svc.cluster.local", "SRV", "NXDOMAIN", "has this port, but no ready endpoint"),
     ("_tcp.bare.shop.svc.cluster.local", "SRV", "NOERROR", "have names of two labels, such as _http._tcp"),
-    ("_gone._tcp.bare.shop.svc.cluster.local", "SRV", "NXDOMAIN", "no such port; its named ports are: http"),
+    (
+        "_gone._tcp.bare.shop.svc.cluster.local",
+        "SRV",
+        "NXDOMAIN",
+        "no such port; its named ports are: _http._tcp",
+    ),
     ("web-0.web.shop.svc.cluster.local", "A", "NXDOMAIN", "names only with --endpoint-names all"),
     ("x.bare.shop.svc.cluster.local", "A", "NXDOMAIN", "has no endpoint named x; it has: none"),
     ("x.lost.shop.svc.cluster.local", "A", "NXDOMAIN", "is an ExternalName, and no name below it exists"),
@@ -238,7 +259,128 @@ SINGLE: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("question", "settings", "reason"), SINGLE, ids=[one[2][:20] for one in SINGLE])
+WILDCARD = "has no name in DNS: the label 'any' is a wildcard to the DNS server and cannot be served"
+UNNAMED = f"namespaces/any: the namespace {WILDCARD}"
+BELOW = "below a Service are only endpoints, such as db-0, and ports, such as _http._tcp"
+IGNORED = "labels in front of a pod's name are ignored"
+WHATEVER = "whether or not the name exists"
+POD = "the name exists (pods/shop/worker) and has A, SRV only"
+PARENT = "the parent of all namespaces exists without data"
+INSECURE = {"pods": "insecure"}
+
+SINGLE += [
+    # below Services
+    (
+        "x.payments.shop.svc.cluster.local A",
+        {},
+        "the Service shop/payments is an ExternalName, and no name below it exists",
+    ),
+    ("a.db-0.web.shop.svc.cluster.local A", {}, BELOW),
+    ("_http._tcp.a.web.shop.svc.cluster.local SRV", {}, BELOW),
+    ("_http.tcp.web.shop.svc.cluster.local SRV", {}, BELOW),
+    (
+        "_http._udp.web.shop.svc.cluster.local SRV",
+        {},
+        "the Service shop/web has no such port; its named ports are: _http._tcp",
+    ),
+    (
+        "_http._tcp.web.shop.svc.cluster.local A",
+        {},
+        f"the name of a port also has the addresses of {CREATED}",
+    ),
+    (
+        "_http._tcp.web.shop.svc.cluster.local MX",
+        {},
+        "the name exists (services/shop/web) and has only SRV and the addresses of its Service",
+    ),
+    (
+        "_http._tcp.web.shop.shop.example AAAA",
+        {"zones": SELECTED},
+        f"the name of a port also has the addresses of {CREATED}",
+    ),
+    # an alias is followed to addresses only
+    ("lost.shop.svc.cluster.local SRV", {}, "the name exists (services/shop/lost) and has CNAME only"),
+    # a Namespace without a name
+    ("any.svc.cluster.local A", {}, UNNAMED),
+    ("any.pod.cluster.local A", {}, UNNAMED),
+    ("10-244-7-7.any.pod.cluster.local A", {}, UNNAMED),
+    # Pods
+    ("pod.cluster.local A", {}, PARENT),
+    ("pod.cluster.local A", INSECURE, PARENT),
+    ("10-244-9-9.shop.pod.cluster.local AAAA", {}, POD),
+    ("10-244-9-9.shop.pod.cluster.local TXT", {}, POD),
+    ("x.10-244-9-9.shop.pod.cluster.local A", {}, IGNORED),
+    ("x.10-244-9-9.shop.pod.cluster.local TXT", {}, IGNORED),
+    (
+        "worker.shop.pod.cluster.local A",
+        {},
+        "no running pod in the Namespace shop has an address written worker (--pods verified)",
+    ),
+    ("10-244-9-9.none.pod.cluster.local A", {}, "there is no Namespace none"),
+    (
+        "10-1-2-3.shop.pod.cluster.local A",
+        INSECURE,
+        "computed from the name; the pod need not exist (--pods insecure)",
+    ),
+    (
+        "10-1-2-3.shop.pod.cluster.local AAAA",
+        INSECURE,
+        "the first label is not an address of this type (--pods insecure)",
+    ),
+    (
+        "10-1-2-3.shop.pod.cluster.local A",
+        {"pods": "disabled"},
+        "pod names are disabled (--pods disabled, or insecure with SkyDNS)",
+    ),
+    ("a.b.shop.pod.cluster.local A", INSECURE, "pod names have the form ADDRESS.NAMESPACE.pod.ZONE"),
+    # what the Corefile answers by itself
+    (
+        "10-9-9-9.shop.pod.cluster.local SOA",
+        {},
+        f"the Corefile answers NODATA for SOA below the apex, {WHATEVER}",
+    ),
+    ("dns.cluster.local A", {}, "dns.cluster.local exists without data"),
+    ("10.244.7.7 PTR", {}, "no Service or endpoint with a name in DNS has the address 10.244.7.7"),
+]
+
+MANY: list[tuple[str, tuple[str, ...]]] = [
+    (
+        "_http._tcp.waiting.shop.svc.cluster.local SRV",
+        (
+            "the Service shop/waiting exists, but has no record",
+            "services/shop/waiting: the Service has no cluster address yet",
+        ),
+    ),
+    (
+        "10-244-7-7.set.any.svc.cluster.local A",
+        (
+            "the Service any/set exists, but has no record",
+            f"services/any/set: the Service {WILDCARD}",
+        ),
+    ),
+    (
+        "_tcp.none.shop.svc.cluster.local SRV",
+        (
+            "there is no Service shop/none",
+            f"the Corefile answers NODATA for names such as _tcp.SERVICE, {WHATEVER}",
+        ),
+    ),
+    (
+        "x.10-9-9-9.shop.pod.cluster.local A",
+        ("no running pod in the Namespace shop has an address written 10-9-9-9 (--pods verified)",),
+    ),
+]
+
+
+@pytest.mark.parametrize(("question", "reasons"), MANY, ids=[one[0] for one in MANY])
+def test_all_reasons(shop: Shop, question: str, reasons: tuple[str, ...]) -> None:
+    name, rtype = question.split()
+    assert shop.explain(name, rtype).reasons == reasons
+
+
+@pytest.mark.parametrize(
+    ("question", "settings", "reason"), SINGLE, ids=[f"{one[0]}-{one[2][:12]}" for one in SINGLE]
+)
 def test_single_reason(shop: Shop, question: str, settings: dict[str, Any], reason: str) -> None:
     name, rtype = question.split()
     assert shop.explain(name, rtype, **settings).reasons == (reason,)
