@@ -1,7 +1,7 @@
-"""A Dockerfile as stages of instructions, and what .dockerignore lets into the build.
+"""A Dockerfile as stages of instructions, and which files .dockerignore admits to the build.
 
-Enough of the two formats for our own files; an instruction that is not known here is an error, so that the
-tests never pass over what they do not understand.
+Supports only what our own files use; an unknown instruction is an error, so that the
+tests never ignore it.
 """
 
 import re
@@ -28,11 +28,11 @@ class Instruction:
 
     @property
     def words(self) -> list[str]:
-        """The value as words, quotes taken away."""
+        """The value as words, without quotes."""
         return shlex.split(self.value)
 
     def pairs(self) -> dict[str, str]:
-        """The value of ARG, ENV or LABEL; nothing after a name without ``=``."""
+        """The variables of ARG, ENV or LABEL; empty for a name without ``=``."""
         return {name: value for name, _, value in (word.partition("=") for word in self.words)}
 
 
@@ -79,9 +79,9 @@ def stages(text: str) -> tuple[dict[str, str], list[Stage]]:
 
 
 def ignored(path: str, patterns: Iterable[str]) -> bool:
-    """Whether .dockerignore keeps this file out: the last pattern that fits decides.
+    """Whether .dockerignore excludes this file: the last pattern that matches decides.
 
-    A pattern fits a file too when it fits a folder above it.
+    A pattern that matches a folder also matches the files in it.
     """
     parts = path.split("/")
     above = ["/".join(parts[: count + 1]) for count in range(len(parts))]
@@ -89,14 +89,14 @@ def ignored(path: str, patterns: Iterable[str]) -> bool:
     for pattern in patterns:
         plain = pattern.removeprefix("!")
         if plain.startswith("**/"):
-            fits = plain.removeprefix("**/") in parts
+            matches = plain.removeprefix("**/") in parts
         else:
-            fits = any(fnmatchcase(one, plain) and one.count("/") == plain.count("/") for one in above)
-        if fits:
+            matches = any(fnmatchcase(one, plain) and one.count("/") == plain.count("/") for one in above)
+        if matches:
             out = not pattern.startswith("!")
     return out
 
 
 def patterns() -> list[str]:
-    """The lines of our .dockerignore that mean something."""
+    """The patterns in our .dockerignore."""
     return [line for line in DOCKERIGNORE.read_text().splitlines() if line and not line.startswith("#")]

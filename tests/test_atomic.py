@@ -28,7 +28,7 @@ def names(file: Path) -> list[str]:
     return sorted(one.name for one in file.parent.iterdir())
 
 
-def test_a_reader_keeps_the_old_content_and_the_next_sees_the_new(file: Path) -> None:
+def test_open_reader_keeps_the_old_content(file: Path) -> None:
     with file.open("rb") as reader:
         assert rewrite(file, upper)
         assert reader.read() == b"old"
@@ -43,7 +43,7 @@ def test_nothing_is_written_when_nothing_differs(file: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644, 0o4755])
-def test_mode_and_owner_are_those_of_the_old_file(mode: int, file: Path) -> None:
+def test_mode_and_owner_are_kept(mode: int, file: Path) -> None:
     others = (12, 34) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
     os.chown(file, *others)
     file.chmod(mode)
@@ -52,30 +52,30 @@ def test_mode_and_owner_are_those_of_the_old_file(mode: int, file: Path) -> None
     assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (mode, *others)
 
 
-def test_attributes_are_those_of_the_old_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    held = {"user.mark": b"x", "security.odd": b"y"}
-    given: dict[str, bytes] = {}
+def test_extended_attributes_are_kept(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    attributes = {"user.mark": b"x", "security.label": b"y"}
+    copied: dict[str, bytes] = {}
 
     def put(_: int, name: str, value: bytes) -> None:
         if name.startswith("security."):
-            raise OSError(errno.EPERM, "not for you")
-        given[name] = value
+            raise OSError(errno.EPERM, "not permitted")
+        copied[name] = value
 
-    monkeypatch.setattr(os, "listxattr", lambda _: list(held))
-    monkeypatch.setattr(os, "getxattr", lambda _, name: held[name])
+    monkeypatch.setattr(os, "listxattr", lambda _: list(attributes))
+    monkeypatch.setattr(os, "getxattr", lambda _, name: attributes[name])
     monkeypatch.setattr(os, "setxattr", put)
     rewrite(file, upper)
-    assert (file.read_bytes(), given) == (b"OLD", {"user.mark": b"x"})
+    assert (file.read_bytes(), copied) == (b"OLD", {"user.mark": b"x"})
 
 
-def test_a_file_system_without_attributes_is_good_enough(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_system_without_extended_attributes(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "listxattr", fail_with(errno.ENOTSUP))
     assert rewrite(file, upper)
     assert file.read_bytes() == b"OLD"
 
 
 @pytest.mark.parametrize("write", [lambda link: rewrite(link, upper), lambda link: put(link, b"OLD")])
-def test_a_link_still_leads_to_the_file(file: Path, write: Callable[[Path], bool]) -> None:
+def test_symlink_is_kept(file: Path, write: Callable[[Path], bool]) -> None:
     link = file.parent / "link"
     link.symlink_to("file")
     assert write(link)
@@ -83,15 +83,15 @@ def test_a_link_still_leads_to_the_file(file: Path, write: Callable[[Path], bool
     assert (file.read_bytes(), stat.S_IMODE(file.stat().st_mode)) == (b"OLD", 0o640)
 
 
-class Odd(Exception):
-    """What a change may raise."""
+class ChangeFailed(Exception):
+    """Raised by the function that changes the content."""
 
 
-def test_a_change_that_fails_changes_nothing(file: Path) -> None:
+def test_failed_change_writes_nothing(file: Path) -> None:
     def fail(_: bytes) -> bytes:
-        raise Odd
+        raise ChangeFailed
 
-    with pytest.raises(Odd):
+    with pytest.raises(ChangeFailed):
         rewrite(file, fail)
     assert (file.read_bytes(), names(file)) == (b"old", ["file"])
 
@@ -107,7 +107,9 @@ def fail_with(number: int) -> object:
     ("call", "number"),
     [("replace", errno.EBUSY), ("fsync", errno.EIO), ("fchmod", errno.EPERM), ("setxattr", errno.ENOSPC)],
 )
-def test_failures_leave_no_trace(call: str, number: int, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_leaves_no_trace(
+    call: str, number: int, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "listxattr", lambda _: ["user.mark"])
     monkeypatch.setattr(os, "getxattr", lambda *_: b"x")
     monkeypatch.setattr(os, "setxattr", lambda *_: None)
@@ -117,17 +119,17 @@ def test_failures_leave_no_trace(call: str, number: int, file: Path, monkeypatch
     assert (file.read_bytes(), names(file)) == (b"old", ["file"])
 
 
-def test_a_concurrent_change_is_not_lost(file: Path) -> None:
-    def meanwhile(content: bytes) -> bytes:
+def test_concurrent_change_is_not_overwritten(file: Path) -> None:
+    def change_concurrently(content: bytes) -> bytes:
         file.write_bytes(b"theirs")
         return content.upper()
 
     with pytest.raises(OSError, match="another process"):
-        rewrite(file, meanwhile)
+        rewrite(file, change_concurrently)
     assert (file.read_bytes(), names(file)) == (b"theirs", ["file"])
 
 
-def test_only_a_file_is_a_file(tmp_path: Path) -> None:
+def test_only_regular_files_are_rewritten(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to("loop")
     for name, message in (
@@ -142,8 +144,8 @@ def test_only_a_file_is_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["folder", "pipe"])
-def test_a_failed_read_leaves_no_descriptor_open(make: Callable[[Path], None], tmp_path: Path) -> None:
-    """A container runtime makes a folder of a file that is mounted and missing; it is looked at for ever."""
+def test_failed_read_leaks_no_descriptor(make: Callable[[Path], None], tmp_path: Path) -> None:
+    """A container runtime creates a folder where a mounted file is missing, and we poll it forever."""
     path = tmp_path / "file"
     make(path)
     before = len(os.listdir("/proc/self/fd"))
@@ -153,7 +155,7 @@ def test_a_failed_read_leaves_no_descriptor_open(make: Callable[[Path], None], t
     assert len(os.listdir("/proc/self/fd")) <= before
 
 
-def test_what_a_killed_one_leaves_is_recognized_and_goes(file: Path) -> None:
+def test_temporary_file_of_a_killed_process_is_removed(file: Path) -> None:
     script = """
 import os, signal, sys
 from pathlib import Path
@@ -164,20 +166,20 @@ rewrite(Path(sys.argv[1]), bytes.upper)
     path = os.pathsep.join(sys.path)
     done = subprocess.run([sys.executable, "-c", script, str(file)], check=False, env={"PYTHONPATH": path})
     assert done.returncode == -9
-    (left,) = set(names(file)) - {"file"}
-    assert left.startswith(".file.kube2etcd-")
-    assert tidy(file) == [], "somebody may be about to give it its name"
-    aged(file.parent / left)
-    assert tidy(file) == [left]
+    (temporary,) = set(names(file)) - {"file"}
+    assert temporary.startswith(".file.kube2etcd-")
+    assert tidy(file) == [], "another process may be about to rename it"
+    make_old(file.parent / temporary)
+    assert tidy(file) == [temporary]
     assert (file.read_bytes(), names(file)) == (b"old", ["file"])
 
 
-def aged(beside: Path) -> None:
+def make_old(beside: Path) -> None:
     then = time.time() - LEFT_OVER - 1
     os.utime(beside, (then, then), follow_symlinks=False)
 
 
-def test_files_of_others_stay(file: Path) -> None:
+def test_other_files_are_kept(file: Path) -> None:
     folder = file.parent
     for name in (
         ".file.kube2etcd-12345678.txt",
@@ -193,39 +195,39 @@ def test_files_of_others_stay(file: Path) -> None:
     os.link(folder / ".file.12345678", folder / ".file.kube2etcd-twonames")
     os.mkfifo(folder / ".file.kube2etcd-pipe____")
     if os.geteuid() == 0:
-        (folder / ".file.kube2etcd-strange_").write_bytes(b"theirs")
-        os.chown(folder / ".file.kube2etcd-strange_", 12, 34)
+        (folder / ".file.kube2etcd-foreign_").write_bytes(b"theirs")
+        os.chown(folder / ".file.kube2etcd-foreign_", 12, 34)
     for beside in folder.iterdir():
-        aged(beside)
+        make_old(beside)
     before = names(file)
     assert tidy(file) == []
     assert names(file) == before
 
 
-def test_what_lies_beside_the_file_of_a_link_goes_too(tmp_path: Path) -> None:
+def test_temporary_file_beside_a_symlinks_target_is_removed(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "file").write_bytes(b"")
     link = tmp_path / "link"
     link.symlink_to("real/file")
-    left = tmp_path / "real" / ".file.kube2etcd-12345678"
-    left.write_bytes(b"")
-    aged(left)
-    assert tidy(link) == [left.name]
+    temporary = tmp_path / "real" / ".file.kube2etcd-12345678"
+    temporary.write_bytes(b"")
+    make_old(temporary)
+    assert tidy(link) == [temporary.name]
 
 
-def test_where_there_is_nothing_to_tidy(tmp_path: Path) -> None:
+def test_tidy_of_a_missing_file(tmp_path: Path) -> None:
     assert tidy(tmp_path / "none" / "file") == []
     assert tidy(tmp_path / "none") == []
 
 
-def test_put_makes_a_file_that_everybody_reads(tmp_path: Path) -> None:
-    made = tmp_path / "made"
-    assert put(made, b"new")
-    assert (made.read_bytes(), stat.S_IMODE(made.stat().st_mode)) == (b"new", 0o644)
-    before = version(made)
-    assert not put(made, b"new")
-    assert version(made) == before
-    assert names(made) == ["made"]
+def test_put_creates_a_world_readable_file(tmp_path: Path) -> None:
+    created = tmp_path / "created"
+    assert put(created, b"new")
+    assert (created.read_bytes(), stat.S_IMODE(created.stat().st_mode)) == (b"new", 0o644)
+    before = version(created)
+    assert not put(created, b"new")
+    assert version(created) == before
+    assert names(created) == ["created"]
 
 
 def test_put_replaces_content_of_another_size(file: Path) -> None:
@@ -233,7 +235,7 @@ def test_put_replaces_content_of_another_size(file: Path) -> None:
     assert file.read_bytes() == b"longer than before"
 
 
-def test_put_leaves_anything_but_a_file_alone(tmp_path: Path) -> None:
+def test_put_replaces_only_regular_files(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     for name in ("folder", "pipe"):

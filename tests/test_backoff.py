@@ -3,7 +3,7 @@ import random
 from kube2etcd.backoff import BACKOFF_FLOOR, Backoff
 
 
-def test_backoff_doubles_up_to_its_limit_and_is_drawn_at_random() -> None:
+def test_backoff_doubles_up_to_its_limit_with_jitter() -> None:
     class Highest(random.Random):
         def uniform(self, a: float, b: float) -> float:
             return b

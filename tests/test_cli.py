@@ -34,28 +34,28 @@ COMMANDS = ["run", "resync", "records", "explain", "check", "corefile", "docker-
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_takes_the_common_options_and_shows_what_it_uses(command: str) -> None:
-    """One list of options can be passed to every command."""
+def test_command_accepts_common_options_and_shows_those_it_uses(command: str) -> None:
+    """So one list of options can be passed to every command."""
     result = call(command, "--help")
     assert result.exit_code == 0
     shown = set(re.findall(r"--[a-z-]+", result.stdout))
-    taken = {option for one in main.commands[command].params for option in one.opts}
+    accepted = {option for one in main.commands[command].params for option in one.opts}
     for setting in SETTINGS:
         used = not setting.commands or command in setting.commands
         assert (f"--{setting.option}" in shown) == used, setting.option
-        assert (f"--{setting.option}" in taken) == (setting.common or used), setting.option
+        assert (f"--{setting.option}" in accepted) == (setting.common or used), setting.option
     assert "--config" in shown
     assert ("--kubecfg-file" in shown) == ("--kubeconfig" in shown)
 
 
-def test_help_shows_the_defaults_that_there_are() -> None:
+def test_help_shows_defaults() -> None:
     def shown(command: str, option: str) -> str:
         text = " ".join(call(command, "--help").stdout.split())
         return re.split(r" --[a-z]", text.split(f"--{option} ", 1)[1])[0]
 
     assert shown("run", "etcd-server").endswith("[default: http://127.0.0.1:2379]")
     assert shown("webhook", "etcd-server") == "URL etcd server; may be repeated.", (
-        "there, none given means none"
+        "none given means none here"
     )
     assert shown("run", "skydns-config").endswith("[default: false]")
     assert "[default: table]" in shown("records", "output")
@@ -77,7 +77,7 @@ def test_help_is_grouped_by_topic() -> None:
 
 
 @pytest.mark.parametrize("command", EPILOGS)
-def test_the_examples_of_a_command_parse(command: str) -> None:
+def test_examples_of_a_command_parse(command: str) -> None:
     examples = re.findall(r"^  kube2etcd (.+)$", call(command, "--help").stdout, re.MULTILINE)
     assert len(examples) >= 3
     for example in examples:
@@ -103,7 +103,7 @@ def test_variables_of_options_of_single_commands_are_known() -> None:
     assert stderr.endswith("environment variables that are not settings are ignored: KUBE2ETCD_X\n")
 
 
-def test_variables_without_a_meaning(tmp_path: Path) -> None:
+def test_unused_variables_are_ignored(tmp_path: Path) -> None:
     config = tmp_path / "settings.yaml"
     config.write_text("vm: {domain: example.test}\nwebhook: {port: 5001}\nskydns: {}\ncorefile: {cache: 5}\n")
     plain = call("docker-flags", "--dns-server-ip", "10.0.0.10")
@@ -119,7 +119,7 @@ def test_variables_without_a_meaning(tmp_path: Path) -> None:
     assert call("docker-flags", "--upstream", "192.0.2.1").exit_code == 2
 
 
-def test_records_as_a_table_says_who_made_what() -> None:
+def test_records_as_a_table_name_their_objects() -> None:
     lines = call(*RECORDS).stdout.splitlines()
     assert lines[0].split() == ["NAME", "TYPE", "TTL", "DATA", "OBJECT"]
     assert [f"{WEB}.", "A", "30", "10.96.20.10", "services/shop/web"] in [line.split() for line in lines]
@@ -138,11 +138,11 @@ def test_records_are_filtered(args: list[str], names: set[str]) -> None:
     assert {one["name"] for one in found} == names
 
 
-def test_records_as_json_hold_everything() -> None:
+def test_records_as_json() -> None:
     [found] = json.loads(call(*RECORDS, "--output", "json", "--type", "TXT").stdout)
-    made_by = {"kind": "zones", "namespace": "", "name": "cluster.local"}
+    object_ = {"kind": "zones", "namespace": "", "name": "cluster.local"}
     record = {"name": "dns-version.cluster.local.", "type": "TXT", "ttl": 28800, "data": '"1.1.0"'}
-    assert found == {**record, "object": made_by}
+    assert found == {**record, "object": object_}
 
 
 def test_records_as_a_zone_file() -> None:
@@ -153,11 +153,11 @@ def test_records_as_a_zone_file() -> None:
     assert not any(".arpa. " in line for line in lines)
 
 
-def test_a_zone_file_without_ns_says_so() -> None:
+def test_zone_file_without_ns_says_so() -> None:
     command = (*RECORDS, "--output", "zone")
     assert call(*command).stderr == "Note: no NS record without --dns-server-ip\n"
-    machines = call(*command, "--vm-domain", "", "--zone", "vm")
-    assert machines.stderr == "Note: no NS record without --name-server-ip\n"
+    vms = call(*command, "--vm-domain", "", "--zone", "vm")
+    assert vms.stderr == "Note: no NS record without --name-server-ip\n"
     with_server = call(*command, "--dns-server-ip", "10.0.0.10")
     assert with_server.stderr == ""
     assert "cluster.local. 30 IN NS ns.dns.cluster.local." in with_server.stdout.splitlines()
@@ -186,7 +186,7 @@ def test_settings_reach_the_records(tmp_path: Path) -> None:
     assert "svc.two.example. 7" in call(*args, KUBE2ETCD_CONFIG=str(config), DNS_DOMAIN="two.example").stdout
 
 
-BAD = [
+INVALID = [
     ([*RECORDS, "--ttl", "0", "--domain", "a..b"], 2, ["--ttl is '0'", "--domain is"]),
     (["records", "--objects", "no/such.yaml"], 1, ["no/such.yaml cannot be read: No such file"]),
     ([*RECORDS, "--object", "web"], 2, ["KIND/NAMESPACE/NAME"]),
@@ -243,8 +243,8 @@ BAD = [
 ]
 
 
-def test_a_variable_that_cannot_be_used_is_named() -> None:
-    """And no option that was not given."""
+def test_invalid_variable_is_named() -> None:
+    """And options that were not given are not."""
     result = call("resync", KUBE2ETCD_DRY_RUN="maybe")
     assert result.exit_code == 1
     assert "for 'KUBE2ETCD_DRY_RUN'" in result.stderr
@@ -259,7 +259,7 @@ def test_filters_that_match_nothing_are_reported() -> None:
     assert re.fullmatch(r"Note: none of \d+ records match --zone, --type and --object\n", result.stderr)
 
 
-def test_a_terminal_with_few_characters() -> None:
+def test_terminal_without_unicode() -> None:
     found = subprocess.run(
         [sys.executable, "-m", "kube2etcd", "corefile", "--help"],
         env={**os.environ, "PYTHONIOENCODING": "latin-1"},
@@ -270,7 +270,7 @@ def test_a_terminal_with_few_characters() -> None:
     assert b"FILE|IP\\u2026" in found.stdout
 
 
-@pytest.mark.parametrize(("args", "code", "hints"), BAD, ids=[" ".join(args) for args, _, _ in BAD])
+@pytest.mark.parametrize(("args", "code", "hints"), INVALID, ids=[" ".join(args) for args, _, _ in INVALID])
 def test_usage_errors(args: list[str], code: int, hints: list[str]) -> None:
     result = call(*args)
     assert result.exit_code == code
@@ -279,7 +279,7 @@ def test_usage_errors(args: list[str], code: int, hints: list[str]) -> None:
         assert hint in result.stderr
 
 
-def test_a_full_disk() -> None:
+def test_full_disk() -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "kube2etcd", "corefile"], stdout=full, stderr=subprocess.PIPE, check=False
@@ -291,7 +291,7 @@ def test_a_full_disk() -> None:
 
 @pytest.mark.parametrize(("code", "name"), [(0, WEB), (1, f"no.{WEB}")], ids=["resolves", "does not"])
 @pytest.mark.parametrize("closed", ["| true", "2>&1 | true", ">&-", ">&- 2>&-"])
-def test_a_closed_output_keeps_the_exit_code(closed: str, code: int, name: str) -> None:
+def test_closed_output_keeps_the_exit_code(closed: str, code: int, name: str) -> None:
     command = f"{sys.executable} -m kube2etcd explain {name} --objects {SHOP} {closed}"
     script = f"{command}; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
@@ -305,7 +305,7 @@ def test_closed_pipes(args: str) -> None:
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 1)
 
 
-def test_check_goes_on_where_one_neighbour_is_not_set_up(tmp_path: Path) -> None:
+def test_check_reports_api_server_and_etcd_independently(tmp_path: Path) -> None:
     found = call(
         *("check", "--kubeconfig", str(tmp_path / "none"), "--output", "json"),
         *("--etcd-server", "https://127.0.0.1:1", "--etcd-cafile", str(tmp_path / "none.crt")),
@@ -325,8 +325,8 @@ def test_service_links_are_ignored() -> None:
     assert "KUBE2ETCD_PORT" not in result.stderr
 
 
-#: Exit code, arguments and hints; which answer has which reason is tested in tests/inspect/test_explain.py.
-EXPLAINED = [
+#: Exit code, arguments and hints; tests/inspect/test_explain.py tests answers and reasons.
+EXPLANATIONS = [
     (0, [WEB.upper() + "."], ["A: NOERROR", "AAAA: NOERROR", "SRV: NOERROR"]),
     (0, ["fd00:10:96::2010"], [f"PTR {WEB}."]),
     (0, ["10-1-2-3.shop.pod.cluster.local"], ["10.1.2.3", "computed from the name"]),
@@ -339,7 +339,7 @@ EXPLAINED = [
 
 
 @pytest.mark.parametrize(
-    ("code", "args", "hints"), EXPLAINED, ids=[" ".join(args) for _, args, _ in EXPLAINED]
+    ("code", "args", "hints"), EXPLANATIONS, ids=[" ".join(args) for _, args, _ in EXPLANATIONS]
 )
 def test_explain(code: int, args: list[str], hints: list[str]) -> None:
     result = call("explain", *args, "--objects", SHOP)
@@ -355,28 +355,29 @@ def test_explain_as_json() -> None:
     assert found[0]["answers"] == [f"10.20.96.10.in-addr.arpa. 30 IN PTR {WEB}."]
 
 
-def test_a_malformed_object_affects_only_itself(tmp_path: Path) -> None:
-    manifests = tmp_path / "odd.yaml"
+def test_malformed_object_affects_only_itself(tmp_path: Path) -> None:
+    manifests = tmp_path / "malformed.yaml"
     manifests.write_text(
         Path(SHOP).read_text()
-        + "---\napiVersion: v1\nkind: Service\nmetadata: {name: odd, namespace: shop}\nspec: {ports: 5}\n"
+        + "---\napiVersion: v1\nkind: Service\n"
+        + "metadata: {name: malformed, namespace: shop}\nspec: {ports: 5}\n"
         + "---\nkind: ConfigMap\n"
     )
-    result = call("explain", "odd.shop.svc.cluster.local", "--objects", str(manifests))
+    result = call("explain", "malformed.shop.svc.cluster.local", "--objects", str(manifests))
     assert result.exit_code == 1
-    assert "the Service shop/odd cannot be read" in result.stdout
+    assert "the Service shop/malformed cannot be read" in result.stdout
     assert len(result.stderr.splitlines()) == 1
     assert "documents that cannot be read: 1" in result.stderr
-    assert "shop/odd" in call("records", "--objects", str(manifests)).stderr
+    assert "shop/malformed" in call("records", "--objects", str(manifests)).stderr
     assert "10.96.20.10" in call("explain", WEB, "A", "--objects", str(manifests)).stdout
 
 
-def test_objects_from_the_standard_input() -> None:
+def test_objects_from_standard_input() -> None:
     result = CliRunner().invoke(main, ["records", "--objects", "-"], input=Path(SHOP).read_text())
     assert "10.96.20.10" in result.stdout
 
 
-def test_corefile_is_complete_and_alone_on_the_standard_output() -> None:
+def test_corefile_is_written_to_standard_output() -> None:
     options = "--dns-listen 127.0.0.1:5300 --upstream 192.0.2.1 --cache 0 --etcd-prefix /x"
     result = call("corefile", *options.split())
     assert result.exit_code == 0
@@ -396,7 +397,7 @@ def test_listeners_of_coredns(option: str, plugin: str, port: int) -> None:
     assert f"{plugin} " not in call("corefile", f"--{option}-listen", "").stdout
 
 
-def test_reading_files_imports_no_client() -> None:
+def test_manifests_need_no_client_imports() -> None:
     code = (
         "import sys; from click.testing import CliRunner; from kube2etcd.cli import main;"
         f"CliRunner().invoke(main, ['records', '--objects', {SHOP!r}]);"

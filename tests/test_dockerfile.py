@@ -13,17 +13,19 @@ ARGUMENTS, STAGES = stages(DOCKERFILE.read_text())
 FINAL = STAGES[-1]
 
 
-def test_every_base_is_the_variable_that_a_release_pins() -> None:
+def test_every_base_image_is_the_argument_that_a_release_pins() -> None:
     assert list(ARGUMENTS) == ["PYTHON_IMAGE"]
     assert [stage.base for stage in STAGES] == ["${PYTHON_IMAGE}"] * 2
-    assert re.fullmatch(r"python:3\.\d+-slim", ARGUMENTS["PYTHON_IMAGE"]), "a digest here would be nobody's"
+    assert re.fullmatch(r"python:3\.\d+-slim", ARGUMENTS["PYTHON_IMAGE"]), (
+        "a digest here would not be updated"
+    )
     version = tuple(map(int, re.findall(r"\d+", ARGUMENTS["PYTHON_IMAGE"])))
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     assert f"Python :: {version[0]}.{version[1]}\n" in setup["metadata"]["classifiers"] + "\n"
 
 
-def test_what_runs_has_only_what_was_built() -> None:
+def test_final_stage_contains_only_the_build() -> None:
     copies = FINAL.of("COPY")
     assert [(one.flags, one.words) for one in copies] == [
         ({"from": "build"}, ["/opt/kube2etcd", "/opt/kube2etcd"])
@@ -35,7 +37,7 @@ def test_what_runs_has_only_what_was_built() -> None:
     assert "install " not in run.value.replace("uninstall ", "")
 
 
-def test_what_is_installed_and_what_builds_it_are_pinned() -> None:
+def test_dependencies_and_build_backend_are_pinned() -> None:
     (install,) = (run for run in STAGES[0].of("RUN") if " install " in run.value)
     assert "--constraint requirements/ci.txt" in install.value
     assert "PIP_BUILD_CONSTRAINT=requirements/build.txt" in install.value
@@ -45,7 +47,7 @@ def test_what_is_installed_and_what_builds_it_are_pinned() -> None:
     assert pinned == {re.split("[<>=~!]", one)[0].strip() for one in backend}
 
 
-def test_it_runs_the_bridge_as_a_numeric_user() -> None:
+def test_container_runs_the_bridge_as_a_numeric_user() -> None:
     (user,) = FINAL.of("USER")
     uid, _, gid = user.value.partition(":")
     assert (int(uid) > 0, int(gid) > 0) == (True, True), "runAsNonRoot takes numbers only"
@@ -63,17 +65,17 @@ def tracked() -> list[str]:
     )
     if done.returncode == 0:
         return done.stdout.splitlines()
-    # an unpacked archive has no index, and holds nothing else
+    # an unpacked archive has no index and no other files
     return [str(file.relative_to(ROOT)) for file in ROOT.rglob("*") if file.is_file()]
 
 
-def test_all_that_is_copied_is_let_in_and_all_that_is_let_in_is_copied() -> None:
+def test_dockerignore_admits_exactly_what_is_copied() -> None:
     sources = {
         word for stage in STAGES for one in stage.of("COPY") if not one.flags for word in one.words[:-1]
     }
     files = tracked()
-    let_in = [path for path in files if not ignored(path, patterns())]
+    admitted = [path for path in files if not ignored(path, patterns())]
     copied = [path for path in files if any(path == one or path.startswith(f"{one}/") for one in sources)]
-    assert let_in == copied
+    assert admitted == copied
     for source in sources:
         assert any(path == source or path.startswith(f"{source}/") for path in files), source

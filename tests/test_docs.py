@@ -37,7 +37,7 @@ def test_every_guarantee_names_tests_that_exist() -> None:
     assert guarantees <= named
 
 
-def test_every_command_in_the_documents_exists_with_its_options() -> None:
+def test_commands_and_options_in_documents_exist() -> None:
     seen = set()
     for document in sorted(ROOT.glob("**/*.md")):
         hidden = any(part.startswith(".") for part in document.relative_to(ROOT).parts)
@@ -52,12 +52,12 @@ def test_every_command_in_the_documents_exists_with_its_options() -> None:
                 continue
             seen.add(name)
             known = {option for one in command.params for option in one.opts}
-            asked = set(re.findall(r"(?<=\s)--[a-z][a-z-]*", rest))
-            assert asked <= known | {"--help"}, f"{document}: kube2etcd {name}{rest}"
+            options = set(re.findall(r"(?<=\s)--[a-z][a-z-]*", rest))
+            assert options <= known | {"--help"}, f"{document}: kube2etcd {name}{rest}"
     assert seen == set(main.commands), "a command that no document shows"
 
 
-def test_the_first_page_is_one_page() -> None:
+def test_readme_fits_on_a_page() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 60
 
 
@@ -72,7 +72,7 @@ def examples() -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize(("guide", "command", "output"), examples())
-def test_console_blocks(guide: str, command: str, output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_console_examples(guide: str, command: str, output: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     assert CliRunner().invoke(main, shlex.split(command)).output == output, (
         f"docs/{guide}: kube2etcd {command}"
@@ -90,14 +90,14 @@ ROWS = re.findall(r"^\| [^|]+ \| ([^|]+) \| [^|]+ \| `([\w.]+)` \|$", DOCUMENT.r
 
 
 @pytest.mark.parametrize(("limit", "constant"), ROWS, ids=[constant for _, constant in ROWS])
-def test_a_limit_is_the_one_in_the_code(limit: str, constant: str) -> None:
+def test_documented_limit_is_that_of_the_code(limit: str, constant: str) -> None:
     module, _, name = constant.rpartition(".")
     number = re.search(r"[\d.]+", limit)
     assert number is not None
     assert getattr(importlib.import_module(module), name) == float(number[0])
 
 
-def test_every_row_is_read() -> None:
+def test_every_documented_limit_is_checked() -> None:
     assert len(ROWS) == DOCUMENT.read_text().count("\n| ") - 1
 
 
@@ -107,7 +107,7 @@ CACHE = ClientDns((parse_address("169.254.20.10"),), CLIENT.domain)
 
 
 def block(path: str) -> str:
-    """What the guide writes into a file: the first block after its name."""
+    """The content of a file in the guide: the first block after its name."""
     match = re.search(rf"`{re.escape(path)}`.*?\n```[a-z]*\n(.*?)```", GUIDE, re.DOTALL)
     assert match, path
     return match[1]
@@ -120,7 +120,7 @@ def ini(path: str) -> configparser.ConfigParser:
     return parser
 
 
-def test_resolved_is_told_the_servers_and_the_domain() -> None:
+def test_guide_configures_resolved_with_server_and_domain() -> None:
     (server,) = CLIENT.servers
     assert dict(ini("/etc/systemd/resolved.conf.d/50-kubernetes.conf")["Resolve"]) == {
         "DNS": str(server),
@@ -130,7 +130,7 @@ def test_resolved_is_told_the_servers_and_the_domain() -> None:
     assert dict(uplink["Network"]) == {"Domains": "~."}
 
 
-def test_the_dns_pods_are_not_told_to_ask_themselves() -> None:
+def test_guide_gives_dns_pods_another_upstream() -> None:
     words = block("/etc/kubernetes/upstream-resolv.conf").split()
     assert words[0] == "nameserver"
     assert parse_address(words[1]) not in (*CLIENT.servers, *CACHE.servers)
@@ -140,12 +140,12 @@ def test_the_dns_pods_are_not_told_to_ask_themselves() -> None:
     assert drop_in == {name: printed[name] for name in ("apiVersion", "kind")}
 
 
-def test_what_docker_flags_prints_is_printed_so() -> None:
+def test_guide_shows_the_output_of_docker_flags() -> None:
     assert block("/etc/kubernetes/kubelet.conf.d/50-dns.conf") == kubelet(CACHE)
     assert block("/etc/docker/daemon.json") == daemon_json(CLIENT)
 
 
-def test_the_cache_gets_the_same_values() -> None:
+def test_guide_gives_the_node_cache_the_same_values() -> None:
     marks = dict(re.findall(r's/__PILLAR__([A-Z_]+)__/([^/]+)/g"', GUIDE))
     assert marks == {
         "DNS__SERVER": str(CLIENT.servers[0]),
@@ -158,7 +158,7 @@ COMMANDS = re.findall(r"kube2etcd (docker-flags[^`\n]*)", GUIDE)
 
 
 @pytest.mark.parametrize("command", [one for one in COMMANDS if "--dns-server-ip" in one])
-def test_every_command_works(command: str, tmp_path: Path) -> None:
+def test_commands_of_the_guide_work(command: str, tmp_path: Path) -> None:
     file = tmp_path / "daemon.json"
     file.write_text('{"live-restore": true}')
     words = [str(file) if word.startswith("/etc/") else word for word in shlex.split(command)]
@@ -170,5 +170,5 @@ def test_every_command_works(command: str, tmp_path: Path) -> None:
         assert result.stdout == kubelet(CACHE)
 
 
-def test_there_are_such_commands() -> None:
+def test_guide_has_commands() -> None:
     assert sum("--dns-server-ip" in one for one in COMMANDS) == 2

@@ -6,7 +6,7 @@ import pytest
 
 from kube2etcd.documents import MAX_VALUES, NotJson, Unreadable, read_documents, read_json
 
-#: Nine lines that are ten to the ninth texts when their aliases are written out.
+#: Nine lines that expand to a billion strings.
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)
 )
@@ -24,7 +24,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: &x {b: c}\nd: *x\ne: *x", [{"a": {"b": "c"}, "d": {"b": "c"}, "e": {"b": "c"}}]),
     ],
 )
-def test_what_is_read(text: str | bytes, values: list[Any]) -> None:
+def test_valid_yaml(text: str | bytes, values: list[Any]) -> None:
     assert read_documents(text) == values
 
 
@@ -42,7 +42,7 @@ def test_what_is_read(text: str | bytes, values: list[Any]) -> None:
         ("<<: [*z, *x]", "of z"),
     ],
 )
-def test_the_nearest_of_merged_keys_wins(key: str, merged: str, wins: str) -> None:
+def test_precedence_of_merge_keys(key: str, merged: str, wins: str) -> None:
     text = f"x: &x {{{key}: of x, c: 1}}\ny: &y {{{key}: of y}}\nz: &z {{<<: [*y, *x], {key}: of z}}\n"
     [read] = read_documents(f"{text}it: {{{merged.format(key=key)}}}")
     assert read["it"][key] == wins
@@ -75,14 +75,14 @@ def test_the_nearest_of_merged_keys_wins(key: str, merged: str, wins: str) -> No
     ],
     ids=lambda text: repr(text)[:30],
 )
-def test_what_is_refused(text: str | bytes, message: str) -> None:
+def test_invalid_yaml(text: str | bytes, message: str) -> None:
     with pytest.raises(Unreadable) as caught:
         read_documents(text)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
 
 
-def test_how_much_is_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_values_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kube2etcd.documents.MAX_VALUES", -MAX_VALUES)
     with pytest.raises(Unreadable, match="too many"):
         read_documents("a: [b, c]")
@@ -95,9 +95,9 @@ def test_how_much_is_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
         ('{"a": {"a": 1}, "b": {"a": 2}}', {"a": {"a": 1}, "b": {"a": 2}}),
         ("[123456789012345678901234567890]", [123456789012345678901234567890]),
     ],
-    ids=["plain", "a key in several objects", "a long number"],
+    ids=["plain", "key in several objects", "long number"],
 )
-def test_what_is_read_of_json(text: str, value: Any) -> None:
+def test_valid_json(text: str, value: Any) -> None:
     assert read_json(text) == value
 
 
@@ -109,7 +109,7 @@ def test_what_is_read_of_json(text: str, value: Any) -> None:
         ('{"\\u001b": 1, "\\u001b": 2}', r"'\x1b'"),
     ],
 )
-def test_a_key_that_stands_twice_in_json(text: str, key: str) -> None:
+def test_duplicate_key_in_json(text: str, key: str) -> None:
     with pytest.raises(Unreadable) as caught:
         read_json(text)
     assert str(caught.value) == f"the key {key} appears twice; keep one of them"

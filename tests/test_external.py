@@ -18,7 +18,7 @@ from kube2etcd.external import (
     plain_name,
 )
 
-WHOLE = {
+FULL = {
     "dnsName": "Ps.DTK.io.",
     "targets": ["10.0.0.6", "10.0.0.5"],
     "recordType": "A",
@@ -30,40 +30,38 @@ WHOLE = {
 
 
 def nested(levels: int) -> Any:
-    """A list in a list, and so on."""
+    """Nested lists."""
     return [nested(levels - 1)] if levels > 1 else []
 
 
 @pytest.mark.parametrize(
     ("value", "encoded"),
     [
-        pytest.param(WHOLE, WHOLE, id="unchanged"),
-        pytest.param({key.upper(): value for key, value in WHOLE.items()}, WHOLE, id="keys in any case"),
+        pytest.param(FULL, FULL, id="unchanged"),
+        pytest.param({key.upper(): value for key, value in FULL.items()}, FULL, id="keys in upper case"),
         pytest.param(
-            {**WHOLE, "aliasOf": {"zone": [1]}}, {**WHOLE, "aliasOf": {"zone": [1]}}, id="fields of tomorrow"
+            {**FULL, "aliasOf": {"zone": [1]}}, {**FULL, "aliasOf": {"zone": [1]}}, id="unknown fields"
         ),
         pytest.param(
-            {**WHOLE, "list": nested(40), "map": {"a": nested(32)}, "kept": nested(32)},
-            {**WHOLE, "kept": nested(32)},
-            id="too deep to be returned",
+            {**FULL, "list": nested(40), "map": {"a": nested(32)}, "kept": nested(32)},
+            {**FULL, "kept": nested(32)},
+            id="fields nested too deeply",
         ),
-        pytest.param(
-            dict.fromkeys(WHOLE), {"dnsName": "", "targets": [], "recordType": ""}, id="null is left out"
-        ),
+        pytest.param(dict.fromkeys(FULL), {"dnsName": "", "targets": [], "recordType": ""}, id="null fields"),
     ],
 )
-def test_an_endpoint_goes_there_and_back(value: Any, encoded: Any) -> None:
+def test_endpoint_round_trip(value: Any, encoded: Any) -> None:
     assert json.loads(Endpoint.from_json(value).encode()) == encoded
 
 
-def test_the_fields_of_an_endpoint() -> None:
-    endpoint = Endpoint.from_json(WHOLE)
+def test_fields_of_an_endpoint() -> None:
+    endpoint = Endpoint.from_json(FULL)
     assert endpoint.key == EndpointKey("ps.dtk.io", "A", "sid1")
     assert endpoint.targets == ("10.0.0.6", "10.0.0.5")
     assert endpoint.provider_specific == (Property("webhook/group", "g1"),)
 
 
-def test_a_label_or_property_that_is_null_is_empty() -> None:
+def test_null_label_or_property_is_empty() -> None:
     labels = {"labels": {"owner": None}, "providerSpecific": [{"name": "a", "value": None}]}
     assert Endpoint.from_json(labels) == Endpoint(
         "", (), "", labels={"owner": ""}, provider_specific=(Property("a", ""),)
@@ -71,7 +69,7 @@ def test_a_label_or_property_that_is_null_is_empty() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "words"),
+    ("value", "message"),
     [
         (["dnsName"], "an endpoint is an object, not ['dnsName']"),
         ({"dnsName": 5}, "got `int` - at `$.dnsName`"),
@@ -87,14 +85,14 @@ def test_a_label_or_property_that_is_null_is_empty() -> None:
         ({"providerSpecific": [{"NAME": 1}]}, "got `int` - at `$.providerSpecific[0].name`"),
     ],
 )
-def test_a_wrong_shape_is_an_error(value: Any, words: str) -> None:
+def test_malformed_endpoint_is_refused(value: Any, message: str) -> None:
     with pytest.raises(InvalidEndpoint) as caught:
         Endpoint.from_json(value)
-    assert words in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("domain", "name", "has"),
+    ("domain", "name", "within"),
     [
         ("dtk.io", "dtk.io", True),
         ("dtk.io", "DTK.io.", True),
@@ -106,8 +104,8 @@ def test_a_wrong_shape_is_an_error(value: Any, words: str) -> None:
         ("DTK.io.", "a.dtk.io", True),
     ],
 )
-def test_names_in_a_domain(domain: str, name: str, has: bool) -> None:
-    assert managed([Domain.parse(domain)], name) is has
+def test_names_in_a_domain(domain: str, name: str, within: bool) -> None:
+    assert managed([Domain.parse(domain)], name) is within
 
 
 @pytest.mark.parametrize(
@@ -144,7 +142,7 @@ def test_invalid_domains(text: str) -> None:
         Domain.parse(text)
 
 
-def test_a_domain_is_written_as_it_is_read() -> None:
+def test_domain_round_trip() -> None:
     assert [str(Domain.parse(text)) for text in (" Dtk.io. ", ".a.b", "ü.de")] == [
         "dtk.io",
         ".a.b",
@@ -168,7 +166,7 @@ def test_is_ownership(endpoint: Endpoint, is_one: bool) -> None:
     assert is_ownership(endpoint) is is_one
 
 
-def test_a_text_longer_than_any_name_is_not_converted() -> None:
+def test_text_longer_than_any_name_is_not_converted() -> None:
     assert plain_name("Ü." * 200) == ("ü." * 200).removesuffix(".")
     assert plain_name("Ü." + "a" * 63) == "xn--tda." + "a" * 63
 
@@ -176,12 +174,12 @@ def test_a_text_longer_than_any_name_is_not_converted() -> None:
 # --- endpoints by name: which names a change touches
 
 
-def end(name: str, rtype: str, *targets: str) -> Endpoint:
+def endpoint(name: str, rtype: str, *targets: str) -> Endpoint:
     return Endpoint(name, targets, rtype)
 
 
-A, B = end("a.x", "A", "10.0.0.1"), end("B.x.", "CNAME", "a.x.")
-C = end("c.x", "CNAME", "b.x")
+A, B = endpoint("a.x", "A", "10.0.0.1"), endpoint("B.x.", "CNAME", "a.x.")
+C = endpoint("c.x", "CNAME", "b.x")
 
 
 def filled() -> NameIndex[str]:
@@ -191,7 +189,7 @@ def filled() -> NameIndex[str]:
     return index
 
 
-def test_the_endpoints_of_a_name_by_holder() -> None:
+def test_endpoints_of_a_name_by_holder() -> None:
     index = filled()
     index.put("three", [], [A])
     assert index.of("a.x") == {"one": (A,), "three": (A,)}
@@ -202,35 +200,35 @@ def test_the_endpoints_of_a_name_by_holder() -> None:
 @pytest.mark.parametrize(
     ("holder", "before", "after", "touched"),
     [
-        pytest.param("one", [A, C], [A, C], set(), id="nothing new"),
-        pytest.param("one", [A, C], [end("a.x", "A", "10.0.0.2"), C], {"a.x"}, id="another address"),
+        pytest.param("one", [A, C], [A, C], set(), id="no change"),
+        pytest.param("one", [A, C], [endpoint("a.x", "A", "10.0.0.2"), C], {"a.x"}, id="other address"),
+        pytest.param("one", [A, C], [C], {"a.x", "b.x", "c.x"}, id="removed address touches all referrers"),
+        pytest.param("one", [A, C], [A, endpoint("c.x", "CNAME", "d.x")], {"c.x"}, id="other CNAME target"),
+        pytest.param("two", [B], [endpoint("b.x", "CNAME", "c.x")], {"b.x", "c.x"}, id="CNAME loop"),
+        pytest.param("three", [], [endpoint("a.x", "TXT", "t")], {"a.x"}, id="second holder"),
+        pytest.param("three", [], [endpoint("d.x", "A", "10.0.0.1")], {"d.x"}, id="new name"),
         pytest.param(
-            "one", [A, C], [C], {"a.x", "b.x", "c.x"}, id="who leads to it is touched, over any way"
+            "three", [], [endpoint("b.x", "A", "10.0.0.1")], {"b.x", "c.x"}, id="address beside a CNAME"
         ),
-        pytest.param("one", [A, C], [A, end("c.x", "CNAME", "d.x")], {"c.x"}, id="leads elsewhere"),
-        pytest.param("two", [B], [end("b.x", "CNAME", "c.x")], {"b.x", "c.x"}, id="a ring"),
-        pytest.param("three", [], [end("a.x", "TXT", "t")], {"a.x"}, id="a second holder"),
-        pytest.param("three", [], [end("d.x", "A", "10.0.0.1")], {"d.x"}, id="a new name"),
-        pytest.param("three", [], [end("b.x", "A", "10.0.0.1")], {"b.x", "c.x"}, id="an address at an alias"),
     ],
 )
 def test_touched_names(holder: str, before: list[Endpoint], after: list[Endpoint], touched: set[str]) -> None:
     assert filled().put(holder, before, after) == touched
 
 
-def test_one_of_two_aliases_changes_its_target() -> None:
+def test_removed_cname_touches_its_referrers() -> None:
     index = filled()
-    index.put("three", [], [end("d.x", "CNAME", "a.x")])
+    index.put("three", [], [endpoint("d.x", "CNAME", "a.x")])
     assert index.put("two", [B], []) == {"b.x", "c.x"}
     assert index.put("one", [A, C], []) == {"a.x", "c.x", "d.x"}
 
 
-def test_removed_endpoints_leave_nothing_behind() -> None:
+def test_index_is_empty_after_all_endpoints_are_removed() -> None:
     index = filled()
-    index.put("three", [], [end("c.x", "CNAME", "b.x")])
+    index.put("three", [], [endpoint("c.x", "CNAME", "b.x")])
     assert index.put("one", [A, C], []) == {"a.x", "b.x", "c.x"}
     assert index.put("two", [B], []) == {"b.x", "c.x"}
-    assert index.put("three", [end("c.x", "CNAME", "b.x")], []) == {"c.x"}
+    assert index.put("three", [endpoint("c.x", "CNAME", "b.x")], []) == {"c.x"}
     assert list(index.names()) == []
     assert index.__dict__ == NameIndex().__dict__
 
@@ -238,18 +236,21 @@ def test_removed_endpoints_leave_nothing_behind() -> None:
 @pytest.mark.parametrize(
     "after",
     [
-        pytest.param([B, end("b.x", "A", "10.0.0.1")], id="an address that can be used"),
-        pytest.param([B, end("b.x", "AAAA", "-")], id="of the other family"),
-        pytest.param([Endpoint("b.x", ("a.x",), "CNAME", ttl=-1), end("b.x", "A", "-")], id="an odd TTL"),
+        pytest.param([B, endpoint("b.x", "A", "10.0.0.1")], id="usable address"),
+        pytest.param([B, endpoint("b.x", "AAAA", "-")], id="other family"),
         pytest.param(
-            [end("b.x", "CNAME", "A.x"), end("b.x", "A", "-")], id="the same way, spelled otherwise"
+            [Endpoint("b.x", ("a.x",), "CNAME", ttl=-1), endpoint("b.x", "A", "-")], id="invalid TTL"
+        ),
+        pytest.param(
+            [endpoint("b.x", "CNAME", "A.x"), endpoint("b.x", "A", "-")],
+            id="same target, spelled differently",
         ),
     ],
 )
-def test_whatever_affects_an_alias_touches_its_referrers(after: list[Endpoint]) -> None:
-    """Which addresses and aliases are usable is for the source to say, so each change of them counts."""
+def test_any_change_beside_a_cname_touches_its_referrers(after: list[Endpoint]) -> None:
+    """The index does not know which addresses and CNAMEs are usable, so every change counts."""
     index = filled()
-    before = [B, end("b.x", "A", "-")]
+    before = [B, endpoint("b.x", "A", "-")]
     index.put("two", [B], before)
     assert index.put("two", before, after) == {"b.x", "c.x"}
     assert index.put("two", after, after) == set()

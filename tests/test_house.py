@@ -1,4 +1,4 @@
-"""Lists of modules in setup.cfg and links in documents are up to date."""
+"""Rules of the repository: setup.cfg, links in documents, log lines, private attributes, class names."""
 
 import ast
 import configparser
@@ -16,7 +16,7 @@ SETUP.read(TOP / "setup.cfg")
 
 
 @pytest.mark.parametrize("shell", SETUP["coverage:run"]["omit"].split())
-def test_each_thin_shell_is_there(shell: str) -> None:
+def test_thin_shells_exist(shell: str) -> None:
     assert list(TOP.glob(shell)), "renamed or deleted? Take it out of [coverage:run] omit"
 
 
@@ -34,7 +34,7 @@ DOCUMENTS = [TOP / "README.md", TOP / "CONTRIBUTING.md", *sorted((TOP / "docs").
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_what_a_document_links_to_is_there(document: Path) -> None:
+def test_links_in_documents_exist(document: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#\s]+)(?:#[^)]*)?\)", document.read_text())
     assert not [link for link in links if not (document.parent / link).exists()]
 
@@ -43,7 +43,7 @@ def test_contributing_fits_on_a_screen() -> None:
     assert len((TOP / "CONTRIBUTING.md").read_text().splitlines()) <= 64
 
 
-def test_the_picture_names_modules_that_are_there() -> None:
+def test_modules_in_the_data_flow_exist() -> None:
     text = (TOP / "docs" / "architecture.md").read_text()
     picture = text.split("```")[1]
     modules = re.findall(r"\b((?:kube|sync|zones|etcd|webhook)/\w+)", picture)
@@ -51,19 +51,19 @@ def test_the_picture_names_modules_that_are_there() -> None:
     assert not [module for module in modules if not list((TOP / "kube2etcd").glob(f"{module}*"))]
 
 
-def test_the_table_of_packages_is_whole() -> None:
+def test_table_of_packages_is_complete() -> None:
     text = (TOP / "docs" / "architecture.md").read_text()
     listed = re.findall(r"^\| `([\w.]+)` \|", text, re.MULTILINE)
     packages = {file.parent.name for file in (TOP / "kube2etcd").glob("*/__init__.py")}
     assert sorted(listed) == sorted({f"kube2etcd.{name}" for name in packages} | {"skydns_compat"})
 
 
-def test_performance_is_made_of_its_figures() -> None:
+def test_performance_document_is_generated_from_its_figures() -> None:
     files = report.document(json.loads(report.FIGURES.read_text()))
     assert {name: (report.DOCS / name).read_text() for name in files} == files
 
 
-def test_keys_of_a_log_line_are_fields_and_not_text() -> None:
+def test_log_lines_have_no_keys_in_their_text() -> None:
     # With --log-format json only fields are keys of the object.
     found = [
         f"{file.relative_to(TOP)}:{node.lineno}"
@@ -76,18 +76,18 @@ def test_keys_of_a_log_line_are_fields_and_not_text() -> None:
     assert not found
 
 
-#: What tests still see of the inside of a part, and why; nothing comes in here.
-INSIDE = {
+#: Private attributes that tests use, and why; do not add any.
+PRIVATE = {
     "_collector_to_names": "prometheus-client lists its metrics nowhere else",
-    "_replace": "a named tuple's own method",
-    "_physical_pull": "waitress: the moment between two wake-ups can be made by nothing else",
+    "_replace": "a method of named tuples",
+    "_physical_pull": "waitress: no other way to reach the moment between two wake-ups",
     "_server": "the same",
     "_thread": "the same",
     "_watch": "the follower's pauses, without its thread",
 }
 
 
-def test_tests_do_not_look_inside() -> None:
+def test_tests_use_no_private_attributes() -> None:
     seen = set()
     for file in sorted((TOP / "tests").rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
@@ -95,10 +95,10 @@ def test_tests_do_not_look_inside() -> None:
                 owner = node.value.id if isinstance(node.value, ast.Name) else ""
                 if owner not in ("self", "cls", "os", "sys"):
                     seen.add(node.attr)
-    assert seen <= set(INSIDE), f"private attributes in tests: {sorted(seen - set(INSIDE))}"
+    assert seen <= set(PRIVATE), f"private attributes in tests: {sorted(seen - set(PRIVATE))}"
 
 
-def test_each_class_name_means_one_thing() -> None:
+def test_class_names_are_unique() -> None:
     places: dict[str, list[str]] = {}
     for package in (TOP / "kube2etcd", TOP / "skydns-compat"):
         for file in package.rglob("*.py"):

@@ -18,7 +18,7 @@ def record(text: str, at: float = 0.0, level: int = logging.INFO, **fields: obje
     return made
 
 
-def test_text_is_one_line_of_bounded_length() -> None:
+def test_text_is_one_line_of_limited_length() -> None:
     line = Formatter().format(record("two\n  lines", 1.25, key="a b", number=3, empty=""))
     assert line == '1970-01-01T00:00:01.250Z INFO    etcd.store: two | lines key="a b" number=3 empty=""'
     assert len(Formatter().format(record("begin " + "x" * 10 * MAX_MESSAGE + " end"))) < MAX_MESSAGE + 200
@@ -46,7 +46,7 @@ def test_control_characters_are_escaped() -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_a_traceback_is_one_line(form: str) -> None:
+def test_traceback_is_one_line(form: str) -> None:
     stream = io.StringIO()
     setup(form, "info", stream)
     try:
@@ -77,7 +77,7 @@ def test_secrets_are_removed(text: str, secret: str) -> None:
     "text",
     ["the password file is empty", "http://h:2379/a@b is wrong", "http://h:2379 refused", "took 5 tokens"],
 )
-def test_the_rest_is_kept(text: str) -> None:
+def test_text_without_secrets_is_kept(text: str) -> None:
     assert redact(text) == text
 
 
@@ -102,14 +102,14 @@ def test_lines_with_other_fields_are_no_repeats() -> None:
     assert list(map(bool, written)) == [True, True, False]
 
 
-def test_the_memory_for_repeats_is_bounded() -> None:
+def test_memory_for_repeats_is_limited() -> None:
     repeats = RepeatFilter(window=10, memory=2)
     assert all(repeats.filter(record(text)) for text in ("a", "b", "c"))
     assert repeats.filter(record("a"))
     assert not repeats.filter(record("c"))
 
 
-def test_setup_twice_writes_once_and_libraries_only_warn() -> None:
+def test_second_setup_replaces_the_first_and_libraries_only_warn() -> None:
     first, second = io.StringIO(), io.StringIO()
     setup("text", "debug", first)
     setup("text", "debug", second)
@@ -120,7 +120,7 @@ def test_setup_twice_writes_once_and_libraries_only_warn() -> None:
     assert [line.split(": ", 1)[1] for line in second.getvalue().splitlines()] == ["ours", "loud"]
 
 
-def test_repeats_of_a_line_that_never_comes_again_are_written() -> None:
+def test_repeats_are_reported_even_if_the_line_does_not_recur() -> None:
     out = io.StringIO()
     handler = setup("text", "info", out)
     log = logging.getLogger("kube2etcd.x")
@@ -132,8 +132,8 @@ def test_repeats_of_a_line_that_never_comes_again_are_written() -> None:
     assert written == ["down", "down (repeated once more)", "other"]
 
 
-def test_threads_that_log_at_once_neither_fail_nor_lose_a_line() -> None:
-    """Lines expire others and repeat, while other threads add theirs."""
+def test_concurrent_logging_neither_fails_nor_loses_lines() -> None:
+    """Lines expire and repeat while other threads log."""
     reported: list[str] = []
     repeats = RepeatFilter(lambda one: reported.append(one.getMessage()), 0.5, memory=50)
     begin = threading.Barrier(4)

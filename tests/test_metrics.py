@@ -4,7 +4,7 @@ import pytest
 
 from kube2etcd.metrics import Metrics, Status
 
-SAID: list[tuple[Callable[[Metrics], None], str, float]] = [
+CASES: list[tuple[Callable[[Metrics], None], str, float]] = [
     (lambda m: m.left_out({"taken": 3}), 'left_out_records{reason="taken"}', 3),
     (lambda m: m.left_out({"taken": 3}), 'left_out_records{reason="invalid"}', 0),
     (lambda m: setattr(m, "received", lambda: {"pods": 9}), 'api_received_bytes_total{kind="pods"}', 9),
@@ -21,27 +21,27 @@ SAID: list[tuple[Callable[[Metrics], None], str, float]] = [
 ]
 
 
-@pytest.mark.parametrize(("say", "name", "value"), SAID, ids=[name for _, name, _ in SAID])
-def test_values_are_on_the_page(say: Callable[[Metrics], None], name: str, value: float) -> None:
+@pytest.mark.parametrize(("update", "name", "value"), CASES, ids=[name for _, name, _ in CASES])
+def test_values_are_exported(update: Callable[[Metrics], None], name: str, value: float) -> None:
     metrics = Metrics()
-    say(metrics)
+    update(metrics)
     lines = metrics.page().decode().splitlines()
     assert f"kube2etcd_{name} {float(value)}" in lines
 
 
-def test_counters_that_alerts_need_are_there_from_the_start() -> None:
+def test_counters_used_by_alerts_start_at_zero() -> None:
     page = Metrics().page().decode()
     for name in ('writes_total{op="put"}', 'writes_total{op="delete"}', "repairs_total", "ready"):
         assert f"kube2etcd_{name} 0.0" in page
 
 
-def test_two_bridges_do_not_share_numbers() -> None:
+def test_metrics_are_not_shared() -> None:
     one, other = Metrics(), Metrics()
     one.keys.set(5)
     assert "kube2etcd_keys 0.0" in other.page().decode()
 
 
-def test_status_tells_ages() -> None:
+def test_status_reports_ages() -> None:
     now = 100.0
     status = Status(lambda: now)
     first = status.snapshot()
@@ -57,17 +57,17 @@ def test_status_tells_ages() -> None:
     assert status.snapshot().heartbeat_age == 0.0
 
 
-def test_status_asks_whoever_was_added() -> None:
+def test_status_includes_added_checks() -> None:
     now, faults = 100.0, ["no file"]
     status = Status(lambda: now)
-    status.add(lambda: (faults, ["a worry"]))
+    status.add(lambda: (faults, ["a remark"]))
     status.report(True, ["one thing"])
     assert (status.snapshot().ready, status.snapshot().reasons) == (
         False,
-        ("no file", "one thing", "a worry"),
+        ("no file", "one thing", "a remark"),
     )
     faults.clear()
-    assert (status.snapshot().ready, status.snapshot().reasons) == (True, ("one thing", "a worry"))
+    assert (status.snapshot().ready, status.snapshot().reasons) == (True, ("one thing", "a remark"))
     status.beat("webhook")
     now = 103.0
     status.beat()

@@ -22,11 +22,11 @@ def generated() -> str:
     return "\n".join([*lines, ""])
 
 
-def test_the_document_is_true() -> None:
+def test_document_is_up_to_date() -> None:
     assert FILE.read_text("utf-8") == generated()
 
 
-def test_every_metric_says_what_it_is_in_a_sentence() -> None:
+def test_help_of_every_metric_is_a_sentence() -> None:
     assert [name for name, _, _, text in Metrics().catalog if not text.endswith(".")] == []
 
 

@@ -70,7 +70,7 @@ def generated() -> str:
     return "\n".join(lines + table("option, environment, meaning, commands", own_rows))
 
 
-def test_the_document_is_true() -> None:
+def test_document_is_up_to_date() -> None:
     assert FILE.read_text("utf-8") == generated()
 
 

@@ -11,7 +11,7 @@ from tests.stack.random_cluster import mutate, random_cluster
 
 
 @pytest.mark.parametrize("seed", range(1, 4))
-def test_a_cluster_has_every_kind_of_thing(seed: int) -> None:
+def test_cluster_has_objects_of_every_kind(seed: int) -> None:
     cluster = random_cluster(seed)
     specs = [obj["spec"] for obj in cluster if obj["kind"] == "Service"]
     types = {spec.get("type", "ClusterIP") for spec in specs}
@@ -33,11 +33,11 @@ def test_changes_apply_and_delete_every_kind(seed: int) -> None:
     assert {("delete", kind) for kind in ("Service", "EndpointSlice", "Pod")} <= kinds
 
 
-def test_questions_are_many_and_ask_each_name_once() -> None:
-    asked = questions(random_cluster(1))
-    assert len(asked) > 1000
-    assert len({(question.name, question.rdtype) for question in asked}) == len(asked)
-    assert {question.rdtype for question in asked} == set(TYPES)
+def test_questions_are_many_and_unique() -> None:
+    found = questions(random_cluster(1))
+    assert len(found) > 1000
+    assert len({(question.name, question.rdtype) for question in found}) == len(found)
+    assert {question.rdtype for question in found} == set(TYPES)
 
 
 def message(rcode: str, *records: str, additional: tuple[str, ...] = ()) -> dns.message.Message:
@@ -51,14 +51,14 @@ SRV = ("a. 30 IN SRV 0 50 80 b.", "a. 30 IN SRV 0 50 81 b.")
 MORE = ["more beside the answer", "other IPv4 addresses beside the answer"]
 
 
-def test_order_letter_case_and_ttl_make_no_difference() -> None:
-    theirs = normalise(message("NOERROR", *SRV))
-    ours = normalise(message("NOERROR", *(line.upper().replace("30", "7") for line in reversed(SRV))))
-    assert differences(theirs, ours) == []
+def test_order_letter_case_and_ttl_are_ignored() -> None:
+    plugin = normalise(message("NOERROR", *SRV))
+    bridge = normalise(message("NOERROR", *(line.upper().replace("30", "7") for line in reversed(SRV))))
+    assert differences(plugin, bridge) == []
 
 
 @pytest.mark.parametrize(
-    ("ours", "words"),
+    ("bridge", "names"),
     [
         (message("NXDOMAIN"), ["NOERROR became NXDOMAIN"]),
         (message("NOERROR"), ["lacks SRV, and has no records"]),
@@ -68,5 +68,5 @@ def test_order_letter_case_and_ttl_make_no_difference() -> None:
         (message("NOERROR", *SRV, additional=("b. 30 IN A 10.0.0.1",)), MORE),
     ],
 )
-def test_differences_have_names(ours: dns.message.Message, words: list[str]) -> None:
-    assert differences(normalise(message("NOERROR", *SRV)), normalise(ours)) == words
+def test_names_of_differences(bridge: dns.message.Message, names: list[str]) -> None:
+    assert differences(normalise(message("NOERROR", *SRV)), normalise(bridge)) == names

@@ -34,11 +34,11 @@ LABELS = {"env": "staging", "tenant": "b", "empty": "", "example.com/tier": "web
         ("env in (staging),!missing,tenant notin (a,c)", True),
     ],
 )
-def test_matching(text: str, matches: bool) -> None:
+def test_matches(text: str, matches: bool) -> None:
     assert Selector.parse(text).matches(LABELS) is matches
 
 
-def test_nothing_asked_is_everything() -> None:
+def test_empty_selector_matches_everything() -> None:
     assert Selector.parse("") == EVERYTHING
     assert EVERYTHING.matches({})
 
@@ -59,6 +59,6 @@ def test_nothing_asked_is_everything() -> None:
         "a in (-)",
     ],
 )
-def test_no_selectors(text: str) -> None:
+def test_invalid_selectors(text: str) -> None:
     with pytest.raises(ValueError, match="is not a label requirement"):
         Selector.parse(text)

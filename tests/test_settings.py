@@ -41,12 +41,12 @@ def write(tmp_path: Path) -> Any:
     return write
 
 
-def test_nothing_given_is_the_defaults() -> None:
+def test_defaults() -> None:
     assert load({}, {}) == Settings()
     assert load({"etcd_server": (), "domain": None, "no_tenant_cluster_ip": False}, {}) == Settings()
 
 
-GIVEN = [
+VALUES = [
     ("domain", "Cluster.Example.", Name.parse("cluster.example")),
     ("ttl", "5", 5),
     ("owner_id", "blue", "blue"),
@@ -96,8 +96,8 @@ GIVEN = [
 SKYDNS = {"KUBE2ETCD_ETCD_API": "v2", "KUBE2ETCD_SKYDNS_CONFIG": "true"}
 
 
-@pytest.mark.parametrize(("path", "text", "value"), GIVEN, ids=[path for path, _, _ in GIVEN])
-def test_option_environment_and_file_mean_the_same(path: str, text: str, value: Any, write: Any) -> None:
+@pytest.mark.parametrize(("path", "text", "value"), VALUES, ids=[path for path, _, _ in VALUES])
+def test_option_environment_and_file_agree(path: str, text: str, value: Any, write: Any) -> None:
     setting = next(setting for setting in SETTINGS if setting.path == path)
     option: Any = (text,) if setting.many else text
     environ = SKYDNS if path.startswith("skydns.") else {}
@@ -109,7 +109,7 @@ def test_option_environment_and_file_mean_the_same(path: str, text: str, value: 
     assert found(load({}, environ, write(f"{group}:\n  {body}" if group else body))) == value
 
 
-def test_options_beat_environment_beats_file(write: Any) -> None:
+def test_option_overrides_environment_overrides_file(write: Any) -> None:
     file = write("domain: file.example\nttl: 1\nlog_level: error\n")
     environ = {"KUBE2ETCD_DOMAIN": "env.example", "KUBE2ETCD_TTL": "2", "DNS_DOMAIN": "dns.example"}
     settings = load({"domain": "option.example"}, environ, file)
@@ -118,23 +118,23 @@ def test_options_beat_environment_beats_file(write: Any) -> None:
     assert str(load({}, {"DNS_DOMAIN": "dns.example"}, file).domain) == "dns.example"
 
 
-def test_a_list_is_replaced_and_not_added_to() -> None:
+def test_list_is_replaced_not_extended() -> None:
     settings = load({"etcd_server": ("http://a:1",)}, {"KUBE2ETCD_ETCD_SERVER": "http://b:1"})
     assert settings.etcd == Etcd(servers=("http://a:1",))
 
 
-def test_a_fault_that_a_stronger_source_covers_is_none() -> None:
+def test_overridden_fault_is_ignored() -> None:
     assert load({"ttl": "9"}, {"KUBE2ETCD_TTL": "nine"}).ttl == 9
 
 
-@pytest.mark.parametrize(("text", "wanted"), [("true", False), ("1", False), ("YES", False), ("off", True)])
-def test_a_flag_turns_its_default_over(text: str, wanted: bool, write: Any) -> None:
-    assert load({}, {"KUBE2ETCD_NO_TENANT_CLUSTER_IP": text}).tenant_cluster_ip == wanted
+@pytest.mark.parametrize(("text", "expected"), [("true", False), ("1", False), ("YES", False), ("off", True)])
+def test_flag_inverts_its_default(text: str, expected: bool, write: Any) -> None:
+    assert load({}, {"KUBE2ETCD_NO_TENANT_CLUSTER_IP": text}).tenant_cluster_ip == expected
     assert not load({"no_tenant_cluster_ip": True}, {}).tenant_cluster_ip
     assert not load({}, {}, write("tenant_cluster_ip: false")).tenant_cluster_ip
 
 
-def test_an_empty_vm_domain_is_the_zone_vm(write: Any) -> None:
+def test_empty_vm_domain_is_the_zone_vm(write: Any) -> None:
     assert load({"vm_domain": ""}, {}).vm.domain == ""
     assert load({}, {"KUBE2ETCD_VM_DOMAIN": ""}).vm.domain == ""
     assert load({}, {}, write("vm: {domain: ''}")).vm.domain == ""
@@ -143,7 +143,7 @@ def test_an_empty_vm_domain_is_the_zone_vm(write: Any) -> None:
     assert str(vm_zone("sec.example")) == "vm.sec.example"
 
 
-def test_networks_of_machines_for_single_namespaces(write: Any) -> None:
+def test_allowed_networks_by_namespace(write: Any) -> None:
     ten, eleven = ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("11.0.0.0/8")
     vm = load({}, {}, write("vm: {allowed_networks: {dev: 10.0.0.0/8, none: []}}")).vm
     assert (vm.allowed_networks, vm.allowed_networks_in) == ((), {"dev": (ten,), "none": ()})
@@ -154,11 +154,11 @@ def test_networks_of_machines_for_single_namespaces(write: Any) -> None:
     assert (vm.allowed_networks, vm.allowed_networks_in) == ((eleven,), {})
 
 
-def test_an_empty_environment_value_is_not_given() -> None:
+def test_empty_environment_value_is_ignored() -> None:
     assert load({}, {"KUBE2ETCD_TTL": "", "KUBE2ETCD_KUBECONFIG": " "}) == Settings()
 
 
-def test_service_links_do_not_break_the_start() -> None:
+def test_service_links_are_ignored() -> None:
     links = {
         "KUBE2ETCD_SERVICE_HOST": "10.0.0.1",
         "KUBE2ETCD_PORT": "tcp://10.0.0.1:8081",
@@ -171,18 +171,18 @@ def test_service_links_do_not_break_the_start() -> None:
     assert [line.split()[0] for line in loaded.remarks] == ["KUBE2ETCD_PORT", "environment"]
 
 
-def test_a_variable_that_is_nearly_a_setting_is_warned_of() -> None:
+def test_misspelled_variable_causes_a_warning() -> None:
     loaded = load_all({}, {"KUBE2ETCD_DOMIAN": "x", "KUBE2ETCD_TTLS": "tcp://10.0.0.1:1", "KUBE2ETCD_X": "1"})
     [warning] = loaded.warnings
     assert warning == "KUBE2ETCD_DOMIAN is ignored: it is not a setting; did you mean KUBE2ETCD_DOMAIN?"
-    # What Kubernetes injects for Services with names such as ours.
+    # Service links of Services with names like ours.
     parts = ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_DNS", "PORT_53_TCP_PORT", "PORT_53_UDP_PROTO"]
     names = ("", "_DNS", "_WEBHOOK", "_HOSTS")
     assert load_all({}, {f"KUBE2ETCD{name}_{part}": "1" for name in names for part in parts}).warnings == ()
 
 
 def test_faults_of_zones_name_their_position(write: Any) -> None:
-    """Also when one before them is left out."""
+    """Also after a zone that is left out."""
     file = write("zones: [{zone: a..b}, {zone: c.d}, {zone: c.d}]")
     found = faults({"domain": "c.d"}, {}, file)
     assert len(found) == 3
@@ -192,7 +192,7 @@ def test_faults_of_zones_name_their_position(write: Any) -> None:
     ]
 
 
-BAD = [
+INVALID = [
     ("corefile_import", "/etc/coredns/mine", "with one * in it"),
     ("corefile_import", "custom/*", "a full path"),
     ("corefile_import", "/etc/a b/*", "without blanks"),
@@ -249,8 +249,10 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("parameter", "text", "hint"), BAD, ids=[f"{p}-{t[:20]!r}" for p, t, _ in BAD])
-def test_a_bad_value_is_one_fault_that_says_where_and_what(parameter: str, text: str, hint: str) -> None:
+@pytest.mark.parametrize(
+    ("parameter", "text", "hint"), INVALID, ids=[f"{p}-{t[:20]!r}" for p, t, _ in INVALID]
+)
+def test_invalid_value_is_one_fault_with_its_source_and_a_hint(parameter: str, text: str, hint: str) -> None:
     setting = next(setting for setting in SETTINGS if setting.parameter == parameter)
     for found, where in (
         (faults({parameter: (text,) if setting.many else text}, {}), f"--{setting.option}"),
@@ -262,7 +264,7 @@ def test_a_bad_value_is_one_fault_that_says_where_and_what(parameter: str, text:
         assert "hidden" not in found[0]
 
 
-BAD_FILES = [
+INVALID_FILES = [
     ("- a\n- b", "a list"),
     ("domain: [", "cannot be read as YAML"),
     ("domain: a.b\ndomain: c.d", "line 2, column 1: the key domain appears twice"),
@@ -356,29 +358,29 @@ BAD_FILES = [
 ]
 
 
-@pytest.mark.parametrize(("text", "hint"), BAD_FILES, ids=[text for text, _ in BAD_FILES])
-def test_a_bad_file_is_one_fault_each(text: str, hint: str, write: Any) -> None:
+@pytest.mark.parametrize(("text", "hint"), INVALID_FILES, ids=[text for text, _ in INVALID_FILES])
+def test_invalid_file_is_one_fault(text: str, hint: str, write: Any) -> None:
     found = faults({}, {}, write(text))
     assert len(found) == 1
     assert hint in found[0]
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_file(tmp_path: Path) -> None:
     assert "cannot be read: No such file" in faults({}, {}, tmp_path / "no.yaml")[0]
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "zones:\n", "ttl:\n"])
-def test_an_empty_file_sets_nothing(text: str, write: Any) -> None:
+def test_empty_file_sets_nothing(text: str, write: Any) -> None:
     assert load({}, {}, write(text)) == Settings()
 
 
-def test_every_fault_at_once(write: Any) -> None:
+def test_all_faults_are_reported_at_once(write: Any) -> None:
     file = write("domian: x\npods: no-such\nzones: [{zone: 'a..b', ttl: -1}]\n")
     found = faults({"ttl": "x", "listen": "y", "etcd_user": "u"}, {"KUBE2ETCD_LOG_LEVEL": "loud"}, file)
     assert len(found) == 8
 
 
-def test_thousands_of_domains_are_not_compared_with_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_domains_are_not_compared_pairwise(monkeypatch: pytest.MonkeyPatch) -> None:
     def counted(name: Name, other: Name) -> bool:
         compared.append(name)
         return below(name, other)
@@ -407,31 +409,31 @@ def test_zones_of_services(write: Any) -> None:
     customer, shop = load({}, {}, file).zones
     selector = Selector.parse("environment=staging,tenant=customerB")
     assert customer == ServiceZone(Name.parse("customerb.stage.local"), selector=selector)
-    own: dict[str, Any] = {"addresses": ("internal",), "name": "{service}", "ttl": 5, "wildcards": True}
-    assert shop == ServiceZone(Name.parse("shop.example"), ("shop", "checkout"), **own)
+    fields: dict[str, Any] = {"addresses": ("internal",), "name": "{service}", "ttl": 5, "wildcards": True}
+    assert shop == ServiceZone(Name.parse("shop.example"), ("shop", "checkout"), **fields)
 
 
 @pytest.mark.parametrize("value", [":8081", "[::]:8081", "a-b.c:1", "8081", 8081])
-def test_host_and_port_are_written_as_read(value: str | int) -> None:
+def test_host_and_port_round_trip(value: str | int) -> None:
     assert str(parse_host_port(value)) == (value if ":" in str(value) else ":8081")
 
 
-def test_random_files_never_raise_anything_else(write: Any) -> None:
-    chance = random.Random(1)
+def test_random_files_raise_only_settings_errors(write: Any) -> None:
+    rng = random.Random(1)
     leaves = ["5", "true", "null", "[]", "{}", "[1, a]", "{a: 1}", "'x'", "''", "1e400", "2026-01-01", "-0"]
     keys = [*sorted({setting.path.partition(".")[0] for setting in SETTINGS}), "zones", "other", "5", "null"]
     for _ in range(200):
-        lines = [f"{key}: {chance.choice(leaves)}" for key in chance.sample(keys, 6)]
-        lines.append(f"etcd: {{{chance.choice(['servers', 'cert', 'user', 'x'])}: {chance.choice(leaves)}}}")
+        lines = [f"{key}: {rng.choice(leaves)}" for key in rng.sample(keys, 6)]
+        lines.append(f"etcd: {{{rng.choice(['servers', 'cert', 'user', 'x'])}: {rng.choice(leaves)}}}")
         lines.append(
-            f"zones: [{{zone: a.b, {chance.choice(['ttl', 'name', 'addresses'])}: {chance.choice(leaves)}}}]"
+            f"zones: [{{zone: a.b, {rng.choice(['ttl', 'name', 'addresses'])}: {rng.choice(leaves)}}}]"
         )
         text = "\n".join({line.partition(":")[0]: line for line in lines}.values())
         with contextlib.suppress(SettingsError):
             load({}, {}, write(text))
 
 
-TOGETHER = [
+COMBINATIONS = [
     ({"leader_elect": True, "etcd_api": "v2"}, "--leader-elect needs leases"),
     ({"no_cluster_zone": True}, "--no-cluster-zone leaves nothing to publish; name --vm-domain"),
     (
@@ -444,7 +446,7 @@ TOGETHER = [
 ]
 
 
-@pytest.mark.parametrize(("options", "fault"), TOGETHER, ids=[fault for _, fault in TOGETHER])
+@pytest.mark.parametrize(("options", "fault"), COMBINATIONS, ids=[fault for _, fault in COMBINATIONS])
 def test_settings_that_exclude_or_need_each_other(options: dict[str, Any], fault: str) -> None:
     (found,) = faults(options, {})
     assert found.startswith(fault)

@@ -20,7 +20,7 @@ def run(name: str, error: BaseException) -> None:
 @pytest.mark.parametrize(
     ("name", "label"), [("etcd-watch", "etcd-watch"), ("Thread-17 (_spin)", "other")], ids=["ours", "other"]
 )
-def test_a_dead_thread_is_reported(caplog: pytest.LogCaptureFixture, name: str, label: str) -> None:
+def test_dead_thread_is_reported(caplog: pytest.LogCaptureFixture, name: str, label: str) -> None:
     metrics, status = Metrics(), Status()
     status.report(True)
     before = threading.excepthook
@@ -31,13 +31,13 @@ def test_a_dead_thread_is_reported(caplog: pytest.LogCaptureFixture, name: str, 
     assert metrics.registry.get_sample_value("kube2etcd_thread_deaths_total", {"thread": label}) == 1
     status.report(True)
     now = status.snapshot()
-    assert not now.ready, "no later round recovers from it"
+    assert not now.ready, "a later report does not hide it"
     assert now.dead == (name,)
     assert name in now.reasons[0]
     assert threading.excepthook is before
 
 
-def test_a_thread_that_exits_is_not_a_death() -> None:
+def test_system_exit_is_not_a_death() -> None:
     metrics, status = Metrics(), Status()
     status.report(True)
     with watched(metrics, status):
