@@ -96,9 +96,8 @@ def is_stale_token(details: str) -> bool:
     return any(words in details.lower() for words in _STALE_TOKEN)
 
 
-def check_not_back(seen: int, revision: int) -> None:
-    """Raise EtcdUnavailable if a request sent at revision ``seen`` was answered at an older one."""
-    if revision < seen:
-        raise EtcdUnavailable(
-            f"etcd's revision went back from {seen} to {revision}: it lost its data; reading it again"
-        )
+def went_back(seen: int, revision: int) -> EtcdUnavailable:
+    """The error for a request sent at revision ``seen`` and answered at an older one."""
+    return EtcdUnavailable(
+        f"etcd's revision went back from {seen} to {revision}: it lost its data; reading it again"
+    )

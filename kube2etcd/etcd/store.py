@@ -29,7 +29,7 @@ from kube2etcd.etcd.changes import (
 )
 from kube2etcd.etcd.client import EtcdConnection, Pending
 from kube2etcd.etcd.election import Election, Guard
-from kube2etcd.etcd.failures import check_not_back
+from kube2etcd.etcd.failures import went_back
 from kube2etcd.etcd.ranges import PAGE, Patience, RangePage, Splits, successor, walk
 from kube2etcd.etcd.servers import try_each
 from kube2etcd.etcd.wire import Message, rpc
@@ -119,7 +119,9 @@ class EtcdStore(KeyStore):
         """See `KeyStore`."""
         seen = self._seen
         request = rpc.RangeRequest(key=self._prefix, count_only=True)
-        check_not_back(seen, self._connection.call("Range", request).header.revision)
+        revision = self._connection.call("Range", request).header.revision
+        if revision < seen:
+            raise went_back(seen, revision)
 
     def may_write(self, key: bytes) -> None:
         """See `KeyStore`; for any key.
@@ -238,7 +240,8 @@ class _Writer(msgspec.Struct):
             self._on_refused(batch, error)
             return
         revision = answer.header.revision
-        check_not_back(seen, revision)
+        if revision < seen:
+            raise went_back(seen, revision)
         if not answer.succeeded:
             raise EtcdDeposed("another bridge leads now, so etcd rejected our write")
         self.seen = max(self.seen, revision)

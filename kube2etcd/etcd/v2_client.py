@@ -23,7 +23,7 @@ from urllib3.util import Url
 
 from kube2etcd.errors import EtcdError, EtcdUnauthenticated, EtcdUnavailable, root_cause
 from kube2etcd.etcd.changes import ServerHealth
-from kube2etcd.etcd.failures import check_not_back, meaning
+from kube2etcd.etcd.failures import meaning, went_back
 from kube2etcd.etcd.servers import TIMEOUT, Failover, closed_error, password, tls_files, try_each
 from kube2etcd.settings import Etcd
 
@@ -91,7 +91,8 @@ class Reply(msgspec.Struct, rename={"code": "errorCode", "before": "prevNode", "
 
     def since(self, index: int) -> Reply:
         """The reply itself; EtcdUnavailable if etcd's index is below ``index``."""
-        check_not_back(index, self.index)
+        if self.index < index:
+            raise went_back(index, self.index)
         return self
 
 

@@ -160,18 +160,16 @@ class Target:
 
     def note_foreign(self, plan: Plan, looked_at: Set[bytes] | None) -> None:
         """Record the foreign keys of a plan; ``looked_at``: the keys it covers, None: all."""
-        malformed = [
-            f"etcd: foreign key {key.decode(errors='replace')} is malformed and breaks every name above it"
-            for key in sorted(plan.malformed - self.malformed)
-        ]
-        contested = [
-            f"{self._publisher.layout.name(key)} is held by another writer, whose owner id sorts first"
-            for key in sorted(plan.contested - self.contested)
-        ]
-        for line in several(malformed, "foreign keys are malformed; kube2etcd check lists them"):
-            log.warning("%s", line)
-        for line in several(contested, "names are held by another writer"):
-            log.warning("%s", line)
+        if new := sorted(plan.malformed - self.malformed):
+            keys = (key.decode(errors="replace") for key in new)
+            lines = [f"etcd: foreign key {key} is malformed and breaks every name above it" for key in keys]
+            for line in several(lines, "foreign keys are malformed; kube2etcd check lists them"):
+                log.warning("%s", line)
+        if new := sorted(plan.contested - self.contested):
+            names = map(self._publisher.layout.name, new)
+            lines = [f"{name} is held by another writer, whose owner id sorts first" for name in names]
+            for line in several(lines, "names are held by another writer"):
+                log.warning("%s", line)
         for known, found in (
             (self.foreign, plan.foreign),
             (self.malformed, plan.malformed),
@@ -299,7 +297,7 @@ class Target:
             if known.get(change.key) != reason:  # logged once, however often it is retried
                 messages.append(f"etcd refuses {change.key.decode(errors='replace')}: {reason}")
             known[change.key] = reason
-        for line in several(messages, "keys are refused"):
+        for line in several(messages, "keys are refused") if messages else ():
             log.error("%s", line)
         log.debug("etcd: %d keys written, %d deleted", puts, deletes)
         self._metrics.wrote(puts, deletes)
