@@ -1,4 +1,4 @@
-"""addons/external-dns: records sent to one pod are served by all and survive restarts."""
+"""addons/external-dns: records posted to one pod are served by all DNS pods and survive restarts."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,25 +18,25 @@ DOMAIN = VALUES["DOMAIN"]
 
 @dataclass
 class Site:
-    """DNS pods, and the pod with ExternalDNS."""
+    """The DNS pods and the cluster."""
 
     cluster: Cluster
-    servers: list[Pod] = field(default_factory=list)
+    dns_pods: list[Pod] = field(default_factory=list)
 
-    def add_server(self) -> Pod:
-        self.servers.append(self.cluster.dns_pod())
-        return self.servers[-1]
+    def add_dns_pod(self) -> Pod:
+        self.dns_pods.append(self.cluster.dns_pod())
+        return self.dns_pods[-1]
 
-    def start_sender(self) -> Pod:
-        """ExternalDNS with its provider; it syncs every second instead of every minute."""
+    def start_external_dns(self) -> Pod:
+        """Start the pod of ExternalDNS and webhook, which syncs every second instead of every minute."""
         [template] = pods(filled(f"{ADDON}/external-dns.yaml.in"))
         [container] = template["spec"]["containers"]
         container["args"] = [word.replace("--interval=1m", "--interval=1s") for word in container["args"]]
         return self.cluster.pod(template, "external-dns", "10.0.0.99")
 
-    def everywhere(self, name: str, *addresses: str) -> None:
-        """Wait until every DNS pod answers this."""
-        for pod in self.servers:
+    def expect(self, name: str, *addresses: str) -> None:
+        """Wait until every DNS pod gives this answer."""
+        for pod in self.dns_pods:
             wait_for_answer(name, *addresses, at=pod.network.address)
 
 
@@ -53,30 +53,29 @@ def test_all_dns_pods_serve_posted_records_across_restarts(site: Site) -> None:
     api = site.cluster.api
     api.apply(ingress("web", f"web.{DOMAIN}", to=["192.0.2.10"]))
     for _ in range(2):
-        site.add_server()
-    sender = site.start_sender()
-    for pod in (*site.servers, sender):
+        site.add_dns_pod()
+    external_dns = site.start_external_dns()
+    for pod in (*site.dns_pods, external_dns):
         pod.wait_ready()
-    site.everywhere(f"web.{DOMAIN}", "192.0.2.10")
+    site.expect(f"web.{DOMAIN}", "192.0.2.10")
     assert ask(KUBERNETES, at=ADDRESS) == ["10.0.0.1"]
     assert ask(f"nobody.{DOMAIN}", at=ADDRESS) == ["NXDOMAIN"]
-    # the registry's ownership text is not published
+    # the registry's TXT record is not published
     assert ask(f"a-web.{DOMAIN}", "TXT", at=ADDRESS) == ["NXDOMAIN"]
 
-    # a new DNS pod answers what was sent before it started, with nobody to send it again
-    site.cluster.remove_pod(sender)
-    site.cluster.remove_pod(site.servers.pop(0))
-    site.add_server().wait_ready()
-    site.everywhere(f"web.{DOMAIN}", "192.0.2.10")
+    # a new DNS pod serves records posted before its start
+    site.cluster.remove_pod(external_dns)
+    site.cluster.remove_pod(site.dns_pods.pop(0))
+    site.add_dns_pod().wait_ready()
+    site.expect(f"web.{DOMAIN}", "192.0.2.10")
 
-    # a new ExternalDNS knows what it owns: it updates and deletes
+    # a new ExternalDNS pod still owns its records: it updates and deletes them
     api.apply(ingress("web", f"web.{DOMAIN}", to=["192.0.2.11"]))
     api.apply(ingress("shop", f"shop.{DOMAIN}", to=["192.0.2.12"]))
-    sender = site.start_sender()
-    sender.wait_ready()
-    site.everywhere(f"shop.{DOMAIN}", "192.0.2.12")
+    external_dns = site.start_external_dns()
+    external_dns.wait_ready()
+    site.expect(f"shop.{DOMAIN}", "192.0.2.12")
     api.delete(ingress("shop", f"shop.{DOMAIN}", to=[]))
-    # once CoreDNS's cache expires
-    site.everywhere(f"web.{DOMAIN}", "192.0.2.11")
-    site.everywhere(f"shop.{DOMAIN}", "NXDOMAIN")
-    assert not any(sender.restarts().values()), sender.state()
+    site.expect(f"web.{DOMAIN}", "192.0.2.11")
+    site.expect(f"shop.{DOMAIN}", "NXDOMAIN")
+    assert not any(external_dns.restarts().values()), external_dns.state()

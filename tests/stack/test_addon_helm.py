@@ -1,4 +1,4 @@
-"""The Helm chart renders what the manifests hold, with the rights that settings need; bad values are refused.
+"""The Helm chart renders the manifests' objects and the RBAC that settings need, and rejects bad values.
 
 `test_addon_manifests.py` installs it.
 """
@@ -26,7 +26,7 @@ VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 
 @pytest.fixture(scope="module")
 def render(binaries: Binaries) -> Render:
-    """The chart's objects with a file of ``examples`` and values."""
+    """Renders the chart with a file of ``examples`` and values; returns its objects."""
 
     def render(
         example: str = "", values: Mapping[str, Any] | None = None, name: str = "kube-dns"
@@ -50,9 +50,9 @@ RENAMED = {
 
 
 def normalized(one: Object) -> Object:
-    """An object without what differs in every chart: labels, selectors, the names above.
+    """An object without labels, selectors and release-dependent names, which differ from the manifests'.
 
-    Also without what only makes the API server refuse bad values of a manifest: the chart has a schema.
+    Also without fields that only make the API server reject bad values: the chart has a schema.
     """
     assert_selects_its_pods(one)
     text = re.sub(r'("namespace": "|--state-objects=)external-dns"', r'\1kube-system"', json.dumps(one))
@@ -111,7 +111,7 @@ def test_chart_with_external_dns_renders_the_manifests(render: Render) -> None:
     [crd] = filled("external-dns/crd.yaml")
     crd["metadata"]["annotations"]["helm.sh/resource-policy"] = "keep"
     wanted |= by_name([*of_kind(more, "ConfigMap"), crd])
-    # one role instead of two
+    # the chart has one role for both
     [role] = of_kind(more, "ClusterRole")
     wanted["ClusterRole", "kube2etcd"]["rules"] += role["rules"]
     assert by_name(render("external-dns")) == wanted
@@ -119,8 +119,8 @@ def test_chart_with_external_dns_renders_the_manifests(render: Render) -> None:
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "pods": {"settings.pods": "verified"},
-    "machines": {"vm.enabled": True},
-    "machines-by-settings": {"settings.vm": {"domain": ""}},
+    "vm-zone": {"vm.enabled": True},
+    "vm-zone-in-settings": {"settings.vm": {"domain": ""}},
     "everything": {
         "vm.enabled": True,
         "vm.domain": "example.com",
@@ -129,13 +129,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "settings.pods": "verified",
         "settings.zones": [{"zone": "public.example.com"}],
     },
-    "zones-alone": {"clusterDNS.enabled": False, "settings.zones": [{"zone": "public.example.com"}]},
-    "no-cluster-zone": {"settings.cluster_zone": False, "settings.zones": [{"zone": "public.example.com"}]},
-    "machines-alone-verified": {"clusterDNS.enabled": False, "vm.enabled": True, "settings.pods": "verified"},
+    "services-zones-only": {"clusterDNS.enabled": False, "settings.zones": [{"zone": "public.example.com"}]},
+    "no-cluster-zone-in-settings": {
+        "settings.cluster_zone": False,
+        "settings.zones": [{"zone": "public.example.com"}],
+    },
+    "vm-zone-only-verified": {"clusterDNS.enabled": False, "vm.enabled": True, "settings.pods": "verified"},
 }
 
 
-@pytest.mark.parametrize("events", [False, True], ids=["silent", "events"])
+@pytest.mark.parametrize("events", [False, True], ids=["no events", "events"])
 @pytest.mark.parametrize("values", list(SETTINGS.values()), ids=list(SETTINGS))
 def test_rbac_grants_what_settings_need(render: Render, values: dict[str, Any], events: bool) -> None:
     found = render("", {**values, "settings.events": events})
@@ -241,7 +244,7 @@ def test_service_monitor_selects_the_service(render: Render) -> None:
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
 
 
-#: Values that cannot work, by what Helm says.
+#: Invalid values, by Helm's error.
 REFUSED: dict[str, list[dict[str, Any]]] = {
     "/clusterDNS/domain": [{"clusterDNS.domain": domain} for domain in (*BAD_DOMAINS, "{DNS_DOMAIN}")],
     "/clusterDNS/serverIP": [

@@ -1,4 +1,4 @@
-"""Manifests and chart against a real API server: valid values admitted, invalid ones refused."""
+"""Manifests and chart against a real API server: valid values are admitted, invalid ones rejected."""
 
 import re
 import shlex
@@ -22,7 +22,7 @@ CRDS = Path(__file__).parent / "crds"
 
 @pytest.fixture(scope="module")
 def api(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """An API server with RBAC and all admission plugins; pods of kube-system must be restricted."""
+    """An API server with RBAC and all admission plugins; kube-system enforces restricted pods."""
     directory = tmp_path_factory.mktemp("admission")
     with Etcd(directory / "etcd", binaries) as etcd:
         place = directory / "apiserver"
@@ -44,16 +44,16 @@ def test_manifests_are_admitted(api: ApiServer, manifest: Path) -> None:
 
 
 def dry_run_strictly(api: ApiServer, one: Object) -> None:
-    """A dry run in which unknown fields are errors; apply would ignore them."""
+    """A server-side dry run with strict field validation: apply ignores unknown fields."""
     path = api.path(one["apiVersion"], one["kind"], one["metadata"].get("namespace"))
     api.request("POST", path, one, params={"dryRun": "All", "fieldValidation": "Strict"})
 
 
 def admit_pods(api: ApiServer, found: list[Object]) -> None:
-    """A pod of each workload is admitted where pods must be restricted."""
+    """Create a pod of each workload in a namespace that enforces restricted pods."""
     for template in pods(found):
         [workload] = [one for one in found if one.get("spec", {}).get("template") == template]
-        name, namespace = f"{workload['metadata']['name']}-try", workload["metadata"]["namespace"]
+        name, namespace = f"{workload['metadata']['name']}-admit", workload["metadata"]["namespace"]
         labels = template["metadata"]["labels"]
         one = api_object("v1", "Pod", name, namespace, labels=labels, spec=template["spec"])
         for claim in workload["spec"].get("volumeClaimTemplates", ()):
@@ -64,7 +64,7 @@ def admit_pods(api: ApiServer, found: list[Object]) -> None:
 
 
 def enforce_restricted(api: ApiServer, namespace: str) -> None:
-    """Pods of this namespace must be restricted."""
+    """Enforce the restricted Pod Security Standard in this namespace."""
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     api.patch(f"/api/v1/namespaces/{namespace}", {"metadata": {"labels": labels}})
 
@@ -79,7 +79,7 @@ def test_pod_that_may_run_as_root_is_rejected(api: ApiServer) -> None:
 
 
 def admission_error(api: ApiServer, one: Object) -> str:
-    """The API server's error for a new object; empty if it is admitted."""
+    """The API server's error for a new object, empty if it is admitted."""
     api.delete(one)
     try:
         api.apply(one)
@@ -98,7 +98,7 @@ INVALID_NAMES = ("apps.example.com.", "Apps.example.com", "{DOMAIN}", "a_b.examp
 INVALID_ETCD = ("10.0.0.256", "", "{ETCD_1}", "etcd-1")
 TO_REPLICAS = "into Go struct field DeploymentSpec.spec.replicas"
 
-#: Manifest, kind of its object, placeholder, what the API server says, and to which values.
+#: Manifest, kind of its object, placeholder, the API server's error, and the values that cause it.
 REFUSED: list[tuple[str, str, str, str, tuple[str, ...]]] = [
     (RC, "ConfigMap", "DNS_DOMAIN", f"metadata.name: .*{SUBDOMAIN}", INVALID_DOMAINS),
     (RC, "Deployment", "DNS_DOMAIN", rf"hostAliases\[0\].hostnames\[0\]: .*{SUBDOMAIN}", INVALID_DOMAINS),
@@ -119,15 +119,15 @@ REFUSED: list[tuple[str, str, str, str, tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize(
-    ("manifest", "kind", "mark", "said", "value"),
+    ("manifest", "kind", "placeholder", "error", "value"),
     [(*row, value) for *row, values in REFUSED for value in values],
 )
 def test_api_server_rejects_invalid_values(
-    api: ApiServer, manifest: str, kind: str, mark: str, said: str, value: str
+    api: ApiServer, manifest: str, kind: str, placeholder: str, error: str, value: str
 ) -> None:
     api.apply_all(of_kind(filled(manifest), "Namespace"))
-    found = of_kind(filled(manifest, {**VALUES, mark: value}), kind)
-    assert re.search(said, "".join(admission_error(api, one) for one in found), re.DOTALL)
+    found = of_kind(filled(manifest, {**VALUES, placeholder: value}), kind)
+    assert re.search(error, "".join(admission_error(api, one) for one in found), re.DOTALL)
 
 
 @pytest.mark.parametrize("address", ["10.0.0.10", "fd00:10::a"])
@@ -139,7 +139,7 @@ def test_dns_service_gets_its_cluster_ip(api: ApiServer, address: str) -> None:
 
 
 def delete_manifest_objects(api: ApiServer) -> None:
-    """Delete all objects of the manifests but Namespaces."""
+    """Delete all objects of the manifests except Namespaces."""
     api.delete_all(one for path in manifests() for one in filled(path) if one["kind"] != "Namespace")
 
 
@@ -170,7 +170,7 @@ def test_chart_installs_and_uninstalls(api: ApiServer, binaries: Binaries, examp
 
 
 def test_commands_in_the_helm_guide_work(api: ApiServer, binaries: Binaries) -> None:
-    """Run its commands in order; where it shows an error, the command fails with it."""
+    """Run its commands in order; one with output shown must fail with that error."""
     kubeconfig = api.kubeconfig()
     delete_manifest_objects(api)
     blocks = re.findall(r"```console\n(.*?)```", GUIDE.read_text(), re.DOTALL)

@@ -1,4 +1,4 @@
-"""The pods of addons/dns and addons/vm: startup order, probes, rights, restarts, the Service's address."""
+"""The pods of addons/dns and addons/vm: startup order, probes, rights, restarts, Service address."""
 
 import re
 import shutil
@@ -40,7 +40,7 @@ def cluster(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture
 def pod(cluster: Cluster) -> Iterator[Pod]:
-    """A pod that is ready, with probes ten times as frequent as in the manifest."""
+    """A ready pod, with probes ten times as frequent as in the manifest."""
     one = cluster.dns_pod(speedup=10)
     try:
         one.wait_ready()
@@ -64,45 +64,45 @@ QUESTIONS = [
 
 
 def test_two_pods_serve_behind_the_service(cluster: Cluster) -> None:
-    two = [cluster.dns_pod() for _ in range(int(VALUES["DNS_REPLICAS"]))]
-    assert len(two) == 2
+    dns_pods = [cluster.dns_pod() for _ in range(int(VALUES["DNS_REPLICAS"]))]
+    assert len(dns_pods) == 2
     labels = filled(SVC)[0]["spec"]["selector"]
-    assert labels.items() <= two[0].labels.items(), "the Service selects its pods"
+    assert labels.items() <= dns_pods[0].labels.items(), "the Service selects its pods"
     try:
-        for one in two:
+        for one in dns_pods:
             one.wait_ready()
             assert [event for event in one.events if event.endswith(("started", "up"))] == [
                 f"{name} {what}" for name in ORDER for what in ("started", "has come up")
             ]
-        # each pod has its own etcd, and all answer alike, as does the Service
-        assert_answers(QUESTIONS, *(one.network.address for one in two), ADDRESS)
-        # like kubectl exec: with the pod's settings, by its own bridge
-        explained = exec_kube2etcd(two[0], "explain", KUBERNETES, "A")
+        assert_answers(QUESTIONS, *(one.network.address for one in dns_pods), ADDRESS)
+        explained = exec_kube2etcd(dns_pods[0], "explain", KUBERNETES, "A")
         assert (explained.returncode, explained.stderr) == (0, "")
         assert "comes from services/default/kubernetes" in explained.stdout
-        listed = exec_kube2etcd(two[0], "records", "--object", "service/default/kubernetes", "--type", "A")
+        listed = exec_kube2etcd(
+            dns_pods[0], "records", "--object", "service/default/kubernetes", "--type", "A"
+        )
         assert KUBERNETES in listed.stdout, listed.stderr
         cluster.api.apply(service("later", clusterIP="10.0.7.7"))
-        for one in two:
+        for one in dns_pods:
             wait_for_answer(f"later.default.svc.{DOMAIN}", "10.0.7.7", at=one.network.address)
-        # one pod ends, the address stays
-        cluster.remove_pod(two.pop(), gently=True)
+        # the Service outlives one of its pods
+        cluster.remove_pod(dns_pods.pop(), gently=True)
         for _ in range(10):
             assert ask(KUBERNETES, at=ADDRESS) == [API_ADDRESS]
     finally:
-        for one in two:
+        for one in dns_pods:
             cluster.remove_pod(one)
 
 
-def exec_kube2etcd(pod: Pod, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of kube2etcd in its container: `kubectl exec POD -c kube2etcd -- kube2etcd WORDS`."""
+def exec_kube2etcd(pod: Pod, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Like `kubectl exec POD -c kube2etcd -- kube2etcd ARGUMENTS`."""
     process = Path("/proc", str(pod.containers["kube2etcd"].process.pid))
     line, environment = (
         (process / name).read_text().strip("\0").split("\0") for name in ("cmdline", "environ")
     )
     program = line[: line.index("run")]
     enter = ["nsenter", f"--target={process.name}", "--net", "--mount", "--root", "--wd=/"]
-    return run_command(*enter, "/usr/bin/env", "-i", *environment, *program, *words)
+    return run_command(*enter, "/usr/bin/env", "-i", *environment, *program, *arguments)
 
 
 @pytest.mark.parametrize("name", ORDER)
@@ -113,7 +113,6 @@ def test_killed_container_restarts_and_serves_later_changes(cluster: Cluster, po
     wait_for(lambda: victim.restarts == 1, f"{name} to be started again", 20)
     pod.wait_ready(60)
     wait_for_answer(KUBERNETES, API_ADDRESS, at=ADDRESS)
-    # later changes are answered too
     cluster.api.apply(service(f"after-{name}", clusterIP=f"10.0.8.{ORDER.index(name) + 1}"))
     wait_for_answer(f"after-{name}.default.svc.{DOMAIN}", f"10.0.8.{ORDER.index(name) + 1}", at=ADDRESS)
     assert pod.restarts() == {**dict.fromkeys(ORDER, 0), name: 1}, pod.events
@@ -129,7 +128,7 @@ def test_pod_refills_etcd_after_data_loss(cluster: Cluster, pod: Pod) -> None:
     wait_for(lambda: not pod.ready, "the pod to be unready", 20)
     pod.wait_ready(60)
     assert data.exists()
-    # names that were not asked for before: CoreDNS's cache has none of them
+    # names that CoreDNS's cache does not hold yet
     assert_answers(QUESTIONS[1:6], ADDRESS)
     assert pod.restarts() == {"etcd": 1, "kube2etcd": 0, "coredns": 0}
 
@@ -166,13 +165,13 @@ def test_probes_pass_while_the_api_server_is_down(cluster: Cluster, pod: Pod) ->
             if kind != "startupProbe"
         }
         assert {kind for _, kind in probes} == {"readinessProbe", "livenessProbe"}
-        # more often than any of them may fail
+        # more than any failure threshold
         enough = {key: probe.attempts + 8 for key, probe in probes.items()}
 
-        def often() -> bool:
+        def probed() -> bool:
             return all(probe.attempts >= enough[key] for key, probe in probes.items())
 
-        wait_for(often, "the probes to be asked eight times", 60)
+        wait_for(probed, "eight more of each probe", 60)
         assert pod.ready
         assert not any(pod.restarts().values()), pod.events
         assert ask(KUBERNETES, at=ADDRESS) == [API_ADDRESS]
@@ -185,7 +184,7 @@ def test_coredns_starts_only_once_the_bridge_is_ready(cluster: Cluster) -> None:
     cluster.api.pause()
     try:
         bridge, server = one.containers["kube2etcd"], one.containers["coredns"]
-        wait_for(lambda: bridge.probes["startupProbe"].attempts >= 5, "the bridge to be asked five times", 60)
+        wait_for(lambda: bridge.probes["startupProbe"].attempts >= 5, "five startup probes", 60)
         assert (bridge.started, bridge.restarts, server.starts, one.ready) == (False, 0, 0, False), one.events
         cluster.api.resume()
         one.wait_ready()
@@ -264,7 +263,7 @@ def test_metrics_used_by_alerts_are_exported(pod: Pod) -> None:
         for prefix, port in METRICS.items():
             page = http("GET", f"http://{pod.network.address}:{port}/metrics").text.splitlines()
             found = {re.split(r"[{ ]", text, maxsplit=1)[0] for text in page if text[:1] != "#"}
-            # counters with labels have no sample before their first event
+            # labelled counters have no sample before their first event
             typed = [text.split()[2:4] for text in page if text.startswith("# TYPE ")]
             found |= {name for name, _ in typed}
             found |= {f"{name}_bucket" for name, kind in typed if kind == "histogram"}
@@ -288,7 +287,7 @@ def test_pods_verified_needs_its_cluster_role(cluster: Cluster) -> None:
     one = cluster.dns_pod(speedup=10)
     bridge, server = one.containers["kube2etcd"], one.containers["coredns"]
     try:
-        # without the role nothing is answered, and the log says what is missing
+        # without the role it is not ready, and the log says what is missing
         wait_for(lambda: "403" in bridge.process.log_text(), "the reason", 30)
         assert (bridge.started, server.starts, one.ready) == (False, 0, False)
         assert "list pods" in bridge.process.log_text()
@@ -308,7 +307,6 @@ def test_pods_verified_needs_its_cluster_role(cluster: Cluster) -> None:
 
 
 def test_vm_pod_answers_only_the_vm_zone(cluster: Cluster) -> None:
-    """The pod of addons/vm, to anyone."""
     manifest, zone, address = filled("vm/vm-dns.yaml.in"), f"vm.{VALUES['DOMAIN']}", VALUES["NAME_SERVER_IP"]
     cluster.apply([vmi_crd(), *manifest, vmi("default", "vmi-sec", nic("nic1", "10.10.0.5"))])
     one = cluster.pod(next(pods(manifest)), "vm-dns", address)
@@ -318,7 +316,7 @@ def test_vm_pod_answers_only_the_vm_zone(cluster: Cluster) -> None:
         (f"default.vmi-sec.default.{zone}", "A", ["NXDOMAIN"]),
         (f"ns.{zone}", "A", [address]),
         (zone, "NS", [f"ns.{zone}."]),
-        # no other names, the cluster's included
+        # nor the cluster's names
         ("kubernetes.default.svc.cluster.local", "A", ["REFUSED"]),
         ("1.0.0.10.in-addr.arpa", "PTR", ["REFUSED"]),
         ("www.example.com", "A", ["REFUSED"]),
@@ -326,7 +324,7 @@ def test_vm_pod_answers_only_the_vm_zone(cluster: Cluster) -> None:
     try:
         one.wait_ready()
         assert_answers(table, address, port=5353)
-        # the cluster's names are served on loopback only
+        # which are served on loopback only
         for at in (address, one.network.address):
             with pytest.raises(OSError, match="refused"):
                 ask("kubernetes.default.svc.cluster.local", at=at, port=1053, tcp=True)

@@ -17,8 +17,6 @@ from tests.stack.pod import Pod
 ADDRESS = "fd00:10::a"
 VALUES6 = {**VALUES, "DNS_SERVER_IP": ADDRESS}
 DNS = f"kube-dns.kube-system.svc.{DOMAIN}"
-
-
 QUESTIONS = [
     (KUBERNETES, "AAAA", [IPV6.api]),
     (KUBERNETES, "A", ["NODATA"]),
@@ -44,14 +42,9 @@ def dns_pods(cluster: Cluster) -> list[Pod]:
     made = [cluster.dns_pod(VALUES6) for _ in range(2)]
     for pod in made:
         pod.wait_ready()
-    return made
-
-
-def test_the_network_has_no_ipv4(dns_pods: list[Pod]) -> None:
-    """Otherwise the other tests would prove nothing."""
-    for pod in dns_pods:
         shown = pod.network.run("ip", "-4", "-brief", "address")
-        assert [line.split()[0] for line in shown.splitlines()] == ["lo"]
+        assert [line.split()[0] for line in shown.splitlines()] == ["lo"], "no IPv4 but loopback"
+    return made
 
 
 def test_both_pods_answer_over_ipv6(cluster: Cluster, dns_pods: list[Pod]) -> None:
@@ -62,7 +55,7 @@ def test_both_pods_answer_over_ipv6(cluster: Cluster, dns_pods: list[Pod]) -> No
 
 
 def test_probe_and_metrics_ports_listen_on_ipv6(dns_pods: list[Pod]) -> None:
-    """The ports that the kubelet probes and Prometheus scrapes; etcd's are the pod's own."""
+    """etcd's ports listen on loopback only."""
     template = next(pods(filled(RC, VALUES6)))
     ports = [port for one in containers(template) for port in one["ports"] if port["protocol"] == "TCP"]
     for port in (port["containerPort"] for port in ports if not port["name"].startswith("dns")):

@@ -1,4 +1,4 @@
-"""addons/shared-etcd: three etcds with TLS, two DNS pods, one writer; any of them may fail."""
+"""addons/shared-etcd: three etcd members with TLS and two DNS pods, of which one writes; any may fail."""
 
 import base64
 import subprocess
@@ -98,7 +98,7 @@ def test_standby_takes_over_from_a_killed_leader(shared: Shared) -> None:
     before = shared.leader()
     bridge = before.containers["kube2etcd"]
     bridge.process.kill()
-    wait_for(lambda: bridge.restarts > 0, "the bridge to be started again", 20)
+    wait_for(lambda: bridge.restarts > 0, "the bridge to restart", 20)
     shared.leader()
     for pod in shared.servers:
         pod.wait_ready()
@@ -111,5 +111,5 @@ def test_changes_are_served_without_one_etcd_member(shared: Shared, number: int)
     restarts = container.restarts
     container.process.kill()
     shared.create(f"without-{number}", f"10.0.9.1{number}")
-    wait_for(lambda: container.restarts > restarts and container.ready, "etcd to be back", 60)
+    wait_for(lambda: container.restarts > restarts and container.ready, "etcd to be ready again", 60)
     assert ask(KUBERNETES, at=ADDRESS) == [API_ADDRESS]

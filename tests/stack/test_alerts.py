@@ -1,4 +1,4 @@
-"""Each alert of addons/monitoring in promtool's unit tests: silent, then firing, with its text."""
+"""Each alert of addons/monitoring in promtool: first silent, then firing with its annotations."""
 
 import re
 from collections.abc import Mapping
@@ -19,17 +19,17 @@ LABELS = {"job": "kube-dns", "namespace": "kube-system", "pod": "a"}
 
 @dataclass(frozen=True)
 class Case:
-    """One alert; ``series`` are promtool's, one value a minute."""
+    """One alert; ``series`` are promtool's, with one value per minute."""
 
     alert: str
     series: Mapping[str, str]
-    silent: int
-    """A late minute in which it is silent."""
-    fires: int
+    silent_at: int
+    """The last minute that is checked for silence."""
+    fires_at: int
     """A minute in which it fires."""
     labels: Mapping[str, str] = field(default_factory=lambda: LABELS)
     value: str = ""
-    """How ``$value`` is shown."""
+    """``$value`` as rendered."""
 
 
 def series_of(metric: str, **labels: str) -> str:
@@ -38,7 +38,7 @@ def series_of(metric: str, **labels: str) -> str:
 
 
 def slow_histogram(metric: str) -> dict[str, str]:
-    """A histogram in which every observation takes one to two seconds."""
+    """A histogram of observations between one and two seconds."""
     return {
         series_of(metric, le="1"): "0x60",
         series_of(metric, le="2"): "0+60x60",
@@ -47,11 +47,11 @@ def slow_histogram(metric: str) -> dict[str, str]:
 
 
 def bridge_case(
-    alert: str, metric: str, values: str, silent: int, fires: int, value: str = "", **labels: str
+    alert: str, metric: str, values: str, silent_at: int, fires_at: int, value: str = "", **labels: str
 ) -> Case:
-    """An alert about one series of one pod."""
+    """An alert on one of the bridge's metrics, in one pod."""
     series = {series_of(f"kube2etcd_{metric}", **labels): values}
-    return Case(f"Kube2etcd{alert}", series, silent, fires, LABELS | labels, value)
+    return Case(f"Kube2etcd{alert}", series, silent_at, fires_at, LABELS | labels, value)
 
 
 CASES = [
@@ -105,7 +105,7 @@ CASES = [
     ),
 ]
 
-#: A pair of pods at work, each value just below its alert's threshold.
+#: Two healthy pods, each value just below its alert's threshold.
 HEALTHY = {
     series_of("kube2etcd_ready"): "1x120",
     series_of("kube2etcd_stale_since_timestamp_seconds", kind="services"): "0x120",
@@ -146,7 +146,7 @@ ALERTS: dict[str, Object] = {rule["alert"]: rule for group in RULES["groups"] fo
 
 
 def rendered(template: str, case: Case) -> str:
-    """The template with labels and value filled in, as Prometheus does it."""
+    """The template with labels and value filled in, as by Prometheus."""
     pattern = r"{{ \$(?:labels\.(\w+)|value[^}]*) }}"
     return re.sub(pattern, lambda mark: case.labels[mark[1]] if mark[1] else case.value, template)
 
@@ -173,7 +173,7 @@ def test_alert_fires_on_time_with_its_annotations(binaries: Binaries, tmp_path: 
     }
     expected = [
         {"eval_time": f"{minute}m", "alertname": case.alert, "exp_alerts": exp_alerts}
-        for minute, exp_alerts in ((case.silent, []), (case.fires, [fired]))
+        for minute, exp_alerts in ((case.silent_at, []), (case.fires_at, [fired]))
     ]
     run_promtool(binaries["promtool"], tmp_path, case.series, expected)
 

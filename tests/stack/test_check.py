@@ -1,4 +1,4 @@
-"""``kube2etcd check`` against healthy and broken dependencies."""
+"""``kube2etcd check`` against healthy, broken and restricted servers."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tests.stack.objects import api_object, dns_endpoint, dns_endpoint_crd, endp
 
 
 def check(*arguments: str) -> tuple[int, dict[str, Any]]:
-    """Exit code, and the findings by what was asked."""
+    """The exit code, and the findings by what was checked."""
     done = call("check", "--output", "json", *arguments)
     return done.returncode, {one["what"]: one for one in json.loads(done.stdout)}
 
@@ -62,7 +62,7 @@ def test_unreachable_servers_are_faults() -> None:
     assert code == 1
     assert found["API server"]["verdict"] == "fault"
     assert str(api) in found["API server"]["text"]
-    assert "services" not in found, "the same fault again"
+    assert "services" not in found, "not checked without an API server"
     assert found[f"etcd http://127.0.0.1:{etcd}"]["verdict"] == "fault"
     assert "etcd rights" not in found
 
@@ -75,7 +75,7 @@ def test_read_only_etcd_user_is_a_fault(etcd: Etcd, servers: list[str]) -> None:
 
 
 def test_leader_election_needs_rights_to_its_key(etcd: Etcd, servers: list[str]) -> None:
-    """The rights to its key are checked, and the key stays as it was."""
+    """The check leaves the key unchanged."""
     key = "/kube2etcd/leader/skydns/kube2etcd"
     password = etcd.restrict("/skydns/", user="dns")
 
@@ -114,7 +114,7 @@ LISTED = ["services", "endpointslices", "namespaces", "dnsendpoints"]
 
 
 def bound_role(kind: str, name: str, verbs: list[str], resources: list[str], **where: str) -> list[Object]:
-    """A role of the user ``bridge``, and its binding."""
+    """A role and its binding to the user ``bridge``."""
     version, rules = f"{RBAC}/v1", [{"apiGroups": ["*"], "resources": resources, "verbs": verbs}]
     bound: Object = {
         "roleRef": {"apiGroup": RBAC, "kind": kind, "name": name},
@@ -128,7 +128,7 @@ def bound_role(kind: str, name: str, verbs: list[str], resources: list[str], **w
 
 @pytest.fixture
 def rbac_apiserver(binaries: Binaries, tmp_path: Path) -> Iterator[ApiServer]:
-    """An API server with RBAC, on which ``bridge`` may list and watch."""
+    """An API server with RBAC, where ``bridge`` may list and watch."""
     users, place = {"bridge-token": ("bridge", ())}, tmp_path / "apiserver"
     with (
         Etcd(tmp_path / "api-etcd", binaries, name="api-etcd") as etcd,
@@ -139,7 +139,7 @@ def rbac_apiserver(binaries: Binaries, tmp_path: Path) -> Iterator[ApiServer]:
 
 
 def test_webhook_state_in_dnsendpoints_needs_rights(rbac_apiserver: ApiServer, etcd: Etcd) -> None:
-    """The API server is asked what is allowed: nothing is written."""
+    """The check asks the API server for its rights and writes nothing."""
     kubeconfig = rbac_apiserver.kubeconfig(token="bridge-token", name="bridge")
 
     def expect(namespace: str, verdict: str, text: str) -> None:
@@ -154,7 +154,7 @@ def test_webhook_state_in_dnsendpoints_needs_rights(rbac_apiserver: ApiServer, e
             assert (seen["verdict"], text in seen["text"]) == (verdict, True), seen
             return True
 
-        # The API server takes a moment to apply new rights and kinds.
+        # The API server applies new rights and kinds with a delay.
         wait_for(right, f"{verdict}: {text}", 20)
 
     expect("default", "fault", "are not installed")

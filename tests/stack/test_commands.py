@@ -1,4 +1,4 @@
-"""Commands that exit by themselves; the start and end of `run`."""
+"""Commands that exit by themselves, and the start of `run`."""
 
 import contextlib
 import fcntl
@@ -8,7 +8,6 @@ import pty
 import re
 import select
 import shlex
-import signal
 import struct
 import subprocess
 import sys
@@ -32,7 +31,7 @@ SHOP = str(Path(__file__).parents[2] / "examples" / "shop.yaml")
 
 
 def run_in_a_terminal(command: Sequence[str], columns: int, **environ: str) -> str:
-    """What a command shows on a terminal, standard output and errors."""
+    """The output of a command on a terminal, stdout and stderr."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     seen = b""
@@ -40,7 +39,7 @@ def run_in_a_terminal(command: Sequence[str], columns: int, **environ: str) -> s
         command, env=clean_environment() | {"TERM": "xterm"} | environ, stdout=theirs, stderr=theirs
     ):
         os.close(theirs)
-        with contextlib.suppress(OSError):  # the other end is closed
+        with contextlib.suppress(OSError):  # the command has exited
             while part := os.read(ours, 65536):
                 seen += part
     os.close(ours)
@@ -65,7 +64,7 @@ def test_resync_applies_the_dry_run_plan_once(apiserver: ApiServer, etcd: Etcd, 
         f"{counted['total']} added, 0 changed, 0 deleted of {counted['total']} records; nothing written;"
         f" checksum {planned['checksum']}"
     )
-    # A plan other than the one that was shown is not applied.
+    # Another plan than the one shown is not applied.
     apiserver.apply(service("late"))
     late = call("resync", "--checksum", planned["checksum"], *servers)
     assert (late.returncode, late.stdout, etcd.revision()) == (3, "", before)
@@ -80,7 +79,7 @@ def test_resync_applies_the_dry_run_plan_once(apiserver: ApiServer, etcd: Etcd, 
     again = call("resync", "--output", "json", *servers)
     assert (again.returncode, json.loads(again.stdout)["equal"]) == (0, True)
     assert call("resync", "--dry-run", *servers).returncode == 0
-    assert etcd.revision() == after, "nothing differs, so nothing is written"
+    assert etcd.revision() == after, "nothing is written without a difference"
     theirs = "/skydns/local/cluster/svc/default/theirs"
     etcd.put(theirs, "{")
     pruned = json.loads(call("resync", "--prune-foreign", "--output", "json", *servers).stdout)
@@ -94,12 +93,12 @@ def test_dry_run_of_manifests_needs_no_api_server(etcd: Etcd) -> None:
     assert "\x1b" not in done.stdout
     assert etcd.dump("/skydns") == {}
     command = [sys.executable, "-m", "kube2etcd", "resync", "--dry-run", "--etcd-server", etcd.url]
-    wide = run_in_a_terminal([*command, "--objects", SHOP], 200)
-    assert re.search(r"\x1b\[32m\+ web\.shop\.svc\.cluster\.local\. {2,}A {2,}10\.96\.20\.10 ", wide)
-    narrow = run_in_a_terminal([*command, "--objects", SHOP], 40, NO_COLOR="1")
-    assert "\r\n+ web.shop.svc.cluster.local.  A  10.96.20.10  services/shop/web\r\n" in narrow
-    assert "\x1b" not in narrow
-    # The reader of a pipe may stop early.
+    colored = run_in_a_terminal([*command, "--objects", SHOP], 200)
+    assert re.search(r"\x1b\[32m\+ web\.shop\.svc\.cluster\.local\. {2,}A {2,}10\.96\.20\.10 ", colored)
+    plain = run_in_a_terminal([*command, "--objects", SHOP], 40, NO_COLOR="1")
+    assert "\r\n+ web.shop.svc.cluster.local.  A  10.96.20.10  services/shop/web\r\n" in plain
+    assert "\x1b" not in plain
+    # A pipe may close early.
     script = f"{shlex.join([*command, '--objects', SHOP])} | head -n 1; exit ${{PIPESTATUS[0]}}"
     first = run_command("bash", "-c", script, env=clean_environment())
     assert (first.returncode in (1, 2), first.stdout.count("\n"), first.stderr) == (True, 1, "")
@@ -136,7 +135,7 @@ def test_records_and_explain_around_a_resync(apiserver: ApiServer, etcd: Etcd, s
 
 ZONE = "cluster.local"
 OTHER_TYPES = ("SRV", "TXT", "NS", "MX")
-#: Each kind of name that a zone file can hold.
+#: Objects with each kind of name that a zone file can hold.
 ZONE_OBJECTS = [
     service("one"),
     service("two", ports=[{"name": "a", "port": 1, "protocol": "UDP"}, {"name": "b", "port": 2}]),
@@ -172,7 +171,7 @@ def test_zone_file_answers_match_the_keys(
             records = [line for one in message.answer for line in one.to_text().splitlines()]
             if not records:
                 return [dns.rcode.to_text(message.rcode())]
-            # The etcd plugin leaves out an alias within the zone that leads to nothing.
+            # The etcd plugin omits an alias within the zone whose target has no records.
             dangling = rtype != "CNAME" and re.search(rf" CNAME \S+{ZONE}\.$", records[-1])
             return ["NOERROR"] if dangling else sorted(records)
 
@@ -227,12 +226,6 @@ def test_unreachable_server_is_one_line_on_stderr(command: str, apiserver: ApiSe
     for options in away:
         done = call(*command.split(), *options)
         assert (done.returncode, nowhere in done.stderr, done.stderr.count("\n")) == (1, True, 1), done.stderr
-
-
-def test_run_ends_on_ctrl_c(run: Run) -> None:
-    bridge = run()
-    bridge.send_signal(signal.SIGINT)
-    assert bridge.wait(1.0) == 0
 
 
 def test_run_starts_without_etcd_and_waits_for_it(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:

@@ -1,4 +1,4 @@
-"""`--corefile FILE` and a real CoreDNS that reads it: a new domain needs no restart."""
+"""`--corefile FILE` with a real CoreDNS, which reloads it for a new domain without a restart."""
 
 import signal
 from pathlib import Path
@@ -8,7 +8,7 @@ from tests.stack.coredns import NO_LISTENERS
 from tests.stack.harness import SLOW, Binaries, CoreDns, Etcd, free_port, wait_for
 from tests.stack.webhook import Webhook, a, cname, webhook_for
 
-#: Seconds from a call to its answer in DNS: CoreDNS's `reload` (2 s), its jitter, and the reload itself.
+#: Seconds from a POST to its answer in DNS: CoreDNS's `reload` interval (2 s), jitter, and the reload.
 SERVED_WITHIN = 5.0
 CUSTOM = (
     "custom.test:{port} {\n    bind 127.0.0.1\n    hosts {\n        192.0.2.99 www.custom.test\n    }\n}\n"
@@ -24,7 +24,7 @@ def test_coredns_reloads_a_domain_added_at_run_time(binaries: Binaries, etcd: Et
     server = CoreDns(tmp_path, binaries, None, port=port)
     with Webhook(tmp_path, options) as webhook:
         webhook.wait_ready()
-        # a glob that matches nothing is no error
+        # the import's glob matches nothing yet
         server.start()
         assert webhook.apply(create=[a("lb.dev.example.com", "10.0.0.5")]) == 204
         server.expect("lb.dev.example.com", "A", "10.0.0.5")
@@ -42,10 +42,10 @@ def test_coredns_reloads_a_domain_added_at_run_time(binaries: Binaries, etcd: Et
         app = "app.dev.example.com"
         server.expect(app, "A", "lb.example.com.", "10.0.0.6", deadline_s=SERVED_WITHIN)
         server.expect(app, "CNAME", "lb.example.com.")
-        # own server blocks are noticed too
+        # imported server blocks are reloaded too
         (custom / "mine.server").write_text(CUSTOM.replace("{port}", str(port)))
         server.expect("www.custom.test", "A", "192.0.2.99")
-        # after a restart the domain is still there, while the state cannot be read too
+        # after a restart the file keeps the domain, even while the state cannot be read
         written = server.corefile.read_text()
         webhook.kill()
         etcd.pause()
@@ -55,7 +55,7 @@ def test_coredns_reloads_a_domain_added_at_run_time(binaries: Binaries, etcd: Et
         assert server.corefile.read_text() == written
         etcd.resume()
         webhook.wait_ready()
-        # and a file changed by others is repaired
+        # a damaged file is repaired
         webhook.kill()
         server.corefile.write_text("# torn")
         webhook.start()
@@ -76,7 +76,7 @@ def test_settings_file_change_restarts_the_webhook_in_place(etcd: Etcd, tmp_path
         settings.write_text("corefile: {cache: never}\n")
         webhook.wait_readyz("is not taken", 20)
         assert webhook.get("/readyz").status_code == 200
-        # a webhook could not start with these: they wait for what they name
+        # settings that prevent a start are not applied before the hosts file's folder exists
         folder = tmp_path / "etc"
         settings.write_text(f"corefile: {{cache: 8}}\nwebhook: {{hosts_file: {folder}/hosts}}\n")
         webhook.wait_readyz("there is no folder", 20)
@@ -86,8 +86,8 @@ def test_settings_file_change_restarts_the_webhook_in_place(etcd: Etcd, tmp_path
         wait_for(lambda: "cache 8 {" in file.read_text(), "the Corefile of the new settings", 20)
         wait_for(lambda: webhook.get("/readyz").status_code == 200, "ready again", 20)
         assert (webhook.alive, webhook.pid) == (True, pid)
-        # a signal that comes while it stops to start anew ends it
+        # SIGTERM during a restart ends it
         settings.write_text("corefile: {cache: 9}\n")
         restarting = "settings changed; restarting"
         wait_for(lambda: webhook.log_text().count(restarting) == 2, "the second restart", 20, not_yet=())
-        assert webhook.stop(5 * SLOW) in (0, -signal.SIGTERM), "the latter before it is listened to again"
+        assert webhook.stop(5 * SLOW) in (0, -signal.SIGTERM), "the latter before its handler is installed"

@@ -1,4 +1,4 @@
-"""The demo gives right answers, names wrong ones, and cleans up."""
+"""The demo gets right answers, marks wrong ones, and cleans up."""
 
 import signal
 import socket
@@ -14,7 +14,7 @@ from tests.stack.harness import LOOPBACK, Binaries, BuildError, Process, clean_e
 
 @pytest.fixture
 def started(binaries: Binaries, tmp_path: Path) -> Iterator[Process]:
-    """The demo as a person starts it, its own files below the test's folder."""
+    """The demo as a user starts it, with its files below ``tmp_path``."""
     environment = {**clean_environment(), "TMPDIR": str(tmp_path / "tmp")}
     (tmp_path / "tmp").mkdir()
     process = Process("demo", [sys.executable, "-m", "tests.stack.demo"], tmp_path, env=environment)

@@ -1,7 +1,6 @@
-"""The same questions to CoreDNS's own kubernetes plugin and to CoreDNS on our keys: the same answers.
+"""CoreDNS on our keys answers as CoreDNS's kubernetes plugin does.
 
-The plugin keeps its slices in no order.  So the same answers before and after slices came anew, in another
-order, say as well that its answers follow from what there is and from nothing else.
+The plugin keeps slices in no order, so equal answers also show that order has no influence.
 """
 
 import re
@@ -20,7 +19,7 @@ from tests.stack.random_cluster import OVERLAP_NAMESPACE, mutate, random_cluster
 
 MIN_IDENTICAL = 0.995
 
-#: Of the small clusters, in which odd questions weigh more.
+#: For small clusters, where special questions have more weight.
 MIN_IDENTICAL_SMALL = 0.97
 
 
@@ -61,7 +60,7 @@ def test_answers_match_the_kubernetes_plugin(
 
 
 def test_cname_to_a_pod_matches(start_pair: StartPair) -> None:
-    """The etcd plugin follows an alias past the Corefile; DS goes to the uppermost zone of the server."""
+    """The etcd plugin resolves an alias without the Corefile's rules; DS is asked of the topmost zone."""
     targets = {
         "ipv4": "10-1-2-3.default.pod",
         "below": "x.y.10-1-2-3.default.pod",
@@ -133,7 +132,7 @@ def test_unusual_slices_match(start_pair: StartPair, capsys: pytest.CaptureFixtu
 
 
 def assert_slices_match(pair: Pair, title: str, capsys: pytest.CaptureFixture[str], least: int) -> None:
-    """Ask what the slices decide about: every answer is the plugin's, or differs in a way that is listed."""
+    """Assert that all answers that depend on slices equal the plugin's, or differ in a known way."""
     pair.catch_up()
     about_slices = (
         one
@@ -146,7 +145,7 @@ def assert_slices_match(pair: Pair, title: str, capsys: pytest.CaptureFixture[st
 
 
 def unusual_slices() -> list[Object]:
-    """Services of which each has one slice that the API server takes and no controller would write."""
+    """Services with one slice each that the API server accepts and no controller would write."""
     one, other = {"addresses": ["10.2.0.1"]}, {"addresses": ["10.2.0.4"]}
     going = [
         {"addresses": ["10.2.0.8"], "conditions": {"ready": True, "terminating": True}},
@@ -183,15 +182,14 @@ def a_slice(name: str, *endpoints: Object, family: str = "IPv4", ports: Sequence
     return endpoint_slice(name, name, endpoints, namespace=OVERLAP_NAMESPACE, family=family, ports=ports)
 
 
-#: A zone of selected Services whose selector matches all.  The plugin serves the one above as it does a
-#: cluster's zone, so that the same questions are about the same Services.
+#: A zone of all Services. The plugin serves its parent like a cluster's zone, so the same names exist.
 ORACLE_ZONE = "all.example"
 ZONE = f"svc.{ORACLE_ZONE}"
 
-#: Many of the questions are about endpoints that have no names here.
+#: Many questions are about endpoints, which have no names here.
 MIN_IDENTICAL_ZONE = 0.90
 
-#: The specification names the endpoints of headless Services alone; so do zones of Services.
+#: As in the specification, only headless Services name their endpoints.
 CLUSTER_IP_ENDPOINTS = KnownDifference(
     name="endpoints of Services with an address",
     kinds="ClusterIP (no such )?endpoint( in capitals)?",
@@ -200,7 +198,7 @@ CLUSTER_IP_ENDPOINTS = KnownDifference(
 
 
 def dropped_aliases(objects: Sequence[Object]) -> KnownDifference:
-    """Services that are an alias into a zone of ours, left out: two could lead to each other for ever."""
+    """Aliases into another zone of ours, which are left out: two could form a loop."""
     ours = (".cluster.local", f".{ZONE}")
     services = [
         f"{one['metadata']['name']}.{one['metadata']['namespace']}"
@@ -222,7 +220,7 @@ def test_services_zone_matches(seed: int, start_pair: StartPair, capsys: pytest.
     for obj in random_cluster(seed, 40):
         pair.apiserver.apply(obj)
     pair.catch_up()
-    # not the apex, where ours has a name server and the plugin none
+    # without the apex, where ours has an NS record and the plugin none
     below = [one for one in questions(pair.objects(), ORACLE_ZONE) if one.name.lower().endswith(f".{ZONE}.")]
     report = pair.compare(below)
     classes = (dropped_aliases(pair.objects()), CLUSTER_IP_ENDPOINTS, *KNOWN)

@@ -1,4 +1,4 @@
-"""The output of ``docker-flags`` as the only configuration of the system's resolver."""
+"""getaddrinfo with the resolv.conf from ``docker-flags``."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ OBJECTS = [
     service("db", "shop", clusterIP="None"),
     endpoints("db", "10.244.1.11", "10.244.1.12", namespace="shop"),
 ]
-#: All other names do not exist, so that the resolver goes on with its search list.
+#: Denies all other names, so that the resolver goes on with its search list.
 NXDOMAIN_BLOCK = """
 .:53 {
     template ANY ANY . {
@@ -33,7 +33,7 @@ NXDOMAIN_BLOCK = """
     }
 }
 """
-#: What else decides how a name is resolved.
+#: Other files of the resolver.
 ETC = {"nsswitch.conf": "hosts: files dns\n", "hosts": "127.0.0.1 localhost\n::1 localhost\n"}
 GETADDRINFO = """
 import json, socket, sys
@@ -46,11 +46,11 @@ except socket.gaierror as error:
 
 
 class ClientHost:
-    """A machine outside the cluster, on which only resolv.conf names the servers."""
+    """A host outside the cluster whose resolv.conf names the DNS servers."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.network = Namespace("machine", directory)
+        self.network = Namespace("client", directory)
         for address in (IPV4_SERVER, f"{IPV6_SERVER}/128"):
             nodad = ["nodad"] if ":" in address else []  # no duplicate address detection
             self.network.run("ip", "address", "add", address, "dev", "lo", *nodad)
@@ -58,11 +58,11 @@ class ClientHost:
             (directory / name).write_text(text)
 
     def addresses(self, name: str, *options: str, port: int = 443) -> list[str] | str:
-        """The addresses that getaddrinfo finds with the resolv.conf of these options, or its error."""
+        """The addresses from getaddrinfo with the resolv.conf of these options, or its error."""
         conf = self.directory / "resolv.conf"
         conf.write_text(kube2etcd("docker-flags", "--domain", DOMAIN, *options, "--format", "resolv.conf"))
         files = {f"/etc/{one}": self.directory / one for one in (*ETC, conf.name)}
-        if Path("/run/nscd").is_dir():  # a running nscd would answer instead of the resolver
+        if Path("/run/nscd").is_dir():  # hide a running nscd, which would answer instead
             files["/run/nscd"] = self.directory / "etcd"
         command = with_bind_mounts(files, [sys.executable, "-I", "-S", "-c", GETADDRINFO, name, str(port)])
         done = run_command(*self.network.inside(*command))
@@ -75,8 +75,8 @@ class ClientHost:
 def client(
     binaries: Binaries, shared_apiserver: ApiServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ClientHost]:
-    """CoreDNS on the keys of a real cluster, behind two addresses of a machine of its own."""
-    directory = tmp_path_factory.mktemp("machine")
+    """A host with CoreDNS on the keys of a real cluster, at two addresses."""
+    directory = tmp_path_factory.mktemp("client")
     client = ClientHost(directory)
     etcd = Etcd(directory / "etcd", binaries)
     dns = Process("coredns", [], directory)
@@ -88,7 +88,7 @@ def client(
         shared_apiserver.apply_all(OBJECTS)
         options = ("--domain", DOMAIN, "--etcd-server", etcd.url)
         kube2etcd("resync", *options, "--kubeconfig", str(shared_apiserver.kubeconfig()))
-        # Written from outside, read inside: the same data on the same port of the other loopback.
+        # The same data on the same port, now of the loopback in the client's network.
         etcd.stop()
         etcd.command = client.network.inside(*etcd.command)
         etcd.launch()
@@ -109,7 +109,7 @@ SERVERS = {
     "IPv4": (IPV4_SERVER,),
     "IPv6": (IPV6_SERVER,),
     "both": (IPV4_SERVER, IPV6_SERVER),
-    "the first is silent": (DEAD_SERVER, IPV4_SERVER),
+    "first server is dead": (DEAD_SERVER, IPV4_SERVER),
 }
 
 

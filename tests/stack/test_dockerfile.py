@@ -1,7 +1,7 @@
-"""The steps of the Dockerfile in order, each stage in a temporary root on top of this system.
+"""Runs the Dockerfile's steps without a container engine, each stage in an overlay of this system.
 
-Without a container engine: this system and this Python stand in for the base image, and what an engine adds
-(layers, cache, the image's configuration) is not tested; what the steps do, and their result, is.
+This system and this Python stand in for the base image. Layers, cache and image configuration are not
+tested; the steps and their result are.
 """
 
 import os
@@ -24,21 +24,21 @@ DIGEST = "python:3.13-slim@sha256:" + "0123456789abcdef" * 4
 RELEASE = {"RELEASE": "yes", "REVISION": "0123456789" * 4, "VERSION": __version__, "PYTHON_IMAGE": DIGEST}
 BASE_PYTHON = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
 ARGUMENTS, STAGES = stages(DOCKERFILE.read_text())
-#: The only variables passed on: how to reach a package index and check its certificates.
+#: The only variables passed on: access to a package index.
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 PASSED_VARIABLES = ("PIP_", "SSL_CERT_", *PROXIES, *map(str.lower, PROXIES))
 BASE_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 def build_script(given: Mapping[str, str], context: Path) -> Iterator[str]:
-    """The build as lines of a shell script, with these arguments and this context, in the directory $top."""
+    """A shell script that builds all stages in $top with these build arguments and this context."""
     for number, stage in enumerate(STAGES):
         root, layers = f"$top/{stage.name or 'final'}", f"$top/layers{number}"
         yield f"mkdir -p {root} {layers}/up {layers}/work"
         yield f"mount -t overlay base -o lowerdir=/,upperdir={layers}/up,workdir={layers}/work {root}"
         yield f"mount --rbind /dev {root}/dev"
         yield f"mount -t proc proc {root}/proc"
-        # The base image has it here, and anyone may start it.
+        # Where the base image has it, executable by any user.
         yield f"printf '%s\\n' '#!/bin/sh' 'exec {BASE_PYTHON} \"$@\"' > {root}/usr/local/bin/python"
         yield f"chmod 755 {root}/usr/local/bin/python"
         for folder in list(BASE_PYTHON.parents)[:-1]:
@@ -47,7 +47,7 @@ def build_script(given: Mapping[str, str], context: Path) -> Iterator[str]:
 
 
 def stage_script(stage: Stage, root: str, given: Mapping[str, str], context: Path) -> Iterator[str]:
-    """The instructions of a stage as lines of a shell script."""
+    """A shell script with the instructions of a stage."""
     known: dict[str, str] = {"PATH": BASE_PATH}
     folder = "/"
     for one in stage.instructions:
@@ -72,14 +72,14 @@ def stage_script(stage: Stage, root: str, given: Mapping[str, str], context: Pat
 
 
 def run(lines: Iterable[str], top: Path) -> subprocess.CompletedProcess[str]:
-    """Run a script in a mount namespace; its mounts below the empty directory ``top`` end with it."""
-    # In memory: an overlay cannot be the upper directory of another.
+    """Run a script in a mount namespace, with mounts below the empty directory ``top``."""
+    # A tmpfs, since an overlay cannot be the upper directory of another.
     head = ["set -eu", "umask 022", f"top={shlex.quote(str(top))}", 'mount -t tmpfs none "$top"']
     return run_command("unshare", "--mount", "--", "sh", "-c", "\n".join([*head, *lines]), timeout=600)
 
 
 def in_root(root: str, command: str, environment: Mapping[str, str], user: str = "") -> str:
-    """The command in that root; without ``user`` it is a step of the build and reaches the package index."""
+    """The command in that root; without ``user`` it is a build step and may use the package index."""
     passed = {name: value for name, value in os.environ.items() if name.startswith(PASSED_VARIABLES)}
     known = environment if user else {**passed, "HOME": "/root", **environment}
     words = [f"{name}={value}" for name, value in known.items()]
@@ -89,7 +89,7 @@ def in_root(root: str, command: str, environment: Mapping[str, str], user: str =
 
 @pytest.fixture
 def context(tmp_path: Path) -> Path:
-    """The files of this checkout that .dockerignore lets into the build."""
+    """The build context: the checkout without what .dockerignore excludes."""
     folder = tmp_path / "context"
     for path in sorted(ROOT.rglob("*")):
         relative = path.relative_to(ROOT).as_posix()
@@ -101,7 +101,7 @@ def context(tmp_path: Path) -> Path:
 
 
 def inspection_script() -> list[str]:
-    """Look at the final root as the image is run: with its user, read-only."""
+    """A shell script that inspects the final root as its user, read-only."""
     (user,) = (one.value for one in STAGES[-1].of("USER"))
     root = "$top/final"
     port = free_port()
@@ -137,7 +137,7 @@ def test_build_steps_produce_the_image(context: Path, tmp_path_factory: pytest.T
     assert any("10.96.20.10" in line for line in seen["records"])
     assert seen["clients"][-1] == "exit 1"
     assert seen["clients"][0].startswith("Error: ")
-    assert len(seen["clients"]) == 2, "one sentence of the API server's client"
+    assert len(seen["clients"]) == 2, "the error is one line"
     assert seen["pip"] == []
     names = {line.split("-")[0] for line in seen["packages"]}
     assert {"kube2etcd", "etcd3", "grpcio"} <= names
@@ -145,7 +145,7 @@ def test_build_steps_produce_the_image(context: Path, tmp_path_factory: pytest.T
     assert "kube2etcd" in seen["programs"]
     assert not [program for program in seen["programs"] if program.startswith("pip")]
     assert seen["written"] == []
-    assert seen["source"] == [], "the source stays in the build stage"
+    assert seen["source"] == [], "the source is not in the final stage"
     assert all("Read-only file system" in line for line in seen["closed"])
     assert len(seen["closed"]) == 2
 

@@ -1,4 +1,4 @@
-"""Connections to a real etcd: users, TLS, failover, restarts, silence."""
+"""Connections to a real etcd: authentication, TLS, failover, restarts."""
 
 import logging
 import shutil
@@ -28,6 +28,7 @@ def password(tmp_path: Path) -> Path:
 
 
 def round_trips(connection: EtcdConnection) -> bool:
+    """Whether a key can be written, read and deleted."""
     store = EtcdStore(connection, PREFIX)
     store.apply([[(Put(b"/skydns/probe", b"1"),)]])
     seen = store.snapshot().entries.get(b"/skydns/probe")
@@ -51,31 +52,26 @@ def test_password_and_token_changes_recover(
         password.write_text("hunter2\n")
         assert round_trips(connection)
 
-        # tokens are in the server's memory: a restart invalidates ours
+        # a restart invalidates all tokens: the watch gets a new one, after another restart a write does
+        store = EtcdStore(connection, PREFIX)
+        revision = store.apply([[(Put(b"/skydns/a", b"1"),)]]).revision
+        server.restart()
+        stop = threading.Event()
+        watch = wait_for(lambda: next(store.watch(revision, stop)), "a watch", 20, not_yet=NOT_YET)
+        assert watch.revision == revision - 1
         server.restart()
         assert wait_for(lambda: round_trips(connection), "a new token", 20, not_yet=NOT_YET)
 
-        # transactions in flight when the token expires
+        # the token expires under transactions in flight
         server.ctl("user", "passwd", "bridge", "--interactive=false", stdin="second")
         server.user = ("bridge", "second")
         password.write_text("second")
         batches = [(Put(b"/skydns/%d" % number, b"x"),) for number in range(100)]
-        result = EtcdStore(connection, PREFIX).apply([batches])
+        result = store.apply([batches])
         assert (result.written, result.refused) == (100, ())
         token = str(connection.current().token)
     for secret in ("wrong-one", "hunter2", "second", token[10:30]):
         assert secret not in caplog.text
-
-
-def test_watch_gets_a_new_token(server: Etcd, password: Path) -> None:
-    server.enable_auth("bridge", "hunter2")
-    stop = threading.Event()
-    with server.connection(user="bridge", password_file=password) as connection:
-        store = EtcdStore(connection, PREFIX)
-        revision = store.apply([[(Put(b"/skydns/a", b"1"),)]]).revision
-        server.restart()
-        watch = wait_for(lambda: next(store.watch(revision, stop)), "a watch", 20, not_yet=NOT_YET)
-        assert watch.revision == revision - 1
 
 
 def test_user_without_rights_is_refused_not_unavailable(server: Etcd, password: Path) -> None:
@@ -99,7 +95,7 @@ def test_user_works_with_authentication_off_and_turned_on(
         assert round_trips(connection)
         assert "authentication is off" in caplog.text
         server.enable_auth("bridge", "hunter2")
-        assert round_trips(connection), "enabled while we are connected"
+        assert round_trips(connection), "with authentication enabled under an open connection"
 
 
 @pytest.mark.parametrize("mutual", [False, True])
@@ -128,7 +124,7 @@ def test_tls_verification_and_certificate_rotation(binaries: Binaries, tmp_path:
             server.join([server])
             server.start()
             assert wait_for(lambda: round_trips(connection), "the new certificates", 20, not_yet=NOT_YET)
-            cafile.unlink()  # in the middle of a rotation
+            cafile.unlink()  # amid a rotation
             server.restart()
             shutil.copy(second.ca_file, cafile)
             assert wait_for(lambda: round_trips(connection), "the file to be back", 20, not_yet=NOT_YET)
@@ -157,6 +153,6 @@ def test_ipv6_endpoint(binaries: Binaries, tmp_path: Path) -> None:
         pytest.skip("no IPv6 loopback")
     etcd = Etcd(tmp_path / "etcd", binaries)
     ipv6 = f"http://[::1]:{etcd.port}"
-    etcd.command.append(f"--listen-client-urls={etcd.url},{ipv6}")  # the last one counts
+    etcd.command.append(f"--listen-client-urls={etcd.url},{ipv6}")  # overrides the first one
     with etcd, EtcdConnection(EtcdSettings((ipv6,))) as connection:
         assert round_trips(connection)

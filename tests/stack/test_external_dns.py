@@ -1,4 +1,4 @@
-"""The real ExternalDNS with our webhook as its provider: in CoreDNS and in a hosts file."""
+"""The real ExternalDNS with our webhook as its provider: names in CoreDNS and in a hosts file."""
 
 import contextlib
 import re
@@ -23,9 +23,9 @@ FOREIGN_LINE = "127.0.0.1 localhost # stays"
 
 
 class WebhookStack(DnsStack):
-    """Our webhook, CoreDNS with our Corefile, and ExternalDNS that calls the webhook.
+    """Our webhook, CoreDNS with our Corefile, and ExternalDNS, which calls the webhook.
 
-    With ``options`` the webhook is part of the bridge: ``kube2etcd run --webhook``.
+    With ``options`` it is the bridge's webhook: ``kube2etcd run --webhook``.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class WebhookStack(DnsStack):
         self.hosts.write_text(FOREIGN_LINE)
         kubeconfig = ["--kubeconfig", str(api.kubeconfig())]
         own = [*DOMAINS, "--cluster-ip", CLUSTER_IP, "--etcd-server", etcd.url]
-        #: Options for commands on the same names.
+        #: Options of other commands for the same names.
         self.command_options = [*own, "--webhook", *kubeconfig]
         own += ["--hosts-file", str(self.hosts)]
         if options is not None:
@@ -64,7 +64,7 @@ class WebhookStack(DnsStack):
         return sorted(f"{name} {address}" for address, name in pairs)
 
     def up_to_date(self, *options: str) -> None:
-        """Another pass of ExternalDNS finds nothing to do, and nothing is written."""
+        """Assert that another sync of ExternalDNS has nothing to do and writes nothing."""
         wait_for(self.webhook.ready, "the webhook to be equal", 10)
         before = self.etcd.revision(), self.hosts.read_bytes()
         log = self.external_dns.run_once(*options)
@@ -72,7 +72,7 @@ class WebhookStack(DnsStack):
         assert (self.etcd.revision(), self.hosts.read_bytes()) == before
 
 
-#: Keeps the webhook's state in objects.
+#: Keep the webhook's state in DNSEndpoints.
 STATE_IN_OBJECTS = ("--dns-endpoints", "--state-objects", "default")
 
 
@@ -198,14 +198,14 @@ def test_external_dns_daemon_recovers_from_outages(stack: WebhookStack, apiserve
     stack.etcd.stop()
     wait_for(lambda: not stack.webhook.ready(), "the webhook to be unready", 20)
     apiserver.apply(ingress("two", "two.dtk.io", to=["10.0.0.2"]))
-    wait_for(lambda: "soft error" in client.log_text().lower(), "a call to fail softly", 30, client)
+    wait_for(lambda: "soft error" in client.log_text().lower(), "a soft error", 30, client)
     stack.etcd.start()
     stack.expect("two.dtk.io", "A", "10.0.0.2", deadline_s=40)
     assert client.alive
 
     stack.webhook.kill()
     apiserver.delete(ingress("one", "one.dtk.io", to=[]))
-    # Without an answer ExternalDNS exits; a kubelet would restart it.
+    # ExternalDNS exits without an answer; a kubelet would restart it.
     client.wait(60)
     assert stack.ask("two.dtk.io") == ["10.0.0.2"]
     stack.webhook.start()
@@ -216,7 +216,7 @@ def test_external_dns_daemon_recovers_from_outages(stack: WebhookStack, apiserve
 
 
 def test_5000_names_at_once(binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd) -> None:
-    """All in one call with their ownership texts; then one more."""
+    """With their registry TXT records; then one more."""
     apiserver.apply(dns_endpoint_crd())
     many = [a(f"n{number}.dtk.io", f"10.1.{number // 250}.{number % 250}") for number in range(5000)]
     with WebhookStack(tmp_path, binaries, apiserver, etcd, STATE_IN_OBJECTS) as stack:
@@ -227,7 +227,7 @@ def test_5000_names_at_once(binaries: Binaries, tmp_path: Path, apiserver: ApiSe
         assert len(stack.hosts_lines()) == 5000
         assert stack.webhook.apply(create=[a("more.dtk.io", "10.2.0.1")]) == 204
         stack.expect("more.dtk.io", "A", "10.2.0.1", deadline_s=5)
-        # names in a domain that only the state has: a bridge that starts anew does not take them away
+        # a restarted bridge keeps names in a domain that only the state has
         assert stack.webhook.request("POST", "/domains", b"late.example").status_code == 200
         assert stack.webhook.apply(create=[a("a.late.example", "10.0.0.1")]) == 204
         late = "/skydns/example/late/a/own_/10-0-0-1-H"
@@ -251,7 +251,7 @@ def test_run_with_webhook_serves_cluster_and_external_names(
             stack.expect(name, rtype, *answer)
         assert stack.hosts_lines() == HOSTS_LINES
         stack.up_to_date()
-        # other commands derive the same records: the exit code would report a difference
+        # other commands derive the same records: the exit code reports differences
         kube2etcd("resync", "--dry-run", *stack.command_options)
         keys = etcd.dump("/skydns")
         kube2etcd("resync", *stack.command_options)
@@ -272,7 +272,7 @@ def test_run_with_webhook_serves_cluster_and_external_names(
         create += [{"dnsName": "m.late.example", "recordType": "MX", "targets": ["no preference"]}]
         assert stack.webhook.apply(create=create) == 204
         late = {f"/skydns/example/late/{key}-H" for key in ("a/own_/10-0-0-1", "s/own_/192-0-2-9")}
-        wait_for(lambda: late <= etcd.dump("/skydns").keys(), "a late domain, and the address", 10)
+        wait_for(lambda: late <= etcd.dump("/skydns").keys(), "the posted domain and cluster IP", 10)
         shown = call("explain", "a.late.example", "A", "--bridge", page)
         assert (shown.returncode, "comes from webhook/a.late.example" in shown.stdout) == (0, True)
         refused = call("explain", "m.late.example", "MX", "--bridge", page)
@@ -300,21 +300,21 @@ def test_two_bridges_share_their_state_in_dnsendpoints(
             for name, rtype, *answer in ANSWERS:
                 each.expect(name, rtype, *answer, deadline_s=20)
             wait_for(lambda each=each: each.hosts_lines() == HOSTS_LINES, "the lines of the hosts file", 20)  # type: ignore[misc]
-        # ExternalDNS finds at the other one what it posted to the first
+        # the second webhook has the records posted to the first
         assert "All records are already up to date" in two.external_dns.run_once()
         apiserver.apply(ingress("a", "foo.dtk.io", to=["10.0.0.77"]))
         two.external_dns.run_once()
         for each in (one, two):
             each.expect("foo.dtk.io", "A", "10.0.0.77", deadline_s=20)
 
-        # a pod is replaced: its etcd is lost
+        # a replaced pod starts with an empty etcd
         two.kill()
         other.kill()
         three = bridge("three", third)
         three.expect("foo.dtk.io", "A", "10.0.0.77", deadline_s=20)
         assert "All records are already up to date" in three.external_dns.run_once()
 
-        # somebody deletes our objects: they are restored
+        # deleted state objects are restored
         def stored() -> dict[str, list[str]]:
             noted = {one["metadata"]["name"]: one["metadata"]["annotations"] for one in apiserver.list(*kind)}
             kept = {name: unpack(notes.get(ENDPOINTS, "")) for name, notes in noted.items()}
@@ -326,8 +326,8 @@ def test_two_bridges_share_their_state_in_dnsendpoints(
         wait_for(lambda: stored() == before, "the objects to be back", 30)
         for each in (one, three):
             each.expect("foo.dtk.io", "A", "10.0.0.77", deadline_s=20)
-        # whoever restored them may have missed the last change; in the end both know it
-        wait_for(lambda: records(one) == records(three), "the same at both", 20)
+        # whichever restored them may have missed the last change; both converge
+        wait_for(lambda: records(one) == records(three), "equal records", 20)
         apiserver.delete_all(INGRESSES)
         one.external_dns.run_once()
         for each in (one, three):
@@ -335,14 +335,14 @@ def test_two_bridges_share_their_state_in_dnsendpoints(
 
 
 def records(stack: WebhookStack) -> list[str]:
-    """The webhook's records, in a fixed order."""
+    """The webhook's records, sorted."""
     return sorted(map(str, stack.webhook.records()))
 
 
 def test_crd_source_ignores_state(
     binaries: Binaries, tmp_path: Path, apiserver: ApiServer, etcd: Etcd
 ) -> None:
-    """With --source=crd too, ExternalDNS does not take the state's objects for desired endpoints."""
+    """ExternalDNS with --source=crd does not take the state's objects for desired endpoints."""
     apiserver.apply(dns_endpoint_crd())
     foo, bar = ingress("a", "foo.dtk.io", to=["10.0.0.5"]), ingress("b", "bar.dtk.io", to=["10.0.0.6"])
     apiserver.apply_all([foo, bar])
@@ -353,7 +353,7 @@ def test_crd_source_ignores_state(
             stack.external_dns.run_once(*crd)
             assert stack.webhook.names() == records
         stack.up_to_date(*crd)
-        # Nor does a second ExternalDNS, such as that of a public provider.
+        # Nor does a second ExternalDNS, e.g. for a public provider.
         public = ["--provider=inmemory", "--inmemory-zone=dtk.io"]
         second = ExternalDns(tmp_path / "second", binaries, apiserver, public)
         second.options.remove("--source=ingress")
@@ -391,7 +391,7 @@ def test_refused_records_and_unicode_names(stack: WebhookStack, apiserver: ApiSe
     assert "xn--bcher-kva.dtk.io 10.0.0.5" in stack.hosts_lines()
     refused = call("explain", "mail.dtk.io", "MX", *stack.command_options)
     assert (refused.returncode, "refused when ExternalDNS last posted it" in refused.stdout) == (1, True)
-    # Without the refused endpoints, which ExternalDNS posts again, there is nothing to do.
+    # ExternalDNS posts refused endpoints again; without them it has nothing to do.
     wishes["spec"]["endpoints"] = [
         one for one in wishes["spec"]["endpoints"] if one["recordType"] in ("A", "CNAME", "TXT")
     ]
@@ -402,7 +402,7 @@ def test_refused_records_and_unicode_names(stack: WebhookStack, apiserver: ApiSe
 def test_webhook_and_bridge_coexist_on_one_domain(
     tmp_path: Path, apiserver: ApiServer, etcd: Etcd, stack: WebhookStack
 ) -> None:
-    """Neither deletes the other's keys, and they do not fight over a common name."""
+    """Neither deletes the other's keys or contests a common name for ever."""
     endpoints = endpoint("foo.dtk.io", "CNAME", "two.dtk.io"), endpoint("two.dtk.io", "A", "10.0.0.7")
     x, a = dns_endpoint("x", *endpoints), ingress("a", "foo.dtk.io", "one.dtk.io", to=["10.0.0.5"])
     apiserver.apply_all([dns_endpoint_crd(), x, a])
@@ -414,15 +414,19 @@ def test_webhook_and_bridge_coexist_on_one_domain(
     stack.expect("foo.dtk.io", "A", "10.0.0.5")
     with Bridge(tmp_path, options, name="bridge") as bridge:
         bridge.wait_ready()
-        # the bridge's owner id comes before the webhook's
+        # the bridge's owner id sorts before the webhook's
         stack.expect("foo.dtk.io", "CNAME", "two.dtk.io.")
         stack.expect("one.dtk.io", "A", "10.0.0.5")
         stack.expect("two.dtk.io", "A", "10.0.0.7")
-        wait_for(lambda: stack.webhook.metric("kube2etcd_contested_keys") > 0, "it to be noticed", 10)
+        wait_for(
+            lambda: stack.webhook.metric("kube2etcd_contested_keys") > 0,
+            "the contested key to be noticed",
+            10,
+        )
         revision = etcd.revision()
         bridge.full_passes(3)
         assert etcd.revision() == revision
-        # restarted in another order, the result is the same
+        # the order of restarts makes no difference
         keys = etcd.dump("/skydns")
         bridge.restart()
         bridge.wait_ready()

@@ -1,4 +1,4 @@
-"""Names from DNSEndpoint objects: nesting, merging, changes, conflicts."""
+"""Names of DNSEndpoint objects: nesting, merging, changes, conflicts."""
 
 from tests.stack.asking import asked_all_the_time, questions_to
 from tests.stack.bridge import kube2etcd
@@ -51,9 +51,9 @@ def test_names_merge_across_dnsendpoints(start_stack: StartStack, apiserver: Api
     stack.expect("foo.dtk.io", "A", "10.0.0.5")
     stack.expect("foo.dtk.io", "CNAME", "NODATA")
     stack.expect("sub.my.io", "A", "NXDOMAIN")
-    # the target is unknown now, and might lead back
+    # an unknown target in a zone of ours could form a loop
     stack.expect("cross.dtk.io", "A", "NXDOMAIN")
-    wait_for(lambda: stack.dns.ask("foo.dtk.io").answer[0].ttl == 77, "the TTL of the remaining one")
+    wait_for(lambda: stack.dns.ask("foo.dtk.io").answer[0].ttl == 77, "the TTL of the remaining record")
     apiserver.delete(dns_endpoint("one"))
     stack.expect("foo.dtk.io", "CNAME", "bar.dtk.io.")
     stack.expect("dtk.io", "A", "NODATA")
@@ -66,14 +66,14 @@ def test_crds_installed_after_the_start_are_noticed(start_stack: StartStack, api
     stack.expect("dtk.io", "A", "NODATA")
     stack.expect("default.vm", "A", "NODATA")
     stack.expect("foo.dtk.io", "A", "NXDOMAIN")
-    look = ("records", *stack.options, "--kubeconfig", str(apiserver.kubeconfig()))
-    assert "zones/dtk.io" in kube2etcd(*look)
+    records = ("records", *stack.options, "--kubeconfig", str(apiserver.kubeconfig()))
+    assert "zones/dtk.io" in kube2etcd(*records)
     foo = dns_endpoint("one", endpoint("foo.dtk.io", "A", "10.0.0.5"))
     machine = vmi("default", "late", nic("nic1", "10.10.0.5"))
     apiserver.apply_all([dns_endpoint_crd(), vmi_crd(), foo, machine])
     stack.expect("foo.dtk.io", "A", "10.0.0.5", deadline_s=45)
     stack.expect("nic1.late.default.vm", "A", "10.10.0.5", deadline_s=45)
-    assert "dnsendpoints/default/one" in kube2etcd(*look)
+    assert "dnsendpoints/default/one" in kube2etcd(*records)
 
 
 def test_type_change_leaves_no_gap(start_stack: StartStack, apiserver: ApiServer) -> None:

@@ -1,6 +1,7 @@
-"""An API server that hangs, restarts or errs, and half-open connections: answers stay, changes arrive."""
+"""An API server that hangs, restarts or fails, and half-open connections: answers stay, changes arrive."""
 
 import itertools
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -43,7 +44,7 @@ def test_watch_events_are_not_buffered(apiserver: ApiServer, etcd: Etcd, run: Ru
         began = time.monotonic()
         create_and_wait(apiserver, etcd, f"quick{number}")
         delays.append(time.monotonic() - began)
-    # No line may wait for a buffer to fill: that would show as seconds, not as a slow machine's tenths.
+    # A line that waits for a buffer to fill takes seconds; on a slow machine it takes tenths.
     assert sorted(delays)[10] < 0.25 * SLOW
 
 
@@ -57,15 +58,15 @@ def test_watch_resumes_after_a_restart(apiserver: ApiServer, etcd: Etcd, proxy: 
     assert etcd.dump("/skydns") == before
     apiserver.start()
     create_and_wait(apiserver, etcd, "later", 40)
-    wait_for(lambda: "stale" not in bridge.readyz(), "it to be followed again", 40)
+    wait_for(lambda: "stale" not in bridge.readyz(), "the watches to be current", 40)
     more = bridge.metric("kube2etcd_lists_total", kind="services") - listed
-    assert more == proxy.gone["services"], "the watch goes on where the server lets it"
+    assert more == proxy.gone["services"], "relisted only after 410 Gone"
 
 
 def test_new_cluster_at_the_same_address_is_listed(
     binaries: Binaries, etcd: Etcd, run: Run, tmp_path: Path
 ) -> None:
-    """A desktop's cluster made anew, or a restored backup: watches from the old version would be silent."""
+    """A recreated cluster or restored backup, where a watch from the old version would stay silent."""
     data = Etcd(tmp_path / "data", binaries, name="data")
     with data, ApiServer(tmp_path / "api", binaries, data.url) as apiserver:
         apiserver.apply(service("old"))
@@ -78,10 +79,10 @@ def test_new_cluster_at_the_same_address_is_listed(
         apiserver.start()
         create_and_wait(apiserver, etcd, "new", 60)
         wait_for(lambda: not keys_of(etcd, "old"), "the old name to go", 20, bridge)
-        wait_for(lambda: "stale" not in bridge.readyz(), "it to be followed again", 40)
+        wait_for(lambda: "stale" not in bridge.readyz(), "the watches to be current", 40)
 
 
-HUNG = ("nothing", "api server", "before it lists", "etcd", "etcd for long", "both", "etcd gone")
+HUNG = ("nothing", "api server", "api server before the list", "etcd", "etcd for long", "both", "etcd gone")
 
 
 @pytest.mark.parametrize(
@@ -96,16 +97,16 @@ def test_stop_within_a_second(options: tuple[str, ...], apiserver: ApiServer, et
         print(hung)
         wait_for(lambda: bridge.metric("kube2etcd_leader") == 1, "it to lead", 20)
         try:
-            if hung == "before it lists":
+            if hung == "api server before the list":
                 bridge.stop()
                 connected = connections(apiserver.port)
                 apiserver.pause()
                 bridge.start()
-                # into the handshake that nobody answers
+                # in a handshake that nobody answers
                 wait_for(lambda before=connected: connections(apiserver.port) > before, "the connection", 20)  # type: ignore[misc]
             if hung in ("etcd", "etcd for long", "both"):
                 etcd.pause()
-                # something to write, so that the loop waits for etcd itself
+                # a change, so that the loop waits for etcd
                 apiserver.apply(service(f"later{number}"))
             if hung == "etcd for long":
                 bridge.wait_readyz("not answer in time", 20)
@@ -119,39 +120,41 @@ def test_stop_within_a_second(options: tuple[str, ...], apiserver: ApiServer, et
             apiserver.resume()
             etcd.resume()
         if not etcd.alive:
-            etcd.wipe()  # killed, one of v2 without fsync may have nothing left to start with
-        if options:  # what could not be given back
+            etcd.wipe()  # a killed etcd 3.4 without fsync may not start again
+        if options:  # the leader key that could not be deleted
             etcd.delete("/kube2etcd")
         bridge.start()
         bridge.wait_ready()
+    bridge.send_signal(signal.SIGINT)
+    assert bridge.wait(1.0) == 0
 
 
 def connections(port: int) -> int:
-    """How many connections to this port are established."""
+    """The number of established connections to this port."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(row[2].endswith(f":{port:04X}") and row[3] == "01" for row in rows)
 
 
-#: Of watches; `test_guarantee_no_mass_deletion.py` has those of lists.
+#: `test_guarantee_no_mass_deletion.py` has those of lists.
 WATCH_FAULTS: dict[str, dict[str, Any]] = {
     "410 when a watch is opened": {"status": 410, "times": 2},
     "429 when a watch is opened": {"status": 429, "headers": {"Retry-After": "1"}, "times": 2},
     "500 when a watch is opened": {"status": 500, "times": 3},
-    "a watch cut within a line": {"truncate": True, "times": 2},
+    "a truncated event": {"truncate": True, "times": 2},
 }
 
 
 def test_watch_faults_lose_no_change(apiserver: ApiServer, etcd: Etcd, proxy: Proxy, run: Run) -> None:
     bridge = run(kubeconfig=proxy.kubeconfig, objects=services(5))
     before = etcd.dump("/skydns")
-    for number, (wrong, what) in enumerate(WATCH_FAULTS.items()):
-        print(wrong)
+    for number, (name, what) in enumerate(WATCH_FAULTS.items()):
+        print(name)
         fault = proxy.fault("services", watch=True, **what)
         assert proxy.expire_watches() >= 3
         turns = itertools.count(1)
 
         def met(fault: Fault = fault, turns: Iterator[int] = turns) -> bool:
-            # a watch is cut at its next event
+            # the watch is truncated at its next event
             apiserver.apply(service("busy", externalIPs=[f"192.0.2.{next(turns) % 250 + 1}"]))
             return fault.exhausted
 
@@ -179,7 +182,7 @@ def test_half_open_etcd_connection_is_detected(apiserver: ApiServer, etcd: Etcd,
         bridge.wait_ready(20)
         assert tunnel.connections > carried
         wait_for_keys(etcd, "later")
-        # the watch as well
+        # the watch recovers too
         etcd.delete("/skydns")
         wait_for_keys(etcd, "later")
 
@@ -190,7 +193,7 @@ def test_half_open_watch_is_detected(apiserver: ApiServer) -> None:
         kubeconfig = apiserver.kubeconfig(cluster=server, name="tunnelled")
         queue = EventQueue()
         api = ApiConnection(Cluster(str(kubeconfig)))
-        # a bridge waits for 90 s, which is longer than a quiet watch needs for its bookmarks
+        # `run` waits for 90 s, longer than the interval of bookmarks
         reflector = Reflector(KINDS["services"], api, queue.deliver, inactivity=2.0, connect_timeout=2.0)
         names: set[str] = set()
         failures: list[Failing] = []
@@ -214,9 +217,9 @@ def test_half_open_watch_is_detected(apiserver: ApiServer) -> None:
             wait_for(lambda: seen("unseen") or failures, "the silence to be noticed", 20)
             assert not seen("unseen")
             tunnel.mend()
-            wait_for(lambda: seen("unseen"), "what was missed", 20)
+            wait_for(lambda: seen("unseen"), "the missed change", 20)
             apiserver.apply(service("after"))
-            wait_for(lambda: seen("after"), "the watch again", 20)
+            wait_for(lambda: seen("after"), "the watch to be open again", 20)
         finally:
             reflector.stop()
             api.close()
