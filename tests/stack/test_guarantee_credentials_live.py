@@ -1,4 +1,4 @@
-"""Credentials rotate under a running bridge; wrong ones recover without a restart and are never logged."""
+"""Credentials rotate under a running bridge, recover from errors without a restart, and are never logged."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ WRONG = "wrong-horse-battery"
 def own_apiserver(
     binaries: Binaries, etcd_for_api: Etcd, apiserver: ApiServer, tmp_path: Path
 ) -> Iterator[ApiServer]:
-    """Another API server on the same objects, which knows three tokens."""
+    """Another API server on the same objects, with three tokens."""
     with ApiServer(
         tmp_path / "own-api",
         binaries,
@@ -35,7 +35,7 @@ def own_apiserver(
 def test_kubeconfig_client_certificate_and_exec_plugin(
     how: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The environment's proxies and authorities have no say in it."""
+    """Proxies and CA bundles of the environment are ignored."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY", "grpc_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("no_proxy", "NO_PROXY"):
@@ -67,7 +67,7 @@ def test_signal_ends_a_wait_for_an_exec_plugin(apiserver: ApiServer, etcd: Etcd,
 
 
 def revoke(apiserver: ApiServer, token: str) -> None:
-    """The API server knows it no more; it reads its tokens when it starts."""
+    """Remove the token and restart the API server, which reads its tokens at its start."""
     lines = apiserver.tokens_file.read_text().splitlines()
     apiserver.tokens_file.write_text("\n".join(line for line in lines if token not in line) + "\n")
     apiserver.kill()
@@ -92,11 +92,11 @@ def test_wrong_rotated_revoked_tokens(own_apiserver: ApiServer, etcd: Etcd, tmp_
     token.write_text("token-old-secret")
     bridge.wait_ready(40)
     create_and_wait(own_apiserver, etcd, "first")
-    # another one in time
+    # rotated in time
     token.write_text("token-new-secret")
     revoke(own_apiserver, "token-old-secret")
     create_and_wait(own_apiserver, etcd, "second", 40)
-    # another one too late
+    # rotated too late
     before, logged = etcd.dump("/skydns"), refused()
     revoke(own_apiserver, "token-new-secret")
     wait_for(lambda: refused() > logged, "the 401 in the log", 40, bridge)
@@ -125,11 +125,11 @@ def test_missing_wrong_and_changed_etcd_passwords_recover(
     file.write_text(PASSWORD + "\n")
     bridge.wait_ready(15)
     create_and_wait(apiserver, etcd, "first")
-    # the tokens of a simple-token etcd do not outlive it
+    # a restart invalidates etcd's simple tokens
     etcd.restart()
     create_and_wait(apiserver, etcd, "second")
     bridge.wait_ready(15)
-    # changed on the server, then in the file
+    # the password changes on the server, then in the file
     etcd.ctl("user", "passwd", "root", "--interactive=false", stdin=PASSWORD + "2\n")
     etcd.user = ("root", PASSWORD + "2")
     file.write_text(PASSWORD + "2")
@@ -151,7 +151,7 @@ def test_api_server_ca_rotation(own_apiserver: ApiServer, etcd: Etcd, tmp_path: 
     shutil.copy(pair.cert_file, own_apiserver.authority.directory / "serving.crt")
     shutil.copy(pair.key_file, own_apiserver.authority.directory / "serving.key")
     trusted = own_apiserver.ca_file.read_bytes()
-    # the server first, as a rotation in steps has it
+    # the server changes first, then our CA file
     own_apiserver.launch()
     wait_for(lambda: "is not trusted" in bridge.log_text(), "the reason", 40, bridge)
     assert bridge.ready()
@@ -162,8 +162,7 @@ def test_api_server_ca_rotation(own_apiserver: ApiServer, etcd: Etcd, tmp_path: 
 
 
 def test_etcd_ca_rotation(binaries: Binaries, apiserver: ApiServer, tmp_path: Path, run: Run) -> None:
-    """A new authority, which the old one knows nothing of: the server changes first, then our files."""
-
+    """An unrelated new CA: the server changes first, then our files."""
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     authority = Authority(tmp_path / "first", "etcd-ca")
     tls = EtcdTls.of(authority)
@@ -187,7 +186,7 @@ def test_etcd_ca_rotation(binaries: Binaries, apiserver: ApiServer, tmp_path: Pa
             shutil.copy(theirs / file, ours / file)
         bridge.wait_ready(30)
         create_and_wait(apiserver, etcd, "second")
-        # and the watch
+        # the watch too
         etcd.delete(f"{HERE}/svc/default/second")
         create_and_wait(apiserver, etcd, "second")
         assert bridge.pid == pid

@@ -1,4 +1,4 @@
-"""Whatever happens to keys or watch events, etcd converges without a restart."""
+"""etcd converges without a restart, whatever happens to keys or watch events."""
 
 from tests.stack.etcd_v2 import EtcdV2
 from tests.stack.faults import HERE, Proxy, Run, both_apis, keys_of, same_keys
@@ -24,12 +24,12 @@ def test_changed_and_deleted_keys_are_repaired(etcd: Etcd, run: Run) -> None:
     etcd.delete(key_of(etcd, "s001"))
     same_keys(etcd, expected, 5)
 
-    # to v2 there is nothing below a value
+    # the v2 API has no keys below a value
     etcd.put(f"{changed}X" if isinstance(etcd, EtcdV2) else f"{changed}/stale", expected[changed])
     same_keys(etcd, expected, 5)
     wait_for(lambda: bridge.metric("kube2etcd_repairs_total") >= 3, "repairs to be counted", 5)
 
-    # once more, as a repair must not blind it for the next one
+    # later changes are noticed as well
     for everything in (f"{HERE}/svc/default", "/skydns"):
         etcd.delete(everything)
         same_keys(etcd, expected, 5)
@@ -40,7 +40,7 @@ def test_changed_and_deleted_keys_are_repaired(etcd: Etcd, run: Run) -> None:
 def test_repeated_etcd_data_loss_is_repaired(etcd: Etcd, run: Run) -> None:
     bridge = run(objects=services(20))
     expected = etcd.dump("/skydns")
-    # at once again: no watch stands for long, and the next loss is noticed none the later
+    # in quick succession: a short-lived watch does not delay the detection of the next loss
     for _ in range(8):
         etcd.wipe()
         same_keys(etcd, expected, 10)
@@ -60,7 +60,7 @@ def test_keys_of_objects_deleted_while_down_are_removed(apiserver: ApiServer, et
 
 
 def lose_events(apiserver: ApiServer, proxy: Proxy, bridge: Bridge, *changes: Operation) -> None:
-    """One event of Services and one of slices reach nobody; then there are two full passes."""
+    """Drop one event of Services and one of slices; then wait for two resyncs."""
     faults = [
         proxy.fault(kind, watch=True, drop_event=True, times=1) for kind in ("services", "endpointslices")
     ]
@@ -70,15 +70,15 @@ def lose_events(apiserver: ApiServer, proxy: Proxy, bridge: Bridge, *changes: Op
         change.perform(apiserver)
     turn = 0
 
-    def gone() -> bool:
-        # A list in progress may have had it: then another one gets lost.
+    def dropped() -> bool:
+        # A list in progress may have covered the change: drop another event.
         nonlocal turn
         turn += 1
         apiserver.apply(service("busy", externalIPs=[f"192.0.2.{turn % 250 + 1}"]))
         apiserver.apply(endpoints("busy", f"10.8.1.{turn % 250 + 1}"))
         return all(one.exhausted for one in faults)
 
-    wait_for(gone, "the events to get lost", 20, bridge)
+    wait_for(dropped, "the events to be dropped", 20, bridge)
     bridge.full_passes(2)
     proxy.mend()
 
@@ -105,7 +105,7 @@ def test_resync_recovers_lost_watch_events(apiserver: ApiServer, etcd: Etcd, pro
     lose_events(apiserver, proxy, bridge, Operation("apply", service("later")), third)
     assert labels(etcd, "later/_tcp/") == {"_http"}
     assert labels(etcd, "head/10") == {"-8-0-9", "-8-0-7"}
-    assert bridge.metric("kube2etcd_repairs_total") == 0, "nobody has touched the keys"
+    assert bridge.metric("kube2etcd_repairs_total") == 0, "no key was changed by others"
     assert bridge.ready()
     seen = etcd.dump("/skydns")
     bridge.kill()

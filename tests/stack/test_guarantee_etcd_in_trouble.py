@@ -1,7 +1,7 @@
-"""An etcd that is full, compacted, away or refuses some keys: reported, recovered from, no harm to others.
+"""An etcd that is full, compacted, down or refuses keys is reported, recovered from, and costs no other keys.
 
-KUBE2ETCD_FAULT_OUTAGE says for how many seconds it is away (10): minutes are no different, since no pause of
-ours grows (`test_retry_pause_does_not_grow_during_an_outage`), but they can be seen.
+KUBE2ETCD_FAULT_OUTAGE is the length of the outage in seconds (10): minutes make no difference, since no pause
+grows (`test_retry_pause_does_not_grow_during_an_outage`), but they can be seen.
 """
 
 import os
@@ -23,7 +23,7 @@ from tests.stack.objects import (
     services,
 )
 
-# Read here, as no test sees the variables of ours.
+# Read at import, as tests run without our variables.
 OUTAGE = float(os.environ.get("KUBE2ETCD_FAULT_OUTAGE") or "10")
 
 
@@ -44,9 +44,9 @@ def test_full_etcd_is_reported_and_recovers(apiserver: ApiServer, etcd: Etcd, ru
     bridge.wait_readyz("NOSPACE", 15)
     assert not bridge.ready()
     assert bridge.get("/livez").status_code == 200
-    assert etcd.dump("/skydns") == before, "what is there is still served"
+    assert etcd.dump("/skydns") == before, "existing keys are kept"
     log = bridge.log_text()
-    assert log.count("has no space left") < 5, "logged when it changes, not with each attempt"
+    assert log.count("has no space left") < 5, "logged on change, not on each attempt"
 
     etcd.ctl("compact", str(etcd.revision()))
     etcd.ctl("defrag")
@@ -70,7 +70,7 @@ def test_compacted_changes_are_repaired(etcd: Etcd, run: Run) -> None:
     bridge.resume()
     same_keys(etcd, expected, 10)
     bridge.wait_ready(5)
-    # and a compaction under a watch that lives takes nothing away
+    # a compaction does not disturb an open watch
     etcd.ctl("compact", str(etcd.revision()))
     etcd.delete(f"{HERE}/svc/default/s004")
     same_keys(etcd, expected, 5)
@@ -90,11 +90,11 @@ def test_outage_costs_only_readiness(apiserver: ApiServer, etcd: Etcd, run: Run)
         assert bridge.get("/livez").status_code == 200
         assert not bridge.ready()
         threading.Event().wait(0.5)
-    assert bridge.metric("process_cpu_seconds_total") - cpu < OUTAGE / 5, "it does not spin"
+    assert bridge.metric("process_cpu_seconds_total") - cpu < OUTAGE / 5, "no busy loop"
     assert bridge.log_text().count("cannot be reached") < 10
     etcd.start()
     bridge.wait_ready(10)
-    assert keys_of(etcd, "later"), "known long before: ready means written"
+    assert keys_of(etcd, "later"), "ready means written"
     wait_for_keys(etcd, "busy")
     assert bridge.metric("kube2etcd_repairs_total") == 0, "etcd lost nothing"
     assert keys_of(etcd, "s005")
@@ -169,20 +169,20 @@ def test_oversized_value_is_logged_once(apiserver: ApiServer, etcd: Etcd, run: R
         assert f"{HERE}/svc/default/s{number:03d}" in etcd.dump(HERE)
     wait_for(lambda: refusals(bridge), "the refusal in the log", 5)
     assert all(f"{DOMAIN_PREFIX}/large/" in line and "too large" in line for line in refusals(bridge))
-    # said once, however often it is tried again, and it holds nothing up
+    # logged once, however often it is retried, and later changes are not delayed
     logged = len(refusals(bridge))
     bridge.full_passes(3)
     assert len(refusals(bridge)) == logged
     apiserver.apply(service("later"))
     wait_for(lambda: f"{HERE}/svc/default/later" in etcd.dump(HERE), "the next change", 5)
-    # put right, it is there
+    # a corrected value is written
     large[0] = endpoint("large.dtk.io", "TXT", "short by now")
     apiserver.apply(dns_endpoint("one", *small, *large))
     wait_for(lambda: txt_names(etcd) == {*names, "large"}, "the text", 10, bridge)
 
 
 def test_values_larger_than_a_transaction_and_a_response(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
-    """More than one transaction takes (1.5 MB), and than one answer usually may have (4 MB)."""
+    """More than etcd's limit for a request (1.5 MB) and gRPC's for a response (4 MB)."""
     apiserver.apply(dns_endpoint_crd())
     for number in range(6):
         several = [
@@ -202,4 +202,4 @@ def test_values_larger_than_a_transaction_and_a_response(apiserver: ApiServer, e
     bridge.kill()
     bridge.start()
     bridge.wait_ready()
-    assert etcd.revision() == revision, "everything was read and found as it should be"
+    assert etcd.revision() == revision, "all values are read back unchanged"

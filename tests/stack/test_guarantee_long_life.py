@@ -1,4 +1,4 @@
-"""Thousands of changes and many broken connections leak no thread, file or memory."""
+"""Thousands of changes and broken connections leak no threads, files or memory."""
 
 import re
 import threading
@@ -13,24 +13,24 @@ from tests.stack.harness import SLOW, ApiServer, Bridge, Etcd, Object, wait_for
 from tests.stack.objects import endpoints, service
 
 TURNS = 40
-#: Of objects that are watched: Services, slices, Namespaces.
+#: Watched kinds: Services, slices, Namespaces.
 KINDS = 3
 NAMES = 50
-#: Seconds for all of them on a quiet machine.
+#: Seconds for all turns, to be multiplied by SLOW.
 DEADLINE = 90.0
-#: Bytes that the second half of a life may cost: garbage that is not collected yet, fragments.
+#: Bytes that memory may grow in the second half: uncollected garbage, fragmentation.
 MAX_GROWTH = 8_000_000
 
 
 def slices(number: int) -> list[Object]:
-    """The endpoints of every Service, each time others."""
+    """The endpoints of every Service, different in each turn."""
     return [
         endpoints(f"s{at:03d}", f"10.5.{at}.{number + 1}", f"10.6.{at}.{number + 1}") for at in range(NAMES)
     ]
 
 
 def patch_all(apiserver: ApiServer, number: int) -> None:
-    """All of them at once, one request each."""
+    """Patch all slices concurrently."""
 
     def patch(one: Object) -> None:
         path = apiserver.path(one["apiVersion"], one["kind"], None, one["metadata"]["name"])
@@ -42,7 +42,7 @@ def patch_all(apiserver: ApiServer, number: int) -> None:
 
 
 class Usage:
-    """What a process holds at one moment."""
+    """The threads, files and memory of a process."""
 
     def __init__(self, bridge: Bridge) -> None:
         of = Path(f"/proc/{bridge.pid}")
@@ -96,15 +96,15 @@ def test_threads_files_and_memory_do_not_leak(
 
 
 def settled_usage(bridge: Bridge, proxy: Proxy) -> Usage:
-    """The size once all watches are open and two looks agree: connections that were left take a moment."""
-    looks = [Usage(bridge)]
+    """The usage once all watches are open and two samples agree, as connections close with a delay."""
+    samples = [Usage(bridge)]
 
     def same() -> bool:
         threading.Event().wait(0.5)
-        looks.append(Usage(bridge))
-        one, other = looks[-2:]
+        samples.append(Usage(bridge))
+        one, other = samples[-2:]
         watched = len(set(proxy.watches.values()))
         return (one.threads, one.files, watched) == (other.threads, other.files, KINDS)
 
-    wait_for(same, "threads and files to come to rest", 20)
-    return looks[-1]
+    wait_for(same, "threads and files to settle", 20)
+    return samples[-1]

@@ -1,4 +1,4 @@
-"""A name that exists before and after a change resolves throughout."""
+"""A name that exists before and after a change is answered throughout."""
 
 from typing import Any
 
@@ -40,15 +40,15 @@ def test_service_updates_leave_no_gap(apiserver: ApiServer, etcd: Etcd, dns: Cor
         for turn in range(1, 5):
             changed("the port", **single, ports=[HTTP, more])
             changed("the family", **dual, ports=[HTTP, more])
-            changed("the old form", **single, ports=[HTTP])
-            # one endpoint replaced, all of them, and a second slice that takes over from the first
+            changed("the first form", **single, ports=[HTTP])
+            # one endpoint is replaced, then all of them, then by a second slice
             serve(f"10.9.{turn}.1", "10.9.0.2")
             serve(f"10.9.{turn}.3", f"10.9.{turn}.4")
             serve("10.9.0.1", "10.9.0.2")
             serve(f"10.9.{turn}.9", number=1)
             gone = f"10.9.{turn}.9"
             apiserver.delete(endpoints("many", gone, number=1))
-            wait_for(lambda gone=gone: gone not in keys("/default/many"), "one slice", 10)  # type: ignore[misc]
+            wait_for(lambda gone=gone: gone not in keys("/default/many"), "the slice to go", 10)  # type: ignore[misc]
 
 
 def test_change_between_headless_and_cluster_ip_leaves_no_gap(

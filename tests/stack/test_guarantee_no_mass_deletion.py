@@ -1,4 +1,4 @@
-"""A wrong answer deletes nothing; a real mass deletion is held until a second list agrees."""
+"""A faulty list deletes nothing; a real mass deletion is held until a second list agrees."""
 
 import time
 from pathlib import Path
@@ -15,9 +15,9 @@ LIST_FAULTS: dict[str, dict[str, Any]] = {
     "403": {"status": 403, "times": 2},
     "500": {"status": 500, "times": 2},
     "429": {"status": 429, "headers": {"Retry-After": "1"}, "times": 2},
-    "a page cut short": {"truncate": True, "times": 2},
+    "a truncated page": {"truncate": True, "times": 2},
     "410": {"status": 410, "times": 2},
-    # then it is listed in one piece, which goes well
+    # the reflector then lists without pages, which succeeds
     "410 at the second page": {"status": 410, "later_pages": True, "times": 1},
     "500 at the second page": {"status": 500, "later_pages": True, "times": 2},
     "an empty list once": {"empty": True, "times": 1},
@@ -25,13 +25,13 @@ LIST_FAULTS: dict[str, dict[str, Any]] = {
 
 
 def many(count: int) -> list[Object]:
-    """Services with an address, and as many with endpoints."""
+    """``count`` Services with a cluster IP, and as many headless ones with endpoints."""
     heads = [service(f"h{number:03d}", clusterIP="None") for number in range(count)]
     slices = [endpoints(f"h{number:03d}", f"10.7.0.{number + 1}") for number in range(count)]
     return [*services(count), *heads, *slices]
 
 
-#: What the API server has without us.
+#: Created by the API server itself.
 BUILT_IN = {(kind, "default", "kubernetes") for kind in ("Service", "EndpointSlice")}
 
 
@@ -41,7 +41,7 @@ def lists(bridge: Bridge, kind: str) -> float:
 
 @pytest.fixture
 def apiserver(shared_apiserver: ApiServer) -> ApiServer:
-    """The session's API server with forty of each; made anew only after a test that has taken some away."""
+    """The session's API server with `many` (40); reset only after a test that deleted some."""
     wanted = many(40)
     kinds = (("v1", "Service"), ("discovery.k8s.io/v1", "EndpointSlice"))
     present = [one for kind in kinds for one in shared_apiserver.list(*kind)]
@@ -63,8 +63,8 @@ def test_faulty_lists_delete_nothing(
     fault = proxy.fault(resource, **LIST_FAULTS[fault_name])
     before = lists(bridge, resource)
     assert proxy.expire_watches() >= 3
-    wait_for(lambda: fault.exhausted, "the wrong answers to be given", 20, bridge)
-    # once for the listing that went well after all, and for a wrong one that was believed
+    wait_for(lambda: fault.exhausted, "the faults to be injected", 20, bridge)
+    # one good list, after the empty one, which counts as a list
     enough = before + ("empty" in LIST_FAULTS[fault_name])
     wait_for(lambda: lists(bridge, resource) > enough, "a good list", 30, bridge)
     if "empty" in fault_name:
@@ -95,7 +95,7 @@ def test_empty_list_at_start_deletes_nothing(
 
 
 def delete_services_unseen(proxy: Proxy, apiserver: ApiServer, bridge: Bridge, etcd: Etcd) -> dict[str, str]:
-    """The API server forgets 60 % of the Services while nobody can list: seen all at once."""
+    """Delete 60 % of the Services while lists fail, so that the next list shows it at once."""
     before = etcd.dump("/skydns")
     proxy.fault("*", status=500)
     proxy.expire_watches()
@@ -110,14 +110,14 @@ def test_real_mass_deletion_runs_after_a_second_list(
     bridge = run(kubeconfig=proxy.kubeconfig)
     before = delete_services_unseen(proxy, apiserver, bridge, etcd)
     assert etcd.dump("/skydns") == before
-    # the first listing of Services goes well, those behind it fail: so the plan stays held
+    # the first list holds the deletions, a second one confirms them
     proxy.mend()
     listed = lists(bridge, "services")
     wait_for(lambda: lists(bridge, "services") > listed, "the Services to be listed", 40)
     began = time.monotonic()
     wait_for(lambda: len(keys_of(etcd, "s0")) <= 16 * 3, "the deletions to be carried out", 40)
     assert time.monotonic() - began < 40 * SLOW
-    wait_for(lambda: bridge.metric("kube2etcd_held_deletes") == 0, "no deletion to be held", 5)
+    wait_for(lambda: bridge.metric("kube2etcd_held_deletes") == 0, "nothing to be held", 5)
     log = bridge.log_text()
     assert "held until a second listing agrees" in log
     assert "a second listing agrees" in log
@@ -140,10 +140,10 @@ def test_deletions_stay_held_without_a_second_list(etcd: Etcd, proxy: Proxy, run
     assert bridge.ready()
     assert "held" in bridge.readyz()
     explained = call("explain", "s001.default.svc.cluster.local", "A", "--bridge", page)
-    assert (explained.returncode, explained.stderr) == (0, ""), "it is still there"
+    assert (explained.returncode, explained.stderr) == (0, ""), "the name is still there"
     assert "why: deletions are held: " in explained.stdout
     assert "why: services have not been watched since 2" in explained.stdout
     assert etcd.dump("/skydns") == before
     proxy.mend()
-    wait_for(lambda: bridge.metric("kube2etcd_held_deletes") == 0, "the good list", 40)
+    wait_for(lambda: bridge.metric("kube2etcd_held_deletes") == 0, "a complete list", 40)
     assert etcd.dump("/skydns") == before

@@ -1,4 +1,4 @@
-"""Each thread of `run` and `webhook` is killed in turn; every death is reported."""
+"""The death of any thread of `run` or `webhook` is reported."""
 
 import contextlib
 import time
@@ -32,11 +32,11 @@ THREADS = {
     "webhook": {MAIN, "corefile", "etcd-follower", "etcd-watch", "probes", "webhook", "webhook-repair"},
 }
 
-#: `stop` and `stop-on-signal` wait for the order to stop and do nothing before.  Threads of libraries: gRPC's
-#: are reported like ours, but sleep in C; waitress's workers survive whatever a request raises.
+#: `stop` and `stop-on-signal` do nothing but wait for the stop. Of libraries' threads, gRPC's are reported
+#: like ours but sleep in C, and waitress's workers survive any exception of a request.
 NOT_KILLED = ("stop", "Thread-", "waitress-")
 
-#: Seconds after which a thread that is still there is killed again.
+#: Seconds after which a surviving thread is killed again.
 RETRY_S = 2.0
 
 
@@ -62,20 +62,20 @@ def test_thread_deaths_are_reported(command: str, apiserver: ApiServer, etcd: Et
         process.wait_ready()
         wait_for(lambda: threads() >= THREADS[command], "all threads to run", 10)
         doomed = sorted(name for name in threads() - {MAIN, "probes"} if not name.startswith(NOT_KILLED))
-        doomed.sort(key="etcd-follower".__eq__)  # the watch ends with its follower
+        doomed.sort(key="etcd-follower".__eq__)  # the follower's death ends the watch too
         for number, thread in enumerate(doomed):
             kill_thread(tmp_path, thread)
             asked = [time.monotonic()]
 
             def reported(thread: str = thread, number: int = number, asked: list[float] = asked) -> bool:
-                # what wakes the threads that wait for a neighbour
+                # wake threads that wait for events or requests
                 if command == "run":
                     apiserver.apply(service(f"wake{number}"))
                 for address in (f"{port}/records", f"{page}/"):
                     with contextlib.suppress(requests.RequestException):
                         requests.get(f"http://{LOOPBACK}:{address}", timeout=0.5)
                 if thread in threads() and time.monotonic() - asked[-1] > RETRY_S:
-                    # waitress catches what hits it while it reads a connection
+                    # waitress catches exceptions while it reads a connection
                     kill_thread(tmp_path, thread)
                     asked.append(time.monotonic())
                 return f"thread {thread} died" in process.readyz()

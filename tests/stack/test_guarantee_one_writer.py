@@ -1,4 +1,4 @@
-"""Bridges on one etcd cluster: one writes, another takes over, a deposed leader cannot write."""
+"""Bridges on one etcd cluster: one writes, another takes over, a former leader cannot write."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -15,13 +15,13 @@ from tests.stack.harness import SLOW, ApiServer, Binaries, Bridge, Etcd, EtcdClu
 from tests.stack.objects import endpoints, service, services
 from tests.stack.webhook import Webhook, a
 
-#: The promise: so long after the leader's end another one writes.
+#: Guaranteed seconds from the leader's end to the next leader's writes.
 TAKEOVER = 10.0
 ELECT = ("--leader-elect",)
 
 
 def wait_for_leader(*bridges: Bridge) -> Bridge:
-    """The one that writes, once there is one."""
+    """Wait for exactly one leader; returns it."""
 
     def find() -> Bridge | None:
         found = [bridge for bridge in bridges if bridge.metric("kube2etcd_leader") == 1]
@@ -46,7 +46,7 @@ def test_standby_takes_over(end: str, apiserver: ApiServer, etcd: Etcd, run: Run
         assert first.stop(5 * SLOW) == 0
     create_and_wait(apiserver, etcd, "after", TAKEOVER)
     assert second.ready()
-    # the one that comes back stands by
+    # the restarted one stands by
     first.start()
     first.wait_ready()
     assert wait_for_leader(one, two) is second
@@ -55,7 +55,7 @@ def test_standby_takes_over(end: str, apiserver: ApiServer, etcd: Etcd, run: Run
 def test_paused_leader_does_not_write_after_a_takeover(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
     apiserver.apply_all([*services(5), service("head", clusterIP="None"), endpoints("head", "10.8.0.1")])
     apiserver.apply_all([endpoints("s001", "10.8.0.2"), endpoints("s002", "10.8.0.3")])
-    # they disagree about the names of endpoints: whatever the other one writes, this one wants to repair
+    # the two name endpoints differently, so each would repair what the other writes
     one = run(*ELECT, "--endpoint-names", "all", "--resync-period", "1")
     assert wait_for_leader(one) is one
     its_own = etcd.dump(HERE)
@@ -70,7 +70,7 @@ def test_paused_leader_does_not_write_after_a_takeover(apiserver: ApiServer, etc
     one.resume()
     one.full_passes(3)
     assert one.metric("kube2etcd_leader") == 0
-    # what is there is not what it wants, and it gives the new leader its time
+    # after a grace period for the new leader, it reports that the keys are not the ones it wants
     wait_for(lambda: not one.ready(), "the former leader to be unready", TAKEOVER + 5)
     assert etcd.dump(HERE) == its_other
     assert etcd.revision() == revision
@@ -127,15 +127,13 @@ def test_two_bridges_with_one_owner_id_notice_each_other(apiserver: ApiServer, e
     two = run("--domain", "two.test", name="second", ready=False)
     wait_for(lambda: disputes(one) and disputes(two), "both to notice", 60)
     before, lists, began = total("writes", one, two), total("lists", one, two), time.monotonic()
-    wait_for(
-        lambda: all(len(etcd.dump(place)) >= 24 for place in zones.values()), "the names of both to stand", 10
-    )
+    wait_for(lambda: all(len(etcd.dump(place)) >= 24 for place in zones.values()), "the names of both", 10)
     apiserver.apply(service("late"))
     for place in zones.values():
         wait_for(lambda place=place: [k for k in etcd.dump(place) if "/late" in k], "the late one", 10)  # type: ignore[misc]
-    # two keys a name in each zone, a way back that both want, and one key that is tried now and then
+    # two keys per name and zone, contested PTRs, and one key that is retried now and then
     assert total("writes", one, two) - before <= 24 + (time.monotonic() - began)
-    assert total("lists", one, two) <= lists + 6, "deletions that the other reverts need no listing"
+    assert total("lists", one, two) <= lists + 6, "reverted deletions need no second list"
     assert disputes(one)
     assert disputes(two)
     assert two.stop(5 * SLOW) == 0
@@ -206,7 +204,7 @@ def test_former_leader_is_fenced(
         second = candidates("second")
         wait_until_leading(second)
         revision = etcd.revision()
-        # as when it was paused between asking and writing
+        # as if paused between guard and write
         monkeypatch.setattr(first, "guard", lambda: stale)
         with pytest.raises(EtcdDeposed):
             store.apply(CHANGE)
@@ -225,10 +223,10 @@ def test_former_leader_is_fenced_after_data_loss(
     etcd.wipe()
     second = candidates("second")
     wait_until_leading(second)
-    assert second.guard().create_revision == stale.create_revision, "revisions begin anew"
+    assert second.guard().create_revision == stale.create_revision, "revisions restart"
     monkeypatch.setattr(first, "guard", lambda: stale)
     with etcd.connection() as connection:
-        # as when it was paused with its first transaction about to be sent
+        # as if paused before its first transaction
         with pytest.raises(EtcdDeposed):
             EtcdStore(connection, b"/skydns/", election=first).apply(CHANGE)
         assert etcd.dump("/skydns") == {}

@@ -1,4 +1,4 @@
-"""Foreign keys stay, odd objects affect only themselves, nothing is written twice."""
+"""Foreign keys stay, unusual objects affect only their own names, nothing is written twice."""
 
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,12 @@ def test_foreign_keys_are_untouched(apiserver: ApiServer, etcd: Etcd, run: Run) 
     bridge = run(objects=services(3))
     apiserver.delete_all(services(3))
     create_and_wait(apiserver, etcd, "last")
-    wait_for(lambda: not keys_of(etcd, "s00"), "the first to go", 40)
+    wait_for(lambda: not keys_of(etcd, "s00"), "the first Services' keys to go", 40)
     present = etcd.dump("")
     assert {key: present.get(key) for key in FOREIGN} == FOREIGN
     assert bridge.metric("kube2etcd_malformed_keys") == 1
     etcd.put("/skydns/local/cluster/svc/default/late", "[")
-    wait_for(lambda: bridge.metric("kube2etcd_malformed_keys") == 2, "it to be noticed", 5)
+    wait_for(lambda: bridge.metric("kube2etcd_malformed_keys") == 2, "the malformed key to be noticed", 5)
     assert bridge.ready()
 
 
@@ -50,7 +50,7 @@ def test_two_bridges_on_one_etcd_write_nothing_when_equal(apiserver: ApiServer, 
 
 
 def unusual_objects() -> dict[str, Object]:
-    """What a real API server accepts and no DNS server can be told as it is."""
+    """Objects that a real API server accepts and DNS cannot represent as they are."""
     nothing = endpoints("none", "10.8.1.1")
     nothing["endpoints"] = None
     nothing["ports"] = None
@@ -67,21 +67,21 @@ def unusual_objects() -> dict[str, Object]:
     }
     outside: dict[str, Any] = {"type": "ExternalName", "ports": None}
     return {
-        "a slice with nothing in it": nothing,
-        "a slice of no Service": endpoints("orphan", "10.8.1.2"),
+        "an empty slice": nothing,
+        "a slice of a missing Service": endpoints("orphan", "10.8.1.2"),
         "a slice without a label": nameless,
         "an endpoint without conditions": unready,
         "an address twice": same,
-        "an annotation that is no address": tenant,
-        "an external name": service("outside", externalName="example.com", **outside),
-        "an external name that is an address": service("address", externalName="192.0.2.1", **outside),
-        "an external name that is its own": service(
+        "an invalid tenant annotation": tenant,
+        "an externalName": service("outside", externalName="example.com", **outside),
+        "an address as externalName": service("address", externalName="192.0.2.1", **outside),
+        "an externalName that is the Service itself": service(
             "self", externalName="self.default.svc.cluster.local", **outside
         ),
-        "an external name with a dot at its end": service("dot", externalName="example.com.", **outside),
+        "an externalName with a trailing dot": service("dot", externalName="example.com.", **outside),
         "a headless Service without a selector": service("odd", clusterIP="None"),
-        "a Service named like a wildcard": service("any"),
-        "a Service named like a key": service("dns"),
+        "a Service named any": service("any"),
+        "a Service named dns": service("dns"),
         "many ports": service("ports", ports=[port(f"p{one}", one) for one in range(1, 200)]),
     }
 
@@ -90,8 +90,8 @@ def test_unusual_objects_affect_no_other_name(apiserver: ApiServer, etcd: Etcd, 
     good = [*services(98), service("head", clusterIP="None"), endpoints("head", "10.8.0.2")]
     bridge = run(objects=good)
     expected = etcd.dump("/skydns")
-    odd = unusual_objects()
-    for number, (what, one) in enumerate(odd.items()):
+    unusual = unusual_objects()
+    for number, (what, one) in enumerate(unusual.items()):
         apiserver.apply(one)
         last = f"last{number:02d}"
         apiserver.apply(service(last))
@@ -99,12 +99,12 @@ def test_unusual_objects_affect_no_other_name(apiserver: ApiServer, etcd: Etcd, 
         present = etcd.dump("/skydns")
         assert {key: present.get(key) for key in expected} == expected, what
     assert bridge.ready()
-    apiserver.delete_all(odd.values())
-    apiserver.delete_all([service(f"last{number:02d}") for number in range(len(odd))])
+    apiserver.delete_all(unusual.values())
+    apiserver.delete_all([service(f"last{number:02d}") for number in range(len(unusual))])
     same_keys(etcd, expected, 10)
 
 
-#: The last two lie within the bridge's own zone.
+#: The last two are in the bridge's zone.
 HOSTS = ("c.example.org", "c.cluster.local", "c.default.svc.cluster.local")
 
 
@@ -140,7 +140,7 @@ def test_coexists_with_the_coredns_provider_of_external_dns(
         assert theirs() == written
     assert bridge.metric("kube2etcd_writes_total") == writes
     assert bridge.metric("kube2etcd_foreign_keys") > 0
-    # ours go on, and its names may go
+    # ExternalDNS deletes its names, and ours still change
     apiserver.apply(service("later"))
     apiserver.delete(ingress("c", to=[]))
     other.run_once(env=env)
@@ -154,7 +154,7 @@ def test_coexists_with_the_coredns_provider_of_external_dns(
 
 @pytest.fixture
 def user(etcd: Etcd) -> tuple[str, ...]:
-    """The options of a user who may read and write below /skydns/ and nowhere else."""
+    """The options of an etcd user with rights below /skydns/ only."""
     return ("--etcd-user", "bridge", "--etcd-password-file", str(etcd.restrict("/skydns/")))
 
 
@@ -189,7 +189,7 @@ def test_missing_rights_for_leader_election_are_reported(user: tuple[str, ...], 
 
 
 def test_keys_and_values_that_are_not_utf8(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:
-    """As keys and as values, before the start and under a running watch."""
+    """Before the start and under an open watch."""
     odd = f"{HERE}/svc/default/\udcff\udc80x"
     for key in (odd, f"{HERE}//", f"{HERE}/svc/default/{'y' * 5000}", f"{HERE}/svc/default/\x01"):
         etcd.put(key, "\udcfe\udcff")

@@ -1,7 +1,7 @@
 """Continuous changes while etcd, the API server and the bridge die, hang and lose data at random.
 
-KUBE2ETCD_FAULT_SECONDS says how long (30), KUBE2ETCD_FAULT_SEED with which seed (a number, or ``random``), so
-that a failing run can be replayed.  By default it is fixed: a failure is then due to the change under test.
+KUBE2ETCD_FAULT_SECONDS is the duration (30), KUBE2ETCD_FAULT_SEED the seed, a number or ``random``, to replay a
+run. It is fixed by default, so that a failure is due to the change under test.
 """
 
 import contextlib
@@ -28,14 +28,14 @@ from tests.stack.pair import running_pair
 from tests.stack.questions import questions
 from tests.stack.random_cluster import mutate, random_cluster
 
-# Read here, as no test sees the variables of ours.
+# Read at import, as tests run without our variables.
 SECONDS = float(os.environ.get("KUBE2ETCD_FAULT_SECONDS") or "30")
 _SEED = os.environ.get("KUBE2ETCD_FAULT_SEED") or "625889"
 SEED = random.randrange(1_000_000) if _SEED == "random" else int(_SEED)
-#: The proxy's connections to an API server that is killed just as they open: ssl in Python 3.11 drops such a
-#: socket without closing it (SSLSocket._create, where the peer is gone already).
+#: When the API server is killed just as the proxy connects, ssl of Python 3.11 leaks the socket
+#: (SSLSocket._create, with the peer gone).
 LEAK = "ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"
-#: Within this time of the last fault the keys are those of a fresh start.
+#: Seconds from the last fault until the keys equal those of a new bridge.
 CONVERGED_WITHIN = 20.0
 FAULTS = (
     *("etcd wipe", "etcd kill", "etcd pause", "etcd keys", "etcd compact"),
@@ -49,8 +49,8 @@ LIST_FAULTS: tuple[dict[str, Any], ...] = (
     {"status": 429, "headers": {"Retry-After": "1"}},
     {"truncate": True},
 )
-#: An empty list is not believed before a second one agrees, but two wrong ones are: so the next one comes
-#: only after this time, when the first has been found out even if the server was down in between.
+#: Seconds between empty lists: two in a row would confirm each other, so the first must have been refuted,
+#: even with the server down in between.
 EMPTY_LIST_PAUSE = 60.0
 GARBAGE = ("", "{}", "null", "[", '{"host":"192.0.2.1"}', "\\")
 OPTIONS = ("--endpoint-names", "all", "--pods", "verified", "--ttl", "30")
@@ -58,7 +58,7 @@ ELECT = ("--leader-elect",)
 
 
 class ApiChanges(threading.Thread):
-    """Makes changes one after the other; those that find the server down are lost."""
+    """Makes changes in sequence; those that fail with the API server are lost."""
 
     def __init__(self, apiserver: ApiServer, seed: int) -> None:
         super().__init__(daemon=True)
@@ -82,7 +82,7 @@ class ApiChanges(threading.Thread):
 
 
 class FaultInjector:
-    """One fault after the other, as the seed says."""
+    """Injects random faults in sequence."""
 
     def __init__(
         self, rng: random.Random, apiserver: ApiServer, proxy: Proxy, etcd: Etcd, bridges: Sequence[Bridge]
@@ -99,7 +99,7 @@ class FaultInjector:
         try:
             while (left := until - time.monotonic()) > 0:
                 for bridge in self.bridges:
-                    assert bridge.alive, f"the bridge has ended by itself: {bridge.log_tail()}"
+                    assert bridge.alive, f"the bridge has exited: {bridge.log_tail()}"
                 what = self.rng.choice(FAULTS)
                 self.happened[what] += 1
                 self.fault(*what.split(), lasting=min(left, self.rng.uniform(0.0, 4.0)))
@@ -108,7 +108,7 @@ class FaultInjector:
             self.mend()
 
     def mend(self) -> None:
-        """Bring everything back."""
+        """End all faults and start all servers."""
         self.proxy.mend()
         for server in (one for several in self.servers.values() for one in several):
             server.resume()
@@ -117,12 +117,12 @@ class FaultInjector:
 
     def fault(self, who: str, what: str, *, lasting: float) -> None:
         if who == "proxy":
-            self.at_the_proxy(what)
+            self.proxy_fault(what)
         elif what == "wipe":
             self.etcd.wipe()
         elif what == "keys":
             with contextlib.suppress(EtcdctlError):
-                self.by_hand()
+                self.change_keys()
         elif what == "compact":
             with contextlib.suppress(EtcdctlError):
                 self.etcd.ctl("compact", str(self.etcd.revision()))
@@ -133,7 +133,7 @@ class FaultInjector:
             threading.Event().wait(lasting)
             back()
 
-    def at_the_proxy(self, what: str) -> None:
+    def proxy_fault(self, what: str) -> None:
         if what == "wrong":
             resource = self.rng.choice(("*", "services", "namespaces", "endpointslices", "pods"))
             how = {"times": self.rng.randint(1, 3), **self.rng.choice(LIST_FAULTS)}
@@ -147,7 +147,7 @@ class FaultInjector:
                 self.proxy.expired |= set(self.proxy.watches)
         self.proxy.break_watches()
 
-    def by_hand(self) -> None:
+    def change_keys(self) -> None:
         keys = sorted(self.etcd.dump("/skydns"))
         for key in self.rng.sample(keys, min(5, len(keys))):
             value = self.rng.choice(GARBAGE)
@@ -160,7 +160,7 @@ class FaultInjector:
 def unknown_differences(
     binaries: Binaries, directory: Path, apiserver: ApiServer, etcd: Etcd, bridge: Bridge
 ) -> list[str]:
-    """Where CoreDNS on the keys answers otherwise than its kubernetes plugin, for no reason that is known."""
+    """Differences from the kubernetes plugin's answers that are not known."""
     with running_pair(binaries, directory, apiserver, etcd, bridge=bridge) as pair:
         pair.catch_up()
         report = pair.compare(questions(pair.objects()))
@@ -188,19 +188,19 @@ def test_keys_and_answers_converge_after_random_faults(
             for name, options in ([("first", ELECT), ("second", ELECT)] if elect else [("kube2etcd", ())])
         ]
         print(f"\nseed {seed}, {seconds:g} s")
-        changing = ApiChanges(apiserver, seed)
-        breaking = FaultInjector(random.Random(seed), apiserver, proxy, etcd, bridges)
-        changing.start()
+        mutator = ApiChanges(apiserver, seed)
+        injector = FaultInjector(random.Random(seed), apiserver, proxy, etcd, bridges)
+        mutator.start()
         try:
-            breaking.run(seconds)
+            injector.run(seconds)
         finally:
-            changing.ended.set()
-            changing.join(60)
-        assert not changing.is_alive()
+            mutator.ended.set()
+            mutator.join(60)
+        assert not mutator.is_alive()
         expected = keys_of_fresh_bridge(tmp_path, binaries, apiserver.kubeconfig(), *OPTIONS)
-        # A value put by hand while no bridge looks, at a name that is gone before one does, is foreign (G6):
-        # nobody can tell that it was not always there. It is reported, and there is a command that prunes it.
-        took = same_keys(etcd, expected, CONVERGED_WITHIN, breaking.foreign)
+        # A value that was put while no bridge watched, at a name that is gone since, is foreign (G6): nothing
+        # shows that it was not always there. It is reported, and `resync --prune-foreign` deletes it.
+        took = same_keys(etcd, expected, CONVERGED_WITHIN, injector.foreign)
         left = etcd.dump("/skydns").keys() - expected.keys()
         for bridge in bridges:
             counted = partial(bridge.metric, "kube2etcd_foreign_keys")
@@ -210,11 +210,11 @@ def test_keys_and_answers_converge_after_random_faults(
             kube2etcd("resync", "--prune-foreign", *api, "--etcd-server", etcd.url, *OPTIONS)
             same_keys(etcd, expected, CONVERGED_WITHIN)
         for bridge in bridges:
-            wait_for(bridge.ready, "it to say so", 10, bridge)
-        changes = f"{changing.done} changes, {changing.lost} lost"
-        print(f"{dict(breaking.happened)}, {changes}, equal after {took:.1f} s, {len(left)} foreign keys")
+            wait_for(bridge.ready, "readiness", 10, bridge)
+        changes = f"{mutator.done} changes, {mutator.lost} lost"
+        print(f"{dict(injector.happened)}, {changes}, equal after {took:.1f} s, {len(left)} foreign keys")
         assert expected
         wait_for(lambda: sum(bridge.metric("kube2etcd_leader") for bridge in bridges) == 1, "one leader", 10)
-        gc.collect()  # what the proxy left is counted here and not in a later test
+        gc.collect()  # report leaked sockets here, not in a later test
         different = unknown_differences(binaries, tmp_path, apiserver, etcd, bridges[0])
         assert not different, "\n".join(different)

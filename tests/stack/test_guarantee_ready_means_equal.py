@@ -1,4 +1,4 @@
-"""Ready only once all keys are written, and not while etcd is away."""
+"""Ready only with all keys written, and not while etcd is down or keys are being restored."""
 
 import threading
 
@@ -12,7 +12,6 @@ from tests.stack.objects import large_headless_services, services
 @pytest.mark.parametrize("kind", ["services", "namespaces", "endpointslices"])
 def test_unready_until_listed(kind: str, apiserver: ApiServer, etcd: Etcd, proxy: Proxy, run: Run) -> None:
     apiserver.apply_all(services(3))
-
     proxy.fault(kind, status=403)
     revision = etcd.revision()
     bridge = run(kubeconfig=proxy.kubeconfig, ready=False)
@@ -27,7 +26,8 @@ def test_unready_until_listed(kind: str, apiserver: ApiServer, etcd: Etcd, proxy
 
 
 def test_ready_again_only_with_every_key_restored(etcd: Etcd, run: Run) -> None:
-    bridge = run(objects=large_headless_services(5))
+    """After an outage with data loss, and after a deletion of all keys."""
+    bridge = run(objects=large_headless_services(10))
     expected, pid = etcd.dump("/skydns"), bridge.pid
     assert len(expected) >= 10_000
     short: list[int] = []
@@ -35,10 +35,10 @@ def test_ready_again_only_with_every_key_restored(etcd: Etcd, run: Run) -> None:
 
     def look() -> None:
         while not ended.is_set():
-            # the first yes after a no is the one to be held to
+            # check the keys at the first ready after an unready
             if bridge.ready():
                 continue
-            wait_for(bridge.ready, "it to be ready again", 20)
+            wait_for(bridge.ready, "readiness", 20)
             present = len(etcd.dump("/skydns"))
             if present != len(expected):
                 short.append(present)
@@ -51,19 +51,13 @@ def test_ready_again_only_with_every_key_restored(etcd: Etcd, run: Run) -> None:
         etcd.wipe()
         bridge.wait_ready(10)
         assert etcd.dump("/skydns") == expected
+        etcd.delete("/skydns")
+        wait_for(lambda: not bridge.ready(), "readiness to be withdrawn", 5)
+        bridge.wait_ready(20)
+        assert etcd.dump("/skydns") == expected
     finally:
         ended.set()
         looking.join(30)
     assert not looking.is_alive()
     assert short == []
     assert (bridge.alive, bridge.pid) == (True, pid)
-
-
-def test_it_is_unready_while_deleted_keys_are_restored(etcd: Etcd, run: Run) -> None:
-    """The watch says that they are gone; every name is to be back before it is ready again."""
-    bridge = run(objects=large_headless_services(10))
-    expected = etcd.dump("/skydns")
-    etcd.delete("/skydns")
-    wait_for(lambda: not bridge.ready(), "readiness to be withdrawn", 5)
-    bridge.wait_ready(20)
-    assert etcd.dump("/skydns") == expected

@@ -1,4 +1,4 @@
-"""The zone of virtual machines."""
+"""The zone of KubeVirt's VirtualMachineInstances."""
 
 from ipaddress import ip_address
 from pathlib import Path
@@ -82,7 +82,7 @@ def test_apex_name_server_and_glue(start_stack: StartStack, address: str) -> Non
 
 
 def parent_server(directory: Path, binaries: Binaries, glue: str) -> CoreDns:
-    """A server of ``example.test`` that knows of its child only NS and glue."""
+    """A server of ``example.test``, which delegates vm.example.test with NS and glue."""
     zone_file = directory / "example.test.zone"
     zone_file.write_text(
         "$ORIGIN example.test.\n"
@@ -99,7 +99,7 @@ def parent_server(directory: Path, binaries: Binaries, glue: str) -> CoreDns:
 def test_delegated_vm_zone_on_its_own_listener(
     start_stack: StartStack, apiserver: ApiServer, binaries: Binaries, tmp_path: Path
 ) -> None:
-    """``--vm-listen``: the zone can be shown to the world, and the cluster's names not."""
+    """``--vm-listen``: its listener serves the vm zone and not the cluster's names."""
     apiserver.apply(vmi_crd())
     many = [nic(f"nic{number}", f"10.10.1.{number}") for number in range(1, 9)]
     apiserver.apply_all([namespace("one"), vmi("one", "web", nic("nic0", "10.10.0.5", "fd00::5"), *many)])
@@ -111,7 +111,7 @@ def test_delegated_vm_zone_on_its_own_listener(
     parent = parent_server(tmp_path, binaries, host)
 
     def resolve(name: str, rtype: str, tcp: bool) -> list[str]:
-        """Begin at the parent and follow its referral, as a resolver does; the port alone is known."""
+        """Follow the parent's referral as a resolver does, but to our port."""
         referral = parent.ask(name, rtype, tcp)
         assert not referral.answer
         [servers] = [one for one in referral.authority if one.rdtype == dns.rdatatype.NS]
@@ -120,7 +120,7 @@ def test_delegated_vm_zone_on_its_own_listener(
         assert answer.flags & dns.flags.AA
         return rdata_or_rcode(answer)
 
-    stack.expect("vm.example.test", "A", "REFUSED")  # CoreDNS is up, and this port has the cluster alone
+    stack.expect("vm.example.test", "A", "REFUSED")  # CoreDNS is up, without the vm zone on this port
     with parent:
 
         def published() -> bool:
@@ -141,7 +141,7 @@ def test_delegated_vm_zone_on_its_own_listener(
         child = ask("vm.example.test", "NS", port, at=host)
         assert rdata_or_rcode(child) == ["ns.vm.example.test."]
         assert [one[0].to_text() for one in child.additional] == [host]
-        # each port has its own zones and no other
+        # neither listener serves the other's zones
         assert rdata_or_rcode(ask("kubernetes.default.svc.cluster.local", "A", port, at=host)) == ["REFUSED"]
         assert stack.ask("kubernetes.default.svc.cluster.local") == ["10.0.0.1"]
         for tcp in (False, True):
@@ -149,7 +149,7 @@ def test_delegated_vm_zone_on_its_own_listener(
 
 
 def test_start_without_the_crd_deletes_nothing(start_stack: StartStack, apiserver: ApiServer) -> None:
-    """KubeVirt may be reinstalled while the bridge restarts."""
+    """As when KubeVirt is reinstalled during a restart."""
     objects = [namespace("one"), vmi("one", "web", nic("nic1", "10.10.0.5"))]
     apiserver.apply(vmi_crd())
     stack = start_stack("--vm-domain", "", objects=objects)
@@ -176,7 +176,7 @@ def test_migration_writes_changes_only(start_stack: StartStack, apiserver: ApiSe
         apiserver.apply(vmi("one", "web", nic("nic1", "10.10.0.5"), nodeName="b", probes=number))
     apiserver.apply(vmi("one", "mark", nic("nic1", "10.10.0.6")))
     stack.expect("mark.one.vm", "A", "10.10.0.6")
-    assert etcd.revision() == before + 1  # the mark alone: the events came in order
+    assert etcd.revision() == before + 1  # only mark: events arrive in order
     apiserver.apply(
         vmi("one", "web", nic("nic1", "10.20.0.5"), nodeName="c", migrationState={"completed": True})
     )

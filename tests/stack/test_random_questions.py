@@ -1,7 +1,7 @@
-"""Questions that nobody thought of, beside the kubernetes plugin, and through other people's resolvers.
+"""Random questions to CoreDNS on our keys and to the kubernetes plugin, directly and through resolvers.
 
-A few thousand questions, the same on every run; 20,000 others each time with
-``--hypothesis-profile=thorough`` (`tox -e thorough`). Each difference has its reason below, or is a fault.
+3,000 questions with a fixed seed; with ``--hypothesis-profile=thorough`` (`tox -e thorough`) 20,000 with a
+random one. A difference must have a reason below.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ QUICK, THOROUGH = 3_000, 20_000
 
 
 def reason(why: str, types: Iterable[str] = TYPES, names: str = ".*", what: str = ".*") -> KnownDifference:
-    """Why answers may differ: of which types and names, and in what."""
+    """A reason for differences of these types and names, in ``what``."""
     return KnownDifference(name=why, types=tuple(types), names=names, what=what)
 
 
@@ -120,11 +120,11 @@ def test_answers_match_the_plugin(
             answered += bool(ours.answer)
             report.add(Question(one.name.to_text(), one.rdtype, one.transport), theirs, ours)
     classified(report, f"random questions, seed {seed}", capsys, (*REASONS, of_any))
-    assert answered > QUICK / 50, "most random names are no names, but not all"
+    assert answered > QUICK / 50, "few random names exist, but some"
 
 
 def _labels_of_any_endpoints(pair: Pair) -> set[str]:
-    """Labels of endpoints whose hostname is ``any``: they have the name of their address instead."""
+    """Labels of endpoints whose hostname is ``any``, which are named after their address."""
     slices = pair.apiserver.list("discovery.k8s.io/v1", "EndpointSlice")
     return {
         dashed(address)
@@ -136,7 +136,7 @@ def _labels_of_any_endpoints(pair: Pair) -> set[str]:
 
 
 def _unbound(home: Path, port: int, ours: int, file: Path) -> list[str]:
-    """Strict minimisation asks for every name on the way, and takes a wrong NXDOMAIN for the end."""
+    """With strict QNAME minimisation, which stops at a wrong NXDOMAIN of any ancestor."""
     zones = ("cluster.local", "10.in-addr.arpa", "172.in-addr.arpa", "d.f.ip6.arpa")
     lines = [
         *(
@@ -164,7 +164,7 @@ def _dnsmasq(home: Path, port: int, ours: int, _file: Path) -> list[str]:
     return [str(home / "usr/sbin/dnsmasq"), *options, *where, f"--server={LOOPBACK}#{ours}"]
 
 
-#: systemd-resolved with an account and files of its own, seen by nobody else.
+#: systemd-resolved with private account files and a private /run.
 RESOLVED = """
 set -e
 mount -t tmpfs none /run
@@ -187,7 +187,7 @@ def _resolved(home: Path, port: int, ours: int, file: Path) -> list[str]:
     return ["unshare", "--mount", "sh", "-c", RESOLVED, "sh", program, str(file)]
 
 
-#: By their Debian packages: the command for (where it is unpacked, its port, ours, a file).
+#: By Debian package: the command from (unpacked root, its port, CoreDNS's port, configuration file).
 RESOLVERS: dict[str, Callable[[Path, int, int, Path], list[str]]] = {
     "unbound": _unbound,
     "dnsmasq-base": _dnsmasq,
@@ -204,7 +204,7 @@ def _unpacked(*packages: str) -> Path:
 
 @pytest.mark.parametrize("package", RESOLVERS)
 def test_answers_survive_a_resolver(pair: Pair, known: list[str], package: str, tmp_path: Path) -> None:
-    """What a client gets through it is what it gets directly, or what the plugin's client gets through it."""
+    """Answers through it equal direct ones, or the plugin's through it."""
     home = _unpacked(package)
     with contextlib.ExitStack() as exits:
         ports = []
@@ -221,7 +221,7 @@ def test_answers_survive_a_resolver(pair: Pair, known: list[str], package: str, 
         for name in random.Random(3).sample(known, min(400, len(known))):
             if _differs_on_purpose(name):
                 continue
-            # A wrong denial of DS makes a resolver with a cache deny the rest of the name.
+            # A wrong NXDOMAIN for DS makes a caching resolver deny all types of the name.
             for rdtype in ("PTR",) if name.lower().endswith("arpa.") else ("DS", "A", "SRV"):
                 direct, through = (_answer(port, name, rdtype) for port in (pair.ours.port, ports[0]))
                 if through not in (direct, _answer(ports[1], name, rdtype)):
@@ -230,12 +230,12 @@ def test_answers_survive_a_resolver(pair: Pair, known: list[str], package: str, 
 
 
 def _differs_on_purpose(name: str) -> bool:
-    """Names at which we and the plugin differ by decision: wildcards, and what is above a port."""
+    """Names where we differ from the plugin on purpose: wildcards, and names above a port."""
     return bool(re.search(r"\*|(^|\.)any\.|^_[^.]*\.[^.]+\.[^.]+\.svc\.", name.lower()))
 
 
 def _answer(port: int, name: str, rdtype: str, address: str = LOOPBACK) -> tuple[str, frozenset[str]]:
-    """The code, and the data of the records that were asked for; an error of the transport is a code too."""
+    """The rcode, or the name of a query's error, and the rdata of the requested type."""
     try:
         answer = coredns.ask(name, rdtype, port, at=address)
     except (dns.exception.DNSException, OSError) as error:
@@ -298,7 +298,7 @@ def test_getaddrinfo_finds_the_published_addresses(
         subprocess.run([*library(source), "-o", str(program)], check=True, capture_output=True, text=True)
     except FileNotFoundError:
         pytest.skip("no C compiler here")
-    # A libc asks at port 53 only: an address of its own, which nobody else has.
+    # libc only asks at port 53: a loopback address of our own.
     address = "127.53.0.7"
     text = coredns.corefile(53, *pair.options, "--dns-listen", f"{address}:53")
     resolv = tmp_path / "resolv.conf"

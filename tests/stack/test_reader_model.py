@@ -1,4 +1,4 @@
-"""The models of readers against real CoreDNS servers: the table of facts, random keys, whole Corefiles."""
+"""The model of CoreDNS's answers against a real CoreDNS: case table, random keys, whole Corefiles."""
 
 import ipaddress
 import json
@@ -33,7 +33,7 @@ from tests.stack.harness import LOOPBACK, Binaries, CoreDns, Etcd
 
 
 def ask(coredns: CoreDns, name: str, qtype: str) -> Answer:
-    """The real answer in the model's words; records as they came, none merged."""
+    """The real answer as the model's type, one record per RRset."""
     question = dns.message.make_query(name, qtype, use_edns=False)
     reply = dns.query.tcp(question, LOOPBACK, timeout=5, port=coredns.port, one_rr_per_rrset=True)
     rcode = dns.rcode.to_text(reply.rcode())
@@ -46,7 +46,7 @@ def entries(keys: Mapping[str, str]) -> Entries:
 
 
 def model_answer(keys: Mapping[str, str], zone: Name, name: str, qtype: str) -> Answer:
-    """What the model says of the etcd plugin alone, with its texts written as dnspython writes them."""
+    """The model's answer of the etcd plugin alone, in dnspython's notation."""
     modelled = answer(entries(keys), zone, name, qtype)
     return Answer(
         modelled.rcode,
@@ -56,7 +56,7 @@ def model_answer(keys: Mapping[str, str], zone: Name, name: str, qtype: str) -> 
 
 
 def as_dnspython(record: Rr) -> Rr:
-    """The record with its texts written as dnspython writes them."""
+    """The record in dnspython's notation."""
     data = dns.rdata.from_text(dns.rdataclass.IN, dns.rdatatype.from_text(record.rtype), record.data)
     return Rr(dns.name.from_text(record.name).to_text(), record.rtype, record.ttl, _data(data))
 
@@ -69,7 +69,7 @@ def _data(data: dns.rdata.Rdata) -> str:
     text = data.to_text()
     if data.rdtype == dns.rdatatype.AAAA:
         return str(ipaddress.ip_address(text))
-    if data.rdtype == dns.rdatatype.SOA:  # the serial is the server's clock
+    if data.rdtype == dns.rdatatype.SOA:  # without the serial, a timestamp
         words = text.split()
         return " ".join([*words[:2], "0", *words[3:]])
     return text
@@ -91,14 +91,14 @@ cluster.local:{{port}} {{
 
 @dataclass
 class Pair:
-    """An etcd and the CoreDNS that reads it."""
+    """An etcd and a CoreDNS that reads it."""
 
     etcd: Etcd
     coredns: CoreDns
     held: Mapping[str, str] = field(default_factory=dict)
 
     def set_keys(self, keys: Mapping[str, str]) -> None:
-        """Make etcd hold these keys and no others."""
+        """Make these the only keys in etcd."""
         self.etcd.put_all(keys, without=self.held.keys() - keys.keys())
         self.held = keys
 
@@ -208,7 +208,7 @@ SERVED = {
 
 def upstream(name: str, qtype: str) -> Answer:
     known = {"A": "192.0.2.80", "AAAA": "2001:db8::80"}
-    if qtype == "ANY":  # the first template of the name's
+    if qtype == "ANY":  # the first template of the name
         qtype = "A"
     if name != "ext.example.":
         return Answer("NXDOMAIN")
@@ -216,7 +216,7 @@ def upstream(name: str, qtype: str) -> Answer:
 
 
 def unordered(given: Answer) -> tuple[str, list[str], list[str]]:
-    """The answer in any order: the server turns the addresses round, so that load is spread."""
+    """The answer without order, since CoreDNS rotates records (loadbalance)."""
     return (
         given.rcode,
         sorted(str(as_dnspython(record)) for record in given.answers),

@@ -1,4 +1,4 @@
-"""The harness itself: no process outlives its parent, failed builds say why, a reset is complete."""
+"""The harness itself: children die with their parent, build errors are shown, a reset is complete."""
 
 import re
 import shutil
@@ -62,7 +62,7 @@ def test_failed_build_shows_the_compiler_error(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("name", ["coredns", "etcd", "externaldns", "helm", "promtool"])
 def test_servers_use_common_module_versions(name: str) -> None:
-    """A package of two versions is compiled twice, with everything that imports it."""
+    """Go compiles another version again, with everything that imports it."""
     first, other = versions("apiserver"), versions(name)
     large = {f"k8s.io/{part}" for part in ("api", "apimachinery", "client-go")}
     large |= {"golang.org/x/net", "google.golang.org/protobuf"}
@@ -73,7 +73,7 @@ def test_servers_use_common_module_versions(name: str) -> None:
 
 
 def versions(name: str) -> dict[str, str]:
-    """The modules of a server and their versions."""
+    """The modules in a server's go.mod, and their versions."""
     text = (HERE / name / "go.mod").read_text()
     required = re.findall(r"^\t(\S+) (v\S+)", text, re.MULTILINE)
     return dict(required) | dict(re.findall(r"(\S+) => \S+ (v\S+)", text))

@@ -1,4 +1,4 @@
-"""What a bridge reports: status page, log, metrics, Kubernetes Events."""
+"""What a bridge reports: status page, log, metrics, Events."""
 
 import json
 import re
@@ -15,8 +15,8 @@ from tests.stack.objects import external, service, services
 NAME = "shown.default.svc.cluster.local"
 
 
-def explained(etcd: Etcd, binaries: Binaries, directory: Path, apiserver: ApiServer, port: int) -> None:
-    """`explain --bridge --server`: an existing name, a mistyped one, and one that is only cached."""
+def check_explain(etcd: Etcd, binaries: Binaries, directory: Path, apiserver: ApiServer, port: int) -> None:
+    """`explain --bridge --server` of an existing name, a mistyped one, and one that is only cached."""
     with coredns_for(directory, binaries, "--etcd-server", etcd.url, "--cache", "30") as coredns:
         both = ("--bridge", f":{port}", "--server", f"{LOOPBACK}:{coredns.port}")
         wait_for(lambda: coredns.addresses(NAME), "the name to be served", 20)
@@ -68,10 +68,10 @@ def test_change_shows_on_page_log_metrics_and_explain(
     measured = bridge.metrics()
     assert measured['kube2etcd_programming_duration_seconds_count{kind="services"}'] >= 1
     assert measured['kube2etcd_api_received_bytes_total{kind="services"}'] > 1000
-    explained(etcd, binaries, tmp_path, apiserver, port)
+    check_explain(etcd, binaries, tmp_path, apiserver, port)
     bridge.send_signal(signal.SIGUSR1)
     apiserver.apply(service("louder"))
-    wait_for(lambda: " DEBUG " in bridge.log_text(), "a line of debug", 20)
+    wait_for(lambda: " DEBUG " in bridge.log_text(), "a debug line", 20)
 
 
 def test_event_says_why_a_record_is_left_out(apiserver: ApiServer, run: Run) -> None:

@@ -1,4 +1,4 @@
-"""The annotation with a tenant's cluster IP."""
+"""The annotation with a tenant cluster's cluster IP."""
 
 from ipaddress import ip_address
 from pathlib import Path
@@ -15,7 +15,7 @@ WEB, OWN = f"web.{SVC}", "10.0.200.3"
 def test_tenant_cluster_ip_annotation_is_added_changed_and_removed(
     start_stack: StartStack, apiserver: ApiServer, binaries: Binaries, tmp_path: Path
 ) -> None:
-    """As VirtualCluster's syncer writes it; tests/zones/test_cluster.py has all of its values."""
+    """As VirtualCluster's syncer sets it; tests/zones/test_cluster.py has all values."""
     odd = service(
         "odd", "tenant", clusterIP="10.0.200.4", annotations={TENANT_CLUSTER_IP: "evil.example.com"}
     )
@@ -37,13 +37,13 @@ def test_tenant_cluster_ip_annotation_is_added_changed_and_removed(
 
     stack.expect(WEB, "A", OWN)
     becomes(OWN, "172.30.0.3", "172.30.0.3")
-    # with --no-tenant-cluster-ip the address is the one that the API server knows
+    # --no-tenant-cluster-ip ignores it
     place, option = tmp_path / "plain", ("--no-tenant-cluster-ip",)
     with Etcd(place, binaries) as etcd, BridgeStack(place, binaries, apiserver, etcd, option) as plain:
         plain.expect(WEB, "A", OWN)
         plain.expect(ip_address(OWN).reverse_pointer, "PTR", f"{WEB}.")
     becomes("172.30.0.3", "172.30.0.33", "172.30.0.33")
     becomes("172.30.0.33", None, OWN)
-    # one that is no address is counted
+    # an invalid value is counted
     stack.expect(f"odd.{SVC}", "A", "10.0.200.4")
     assert stack.writer.metric("kube2etcd_left_out_records", reason="invalid") == 1

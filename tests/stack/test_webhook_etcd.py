@@ -1,4 +1,4 @@
-"""The webhook with etcd: keys, state, outages, 5,000 names."""
+"""The webhook with etcd: keys, state, outages, large requests."""
 
 import contextlib
 import random
@@ -70,20 +70,20 @@ def test_keys_and_state_are_repaired(etcd: Etcd, webhook: Webhook) -> None:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "said"), [("etcd stops", "etcd"), ("etcd is silent", "etcd"), ("no hosts file", "hosts file")]
+    ("trouble", "reason"), [("etcd down", "etcd"), ("etcd hangs", "etcd"), ("no hosts file", "hosts file")]
 )
-def test_failed_write_is_a_soft_error(etcd: Etcd, tmp_path: Path, trouble: str, said: str) -> None:
+def test_failed_write_is_a_soft_error(etcd: Etcd, tmp_path: Path, trouble: str, reason: str) -> None:
     hosts = tmp_path / "hosts"
     hosts.write_bytes(LOCALHOST)
     with webhook_for(tmp_path, *etcd.options, "--hosts-file", str(hosts)) as webhook:
         assert webhook.apply(create=[a("foo.dtk.io", "10.0.0.5")]) == 204
         webhook.wait_ready()
         before, content = webhook.records(), hosts.read_bytes()
-        if trouble == "etcd stops":
+        if trouble == "etcd down":
             etcd.stop()
-        elif trouble == "etcd is silent":
+        elif trouble == "etcd hangs":
             etcd.pause()
-        else:  # a directory in its place: root cannot write it either
+        else:  # a directory, which root cannot write either
             hosts.unlink()
             hosts.mkdir()
         for _ in range(2):
@@ -92,11 +92,11 @@ def test_failed_write_is_a_soft_error(etcd: Etcd, tmp_path: Path, trouble: str, 
             assert time.monotonic() - began < 5 + SLOW
             assert webhook.records() == before
             assert webhook.request("GET", "/").status_code == 200
-        assert said in unready_reason(webhook)
+        assert reason in unready_reason(webhook)
         assert webhook.get("/livez").status_code == 200
-        if trouble == "etcd stops":
+        if trouble == "etcd down":
             etcd.start()
-        elif trouble == "etcd is silent":
+        elif trouble == "etcd hangs":
             etcd.resume()
         else:
             webhook.restart()
@@ -132,7 +132,7 @@ def test_stop_and_start_without_etcd(etcd: Etcd, webhook: Webhook) -> None:
 
 def test_large_request_is_atomic(webhook: Webhook) -> None:
     chance = random.Random(7)
-    # Texts that do not shrink: many transactions for one call.
+    # Incompressible texts: many transactions per request.
     texts = [f"{chance.getrandbits(40000):x}" for _ in range(600)]
     for turn in range(5):
         batch = [

@@ -45,7 +45,6 @@ def test_responses_and_metrics(webhook: Webhook) -> None:
         assert webhook.get(path).status_code == 200
         assert webhook.request("GET", path).status_code == 404
     others = 'kube2etcd_webhook_calls_total{method="GET",path="other",status="404"} 5.0'
-    # The page may be slightly stale.
     wait_for(lambda: others in webhook.get("/metrics").text, "all calls to be counted", 10)
     page = webhook.get("/metrics").text
     assert 'kube2etcd_webhook_calls_total{method="POST",path="/records",status="204"} 1.0' in page
@@ -56,7 +55,7 @@ def test_responses_and_metrics(webhook: Webhook) -> None:
 
 
 def _read_all(raw: socket.socket) -> bytes:
-    """What arrives until the peer closes, perhaps while we still send."""
+    """All bytes until the peer closes, perhaps while we still send."""
     found = b""
     with contextlib.suppress(OSError):
         while piece := raw.recv(4096):
@@ -79,7 +78,7 @@ MALFORMED = [
 
 
 def _mutated(good: bytes, chance: random.Random) -> bytes:
-    """A request with a few bytes changed, deleted, inserted or repeated."""
+    """A request with some bytes changed, deleted, inserted or repeated."""
     body = bytearray(good)
     for _ in range(chance.choice([1, 1, 2, 5, 20])):
         at = chance.randrange(len(body))
@@ -164,7 +163,7 @@ def test_hosts_block_is_repaired(tmp_path: Path, webhook: Webhook) -> None:
 
 
 def test_two_webhooks_on_one_hosts_file(tmp_path: Path) -> None:
-    """Each owner has its own block; two with the same owner id report it, and do not fight."""
+    """Each owner id has its own block; two webhooks with one owner id report it."""
     hosts = tmp_path / "hosts"
 
     def another(name: str, *options: str) -> Webhook:
@@ -188,7 +187,7 @@ def test_two_webhooks_on_one_hosts_file(tmp_path: Path) -> None:
         assert "10.0.0.2 two.dtk.io" in hosts.read_text()
 
 
-#: The mounts that ProtectSystem=strict and ReadWritePaths=/etc/hosts make.
+#: The mounts of ProtectSystem=strict and ReadWritePaths=/etc/hosts.
 READ_ONLY_MOUNTS = """
 set -e
 mount --bind "$1" "$1"
@@ -213,7 +212,7 @@ def test_hosts_file_in_a_read_only_directory(tmp_path: Path) -> None:
         assert hosts.read_bytes().startswith(LOCALHOST + b"# BEGIN kube2etcd")
         assert hosts.read_bytes().endswith(b"\n10.0.0.5 foo.dtk.io\n# END kube2etcd\n")
         assert sorted(path.name for path in etc.iterdir()) == ["hosts"]
-        # An editor replaces the file: the unit's path restarts the service.
+        # An editor replaces the file: the systemd path unit restarts the service.
         edited = etc / "edited"
         edited.write_bytes(b"# edited\n" + hosts.read_bytes())
         edited.replace(hosts)
@@ -224,7 +223,7 @@ def test_hosts_file_in_a_read_only_directory(tmp_path: Path) -> None:
 
 
 def test_desktop_kubernetes_settings_survive_a_restart(tmp_path: Path) -> None:
-    """A domain and an address that are posted survive a restart; an address by option beats a posted one."""
+    """A posted domain and cluster IP survive a restart; the option overrides a posted cluster IP."""
     hosts, options = tmp_path / "hosts", file_options(tmp_path)
     with Webhook(tmp_path, options) as webhook:
         assert webhook.request("GET", "/").json() == {"regexInclude": "^$"}

@@ -1,4 +1,4 @@
-"""The webhook's state in a real etcd: atomic, repaired, safe with several writers."""
+"""The webhook's state in a real etcd: atomic, repaired, safe for concurrent writers."""
 
 import random
 import time
@@ -36,7 +36,7 @@ def texts(values: Iterable[str]) -> State:
 
 
 def incompressible(count: int) -> State:
-    """Texts so large that a few fill a transaction."""
+    """TXT records so large that a few fill a transaction."""
     chance = random.Random(1)
     return texts(f"{chance.getrandbits(200000):x}" for _ in range(count))
 
@@ -64,7 +64,7 @@ def reload(connection: EtcdConnection) -> State:
 
 def test_saved_state_is_loaded(etcd: Etcd, connection: EtcdConnection, store: EtcdState) -> None:
     store.check(State(), deadline())
-    # Written at once, so that an etcd that refuses writes is noticed before the first call.
+    # Written at the start, to notice an etcd that refuses writes before the first request.
     assert state_keys(etcd) == [f"{STATE}/head"]
     for kept in (state("a"), state("a", "b"), state("b"), State()):
         store.save(kept, deadline())
@@ -118,7 +118,7 @@ def test_killed_writer_leaves_the_old_state(
     with pytest.raises(NotStored):
         store.save(new, deadline())
     monkeypatch.undo()
-    assert state_keys(etcd) != keys, "the first transaction is there"
+    assert state_keys(etcd) != keys, "the first transaction was applied"
     successor = EtcdState(connection, STATE)
     assert successor.load() == old
     successor.save(state("a", "b"), deadline())
@@ -162,7 +162,7 @@ def test_foreign_and_damaged_values_affect_no_others(
         assert [one.message for one in caplog.records] == [
             f"{STATE}: 4 foreign keys, left alone, the first is '{STATE}/endpoint/a.dtk.io/A/x'"
         ]
-    # One of our values is damaged: it is written again, and until then the others are read.
+    # A damaged value of ours is rewritten, and until then the others are read.
     etcd.put(f"{STATE}/endpoint/b.dtk.io/A/", "garbage")
     etcd.ctl("compact", str(etcd.revision()))
     assert reload(connection) == state("a")
@@ -233,7 +233,7 @@ def test_lost_response_restores_the_acknowledged_state(
     with pytest.raises(NotStored):
         store.save(state("b"), deadline())
     monkeypatch.undo()
-    # "a" was acknowledged, so "a" is restored.
+    # "a" was acknowledged, so it is restored.
     assert store.check(state("a"), deadline()) == state("a")
     for request in sent:
         assert not connection.start("Txn", request).result().succeeded, "too late"

@@ -52,7 +52,7 @@ def test_selectors_choose_the_services_of_a_zone(start_stack: StartStack) -> Non
 
 
 def wait_for_move(stack: BridgeStack, old: str, new: str, answer: str) -> None:
-    """Wait until ``new`` has what ``old`` had; one of them answers at every moment."""
+    """Wait until ``new`` has the answer of ``old``; one of them has it at any time."""
 
     def moved() -> bool:
         before, after = stack.ask(old), stack.ask(new)
@@ -145,22 +145,22 @@ def test_wildcards_only_where_enabled(start_stack: StartStack, apiserver: ApiSer
     stack.expect("*.*.wild.example", "A", "10.0.2.1", "10.0.2.2", "10.0.2.3")
     for name in ("none.shop", "none", "web.none", "*.none"):
         assert (name, stack.ask(f"{name}.wild.example")) == (name, ["NXDOMAIN"])
-    # the server's own ways: to it a name exists that nothing matches, if something is beside it, and the
-    # keys of an address are below its name as endpoints would be
+    # CoreDNS's own behaviour: an unmatched name beside others is NODATA, and the keys of addresses match as
+    # labels below their name
     assert stack.ask("x.*.shop.wild.example") == ["NODATA"]
     assert stack.ask("*.web.shop.wild.example") == ["10.0.2.1"]
     for rtype in ("A", "AAAA", "SRV", "TXT", "CNAME", "NS"):
         for name in ("shop", "other"):
             assert (name, rtype, stack.ask(f"{name}.wild.example", rtype)) == (name, rtype, ["NODATA"])
     assert stack.ask("wild.example") == ["NODATA"]
-    # a Service that appears is in the next answer, and one in no chosen namespace in none
+    # new Services appear, but not in an unselected namespace
     apiserver.apply_all([namespace("third"), service("web", "third", clusterIP="10.0.2.9")])
     apiserver.apply(service("new", "shop", clusterIP="10.0.2.4"))
     stack.expect("*.shop.wild.example", "A", "10.0.2.1", "10.0.2.2", "10.0.2.4")
     stack.expect("web.*.wild.example", "A", "10.0.2.1", "10.0.2.3")
     for name in ("*.shop", "any.shop", "web.*", "web.any", "*", "*.*", "none.shop"):
         assert (name, stack.ask(f"{name}.tame.example")) == (name, ["NXDOMAIN"])
-    # an ordinary name is one all the same, and nothing below it
+    # ordinary names are unaffected
     assert stack.ask("web.shop.wild.example") == ["10.0.2.1"]
     assert stack.ask("x.web.shop.wild.example") == ["NXDOMAIN"]
     assert stack.ask("shop.wild.example") == ["NODATA"]
@@ -201,7 +201,7 @@ def test_alias_shows_nothing_below_its_target(start_stack: StartStack) -> None:
             "outer.example": {"addresses": ["external"]},
         },
     )
-    # a wildcard would show the addresses of others
+    # a wildcard as target would expose addresses of other Services
     stack.expect("balanced.shop.outer.example", "A", "lb.example.com.")
     stack.expect("to-service.shop.svc.cluster.local", "A", "vault.bank.svc.cluster.local.", "10.0.2.1")
     stack.expect("to-selected.shop.svc.cluster.local", "A", "vault.bank.shop.cluster.local.", "10.0.2.1")
@@ -226,7 +226,7 @@ WEB = "web.stage.example"
 
 
 def test_next_claimant_takes_over_without_a_gap(start_stack: StartStack, apiserver: ApiServer) -> None:
-    """An alias, then addresses with ports, then an alias: whose turn it is the others do not show."""
+    """An alias, then a cluster IP with ports, then an alias: only the current claimant is published."""
     alias = {"ports": (), "type": "ExternalName", "externalName": "db.stage.example"}
     first, third = (service("web", one, **alias) for one in ("a", "c"))  # type: ignore[arg-type]
     second = service("web", "b", clusterIP="10.0.2.2")
