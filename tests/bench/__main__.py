@@ -1,4 +1,4 @@
-"""``python -m tests.bench [--quick] [--only WORD...] [--rounds 3] [--json FILE]``: all rows from one run."""
+"""``python -m tests.bench [--quick] [--only WORD...] [--rounds 3] [--json FILE]``: all rows in one run."""
 
 import argparse
 import compileall
@@ -21,7 +21,7 @@ from tests.bench.prepared import PreparedApi
 from tests.bench.report import table
 from tests.stack.harness import BuildError, binaries
 
-#: In this order; a name is what ``--only`` takes.
+#: By the names for ``--only``, in the order of the run.
 ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "start": sync.start,
     "first": sync.first,
@@ -47,7 +47,7 @@ def machine() -> str:
 
 def run(quick: bool, only: Sequence[str], rounds: int, log: Callable[[str], None]) -> list[Row]:
     programs = binaries() | binaries(names=["writer"])
-    # As in the image, and as pip leaves what it installs: compiled.
+    # As in the image, and compiled as by pip.
     os.environ["MALLOC_ARENA_MAX"] = "1"
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     for package in (kube2etcd, skydns_compat):
@@ -66,9 +66,9 @@ def run(quick: bool, only: Sequence[str], rounds: int, log: Callable[[str], None
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a quarter of the objects, one round")
-    parser.add_argument("--only", nargs="+", choices=ROWS, default=[], help="these rows alone")
+    parser.add_argument("--only", nargs="+", choices=ROWS, default=[], help="only these rows")
     parser.add_argument("--rounds", type=int, default=0, help="rounds of each row (3, with --quick 1)")
-    parser.add_argument("--json", type=Path, help="write all figures to this file too")
+    parser.add_argument("--json", type=Path, help="also write all figures to this file")
     given = parser.parse_args(arguments)
     began, where = time.monotonic(), machine()
 

@@ -1,4 +1,4 @@
-"""Beside CoreDNS's kubernetes plugin on a real API server: until ready, memory, latency of a change."""
+"""Against CoreDNS's kubernetes plugin on a real API server: start, memory, latency of a change."""
 
 import contextlib
 import time
@@ -16,32 +16,32 @@ from tests.bench.prepared import (
     name_of,
     service,
 )
-from tests.bench.scale import machine_change, served, slice_change
+from tests.bench.scale import machine_change, our_coredns, slice_change
 from tests.stack import objects
 from tests.stack.coredns import plugin_corefile
 from tests.stack.harness import ApiServer, Bridge, CoreDns, Etcd
 
-_OF_THE_SERVER = ("uid", "resourceVersion", "creationTimestamp", "managedFields")
+_SERVER_FIELDS = ("uid", "resourceVersion", "creationTimestamp", "managedFields")
 
 
-def wanted(kind: str, one: Object) -> Object:
-    """An object as a client writes it."""
-    metadata = {key: value for key, value in one["metadata"].items() if key not in _OF_THE_SERVER}
+def writable(kind: str, one: Object) -> Object:
+    """The object without the fields that the API server sets."""
+    metadata = {key: value for key, value in one["metadata"].items() if key not in _SERVER_FIELDS}
     return one | {"apiVersion": VERSIONS.get(kind, "v1"), "kind": kind, "metadata": metadata}
 
 
 def beside(bench: Bench) -> Iterator[Row]:
     """2,000 Services with 20,000 endpoints and 5,000 VMIs; then 10,000 Services, 100,000 endpoints."""
-    few = 4 if bench.quick else 1
+    divisor = 4 if bench.quick else 1
     with bench.apiserver() as api:
-        cluster = ClusterSize(services=2_000 // few, machines=5_000 // few)
+        cluster = ClusterSize(services=2_000 // divisor, machines=5_000 // divisor)
         apply(bench, api, cluster, range(cluster.services), range(cluster.machines))
         services, machines = cluster.services, cluster.machines
         name = f"{services:,} Services, {services * 10:,} endpoints, {machines:,} VMIs"
         yield from _ready(bench, api, name)
         yield from _latency(bench, api)
         yield from _burst(bench, api)
-        larger = ClusterSize(services=10_000 // few)
+        larger = ClusterSize(services=10_000 // divisor)
         apply(bench, api, larger, range(cluster.services, larger.services), range(0))
         yield from _peak(bench, api, f"{larger.services:,} Services, {larger.services * 10:,} endpoints")
 
@@ -49,10 +49,10 @@ def beside(bench: Bench) -> Iterator[Row]:
 def apply(bench: Bench, api: ApiServer, cluster: ClusterSize, services: range, machines: range) -> None:
     began = time.monotonic()
     lists = cluster.lists()
-    api.apply_all(wanted("Namespace", one) for one in lists["Namespace"])
-    api.apply_all(wanted("Service", service(number)) for number in services)
-    api.apply_all(wanted("EndpointSlice", endpoint_slice(number, cluster.endpoints)) for number in services)
-    api.apply_all(wanted("VirtualMachineInstance", machine(number)) for number in machines)
+    api.apply_all(writable("Namespace", one) for one in lists["Namespace"])
+    api.apply_all(writable("Service", service(number)) for number in services)
+    api.apply_all(writable("EndpointSlice", endpoint_slice(number, cluster.endpoints)) for number in services)
+    api.apply_all(writable("VirtualMachineInstance", machine(number)) for number in machines)
     bench.log(f"{2 * len(services) + len(machines):,} objects created in {time.monotonic() - began:.0f} s")
 
 
@@ -67,7 +67,7 @@ def _plugin(bench: Bench, api: ApiServer) -> CoreDns:
 
 
 def _start_plugin(server: CoreDns) -> float:
-    """Start it; seconds until it has the first Service (it answers SERVFAIL until all is listed)."""
+    """Start it; returns the seconds to its first answer (before all lists are complete it says SERVFAIL)."""
     began = time.monotonic()
     server.start()
     with contextlib.closing(DnsClient(server.port)) as client:
@@ -100,10 +100,14 @@ def _ready(bench: Bench, api: ApiServer, name: str) -> Iterator[Row]:
 
 
 @contextlib.contextmanager
-def _both(bench: Bench, api: ApiServer, *options: str) -> Iterator[tuple[Bridge, CoreDns, CoreDns]]:
-    """The bridge and its CoreDNS, ready, and the plugin, which has listed everything."""
+def both_ready(bench: Bench, api: ApiServer, *options: str) -> Iterator[tuple[Bridge, CoreDns, CoreDns]]:
+    """The bridge, its CoreDNS and the plugin, all ready."""
     with bench.etcd() as etcd:
-        bridge, ours, plugin = (_bridge(bench, api, etcd, *options), served(bench, etcd), _plugin(bench, api))
+        bridge, ours, plugin = (
+            _bridge(bench, api, etcd, *options),
+            our_coredns(bench, etcd),
+            _plugin(bench, api),
+        )
         try:
             start_until_ready(bridge)
             ours.start()
@@ -115,9 +119,9 @@ def _both(bench: Bench, api: ApiServer, *options: str) -> Iterator[tuple[Bridge,
 
 
 def _latency(bench: Bench, api: ApiServer) -> Iterator[Row]:
-    """Each change is made twice, asked for at one server each time: two askers would slow each other."""
+    """Ours and the plugin take turns: concurrent clients would slow each other."""
     rounds = 60 if bench.quick else 200
-    with _both(bench, api) as (_, ours, plugin):
+    with both_ready(bench, api) as (_, ours, plugin):
         for kind in ("EndpointSlice", "Service", "VirtualMachineInstance"):
             times: dict[str, list[float]] = {"ours": [], "plugin": []}
             for turn in range(2 * rounds):
@@ -142,9 +146,9 @@ def _latency(bench: Bench, api: ApiServer) -> Iterator[Row]:
 
 
 def _burst(bench: Bench, api: ApiServer) -> Iterator[Row]:
-    """1,000 Services at once: from the last creation until the last one is answered."""
+    """1,000 Services at once: from the last creation to the last answer."""
     times: dict[str, list[float]] = {"ours": [], "plugin": []}
-    with _both(bench, api) as (_, ours, plugin):
+    with both_ready(bench, api) as (_, ours, plugin):
         for turn in range(2 * bench.rounds):
             who, server = ("plugin", plugin) if turn % 2 else ("ours", ours)
             place = f"burst-{turn}"
@@ -161,10 +165,10 @@ def _burst(bench: Bench, api: ApiServer) -> Iterator[Row]:
 
 
 def _change(api: ApiServer, kind: str, turn: int) -> tuple[Callable[[], object], str, str]:
-    """A change through the API: what makes it, the name that shows it, and its new address."""
+    """A change through the API: the function that makes it, the name that shows it, and its new address."""
     number, generation = turn % 400, 1 + turn // 400
     if kind == "Service":
-        # A headless one cannot get an address; a port's number shows in no address: so a new Service.
+        # A new Service: a headless one cannot get an address, and port numbers show in no address.
         name, address = f"new-{turn}", f"10.0.{200 + turn // 250}.{turn % 250 + 1}"
         new = objects.service(name, "bench-0", clusterIP=address)
         return lambda: api.apply(new), f"{name}.bench-0.{CLUSTER}", address
@@ -180,7 +184,7 @@ def _change(api: ApiServer, kind: str, turn: int) -> tuple[Callable[[], object],
 
 
 def _peak(bench: Bench, api: ApiServer, name: str) -> Iterator[Row]:
-    with _both(bench, api, "--resync-period", "5") as (bridge, _, plugin):
+    with both_ready(bench, api, "--resync-period", "5") as (bridge, _, plugin):
         bridge.full_passes(2, 150)
         ours, theirs = memory(bridge.pid), memory(plugin.pid)
     bench.log(f"{name}: {ours[1]:.0f} MiB at most, relists included; the plugin {theirs[1]:.0f}")

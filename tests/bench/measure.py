@@ -1,4 +1,4 @@
-"""Shared by all rows: the bench's servers, CPU and memory of processes, DNS latency."""
+"""Shared by all rows: servers, CPU and memory of processes, DNS latency."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass
 class Row:
-    """One line of the table: what, against what, the value, and the goal it is to be at least or at most."""
+    """A line of the table; the goal is a maximum, or with ``at_least`` a minimum."""
 
     what: str
     against: str
@@ -41,7 +41,7 @@ Say = Callable[[str], None]
 
 @dataclass
 class Bench:
-    """What every row is handed: programs, a folder, the prepared API server, and how to report progress."""
+    """What rows need: programs, a directory, the prepared API server, and a log of progress."""
 
     programs: dict[str, Path]
     directory: Path
@@ -58,13 +58,13 @@ class Bench:
         return folder
 
     def etcd(self, old: bool = False, extra: Sequence[str] = ()) -> Etcd:
-        """An empty etcd, not yet started, that syncs as etcd does by default."""
+        """An empty etcd, not started, with fsync as by default."""
         programs = {**self.programs, "etcd": self.programs["etcd34"]} if old else self.programs
         return Etcd(self.folder(), programs, fsync=True, extra_args=extra)
 
     @contextlib.contextmanager
     def apiserver(self) -> Iterator[ApiServer]:
-        """A real API server, which takes DNSEndpoints and machines."""
+        """A real API server with the CRDs of DNSEndpoints and VMIs."""
         with (
             Etcd(self.folder(), self.programs, name="api-etcd") as etcd,
             ApiServer(self.folder(), self.programs, etcd.url) as api,
@@ -73,12 +73,12 @@ class Bench:
             yield api
 
     def bridge(self, etcd: Etcd, *options: str) -> Bridge:
-        """A bridge between the prepared API server and this etcd, not yet started."""
+        """A bridge from the prepared API server to this etcd, not started."""
         where = ["--kube-master-url", self.api.url, "--etcd-server", etcd.url]
         return Bridge(self.folder(), [*where, "--vm-domain", "", *options])
 
-    def go(self, *arguments: str) -> dict[str, float]:
-        """The bare client: its keys, seconds and seconds of CPU."""
+    def run_go_client(self, *arguments: str) -> dict[str, float]:
+        """Run the bare Go client; returns its keys, seconds and CPU seconds."""
         command = [str(self.programs["etcd-writer"]), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -88,22 +88,22 @@ class Bench:
 
 
 def cpu(pid: int) -> float:
-    """Seconds of CPU that a process has used."""
+    """CPU seconds that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def memory(pid: int) -> tuple[float, float]:
-    """Resident memory of a process in MiB, now and at its highest."""
+    """Resident memory of a process in MiB: current and peak."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     found = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines if line.startswith("Vm")}
     return found["VmRSS"], found["VmHWM"]
 
 
 def start_until_ready(bridge: Bridge, deadline_s: float = 600.0) -> float:
-    """Start a bridge; when it became ready, by the monotonic clock, to 20 ms.
+    """Start a bridge; returns the monotonic time at which it was ready, to 20 ms.
 
-    Not asked more often: each answer costs the bridge a third of a millisecond of CPU.
+    More frequent probes would cost it CPU: a third of a millisecond each.
     """
     bridge.launch()
     deadline = time.monotonic() + deadline_s
@@ -115,14 +115,14 @@ def start_until_ready(bridge: Bridge, deadline_s: float = 600.0) -> float:
 
 
 class DnsClient:
-    """Asks one server again and again, with little cost of its own."""
+    """A lightweight client of one server."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.connect((LOOPBACK, port))
 
     def ask(self, name: str) -> list[str]:
-        """The addresses of a name; nothing where no answer comes within half a second."""
+        """The addresses of a name; empty without an answer within half a second."""
         self._socket.send(dns.message.make_query(name, "A").to_wire())
         if not select.select([self._socket], [], [], 0.5)[0]:
             return []
@@ -130,7 +130,7 @@ class DnsClient:
         return [item.to_text() for rrset in answer.answer for item in rrset]
 
     def until(self, name: str, address: str, deadline_s: float = 60.0, or_else: float | None = None) -> float:
-        """Milliseconds until a name has an address; where it has not by the deadline, ``or_else``."""
+        """Milliseconds until a name has an address, or ``or_else`` after the deadline."""
         began = time.monotonic()
         while address not in self.ask(name):
             if time.monotonic() - began > deadline_s:
@@ -140,7 +140,7 @@ class DnsClient:
         return (time.monotonic() - began) * 1000
 
     def until_all(self, names: Sequence[str], deadline_s: float = 120.0) -> float:
-        """When each of many names has an address, by the monotonic clock; a hundred are asked for at once."""
+        """Ask until all names have an address, a hundred at a time; returns the monotonic time."""
         missing = {
             number: dns.message.make_query(name, "A", use_edns=False, id=number).to_wire()
             for number, name in enumerate(names)
@@ -166,7 +166,7 @@ class DnsClient:
 
 
 def dnsperf(port: int, questions: Path, seconds: float) -> tuple[float, float]:
-    """Answers a second, and how many they were, to eight clients that ask a file's questions in turn."""
+    """Answers per second, and their number, with eight clients that ask a file's questions in turn."""
     command = ["dnsperf", "-s", LOOPBACK, "-p", str(port), "-d", str(questions), "-c", "8", "-q", "64"]
     done = subprocess.run([*command, "-l", str(seconds)], capture_output=True, text=True, check=True)
     words = dict(re.findall(r"(Queries completed|Queries per second): +([0-9.]+)", done.stdout))
@@ -179,7 +179,7 @@ def p95(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Sync:
-    """One first sync, from the first list that was asked for until ready."""
+    """One first sync, from the first list request to ready."""
 
     seconds: float
     keys: int
@@ -192,12 +192,12 @@ class Sync:
 def first_sync(
     bench: Bench, cluster: ClusterSize, idle_cpu: float, etcd: Etcd, *options: str
 ) -> tuple[Sync, Bridge]:
-    """Let a new bridge fill an empty etcd; ``idle_cpu`` is what a start costs that finds nothing."""
+    """A first sync of a new bridge to an empty etcd; ``idle_cpu`` is subtracted, the CPU of an idle start."""
     bench.api.fill(cluster)
     bridge = bench.bridge(etcd, *options)
     before = cpu(etcd.pid)
     ready = start_until_ready(bridge)
     used, theirs = cpu(bridge.pid) - idle_cpu, cpu(etcd.pid) - before
     now, peak = memory(bridge.pid)
-    keys = int(bench.go("read", etcd.url, "/skydns")["keys"])
+    keys = int(bench.run_go_client("read", etcd.url, "/skydns")["keys"])
     return Sync(ready - bench.api.first_request, keys, used, theirs, now, peak), bridge

@@ -1,8 +1,8 @@
-"""5,000 names from ExternalDNS in one call: how long until CoreDNS and the hosts file have them all.
+"""5,000 names from ExternalDNS in one request: seconds until CoreDNS and the hosts file have them all.
 
-Posted with their ownership texts, then one name more: to ``kube2etcd webhook`` with etcd and a hosts file,
-and to ``kube2etcd run --webhook`` that keeps its state as objects. Each round the stock etcd3 client writes
-the same keys into the same etcd, one by one, as many providers do.
+They are posted with their registry TXT records, then one more: to ``kube2etcd webhook`` with etcd and a hosts
+file, and to ``kube2etcd run --webhook`` with its state in objects. In each round the stock etcd3 client
+writes the same keys to the same etcd, one by one, as many providers do.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ COUNT = 5000
 
 
 def names(bench: Bench) -> Iterator[Row]:
-    """Seconds for all, for one more, and as a multiple of the stock client's."""
+    """Seconds for all, for one more, and the ratio to the stock client."""
     with bench.apiserver() as api:
         where = ["--kubeconfig", str(api.kubeconfig()), "--dns-endpoints", "--state-objects", "default"]
         for command, options in (("webhook", []), ("run", where)):
-            rounds = [_round(bench, api, command, options) for _ in range(bench.rounds)]
+            rounds = [run_round(bench, api, command, options) for _ in range(bench.rounds)]
             many, one, stock = (median(each) for each in zip(*rounds, strict=True))
             bench.log(f"{COUNT:,} names, {command}: {many:.2f} s, one more {one:.2f}, stock {stock:.2f}")
             what, details = f"{COUNT:,} names in one call to `{command}`", {"rounds": rounds}
@@ -36,7 +36,9 @@ def names(bench: Bench) -> Iterator[Row]:
             yield Row(f"{what}, their keys", "the stock client, one by one", many / stock, 1.0)
 
 
-def _round(bench: Bench, api: ApiServer, command: str, options: Sequence[str]) -> tuple[float, float, float]:
+def run_round(
+    bench: Bench, api: ApiServer, command: str, options: Sequence[str]
+) -> tuple[float, float, float]:
     folder = bench.folder()
     hosts = folder / "hosts"
     hosts.write_text("127.0.0.1 localhost\n")
@@ -61,10 +63,10 @@ def _round(bench: Bench, api: ApiServer, command: str, options: Sequence[str]) -
                 return max(written, client.until_all(asked)) - began
 
         many = post([a(f"n{at}.{DOMAIN}", f"10.1.{at // 250}.{at % 250}") for at in range(COUNT)], COUNT)
-        return many, post([a(f"more.{DOMAIN}", "10.2.0.1")], COUNT + 1), _stock(etcd)
+        return many, post([a(f"more.{DOMAIN}", "10.2.0.1")], COUNT + 1), stock_client_seconds(etcd)
 
 
-def _stock(etcd: Etcd) -> float:
+def stock_client_seconds(etcd: Etcd) -> float:
     entries = [(f"/stock{key}", value) for key, value in etcd.dump(KEYS).items()]
     wire.install()
     import etcd3

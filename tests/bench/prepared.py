@@ -1,7 +1,7 @@
-"""An API server of prepared pages in a process of its own: lists and watches at the speed of copying bytes.
+"""An API server with prepared pages, in its own process: it only copies bytes, so the client is measured.
 
-What is measured beside it is the reader. Lists come in pages, compressed as kube-apiserver does; watches
-carry what `PreparedApi.event` is given, and bookmarks.
+Lists have pages, compressed as by kube-apiserver; watches carry the events of `PreparedApi.event`, and
+bookmarks.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ PATHS = {
     "VirtualMachineInstance": "/apis/kubevirt.io/v1/virtualmachineinstances",
 }
 VERSIONS = {"EndpointSlice": "discovery.k8s.io/v1", "VirtualMachineInstance": "kubevirt.io/v1"}
-#: Objects in a page, and in a namespace.
-EACH = 500
+#: Objects per page and per namespace.
+PAGE_SIZE = 500
 ENDPOINTS = 10
 CLUSTER = "svc.cluster.local."
 
 
 @dataclass(frozen=True)
 class ClusterSize:
-    """How many objects of each kind; every Service has a slice of ten endpoints by default.
+    """The number of objects of each kind; every Service has one slice, with ten endpoints by default.
 
-    Services are headless, but for the first ``cluster_ips``.
+    Services are headless, except the first ``cluster_ips``.
     """
 
     services: int = 0
@@ -52,11 +52,11 @@ class ClusterSize:
 
     @property
     def objects(self) -> int:
-        """Objects whose number grows with the cluster."""
+        """The number of objects without Namespaces."""
         return 2 * self.services + self.machines
 
     def lists(self) -> dict[str, Iterator[Object]]:
-        namespaces = max(1, -(-max(self.services, self.machines) // EACH))
+        namespaces = max(1, -(-max(self.services, self.machines) // PAGE_SIZE))
         return {
             "Namespace": (namespace(number) for number in range(namespaces)),
             "Service": (
@@ -78,7 +78,7 @@ def _managed(*keys: str) -> list[Object]:
 def _metadata(number: int, name: str, **labels: str) -> Object:
     return {
         "name": name,
-        "namespace": f"bench-{number // EACH}",
+        "namespace": f"bench-{number // PAGE_SIZE}",
         "uid": f"00000000-0000-0000-0000-{number:012}",
         "resourceVersion": "1",
         "creationTimestamp": "2026-01-02T03:04:05Z",
@@ -95,7 +95,7 @@ def namespace(number: int, **labels: str) -> Object:
 
 
 def service(number: int, address: str = "None") -> Object:
-    """Service ``service-N`` with two ports, of which its slice has one; headless without an address."""
+    """Service ``service-N`` with two ports, one of them in its slice; headless by default."""
     ports = [
         {"name": "http", "protocol": "TCP", "port": 80, "targetPort": 8080},
         {"name": "https", "protocol": "TCP", "port": 443, "targetPort": 8443},
@@ -106,12 +106,12 @@ def service(number: int, address: str = "None") -> Object:
 
 
 def name_of(number: int) -> str:
-    """The name of Service ``service-N`` in DNS."""
-    return f"service-{number}.bench-{number // EACH}.{CLUSTER}"
+    """The DNS name of ``service-N``."""
+    return f"service-{number}.bench-{number // PAGE_SIZE}.{CLUSTER}"
 
 
 def endpoint_slice(number: int, endpoints: int, generation: int = 0) -> Object:
-    """The slice of ``service-N``; another generation has another first address."""
+    """The slice of ``service-N``; its first address depends on the generation."""
     name = f"service-{number}"
     first = number * endpoints
     addresses = [_address(172, first + each) for each in range(endpoints)]
@@ -126,7 +126,11 @@ def endpoint_slice(number: int, endpoints: int, generation: int = 0) -> Object:
                 "addresses": [address],
                 "conditions": {"ready": True, "serving": True, "terminating": False},
                 "nodeName": "node-1",
-                "targetRef": {"kind": "Pod", "namespace": f"bench-{number // EACH}", "name": f"{name}-pod"},
+                "targetRef": {
+                    "kind": "Pod",
+                    "namespace": f"bench-{number // PAGE_SIZE}",
+                    "name": f"{name}-pod",
+                },
             }
             for address in addresses
         ],
@@ -134,7 +138,7 @@ def endpoint_slice(number: int, endpoints: int, generation: int = 0) -> Object:
 
 
 def machine(number: int, generation: int = 0) -> Object:
-    """Machine ``vm-N`` on the pod network and on a second one; another generation is elsewhere."""
+    """VMI ``vm-N`` on the pod network and a second one, where its address depends on the generation."""
     volumes = [
         {"name": f"disk-{each}", "persistentVolumeClaim": {"claimName": "c" * 30}} for each in range(4)
     ]
@@ -177,14 +181,14 @@ class _Kind:
     watches: list[queue.SimpleQueue[bytes]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     changed: dict[tuple[str, str], Object] = field(default_factory=dict)
-    """Objects that are no longer as in their page."""
+    """Objects that differ from their page."""
     listed_at: int = 0
-    """Version of the list whose pages are being read."""
+    """Version of the list in progress."""
     recent: deque[tuple[int, bytes]] = field(default_factory=lambda: deque(maxlen=50_000))
-    """Versions and lines of events: a watch begins where its list ended."""
+    """Versions and lines of events, for watches that begin at an older version."""
 
     def present(self, number: int, version: int) -> bytes:
-        """A page as it is at ``version``."""
+        """A page as of ``version``."""
         with self.lock:
             self.listed_at = self.listed_at if number else version
             changed = dict(self.changed)
@@ -196,7 +200,7 @@ class _Kind:
         return gzip.compress(json.dumps(page).encode(), 1)
 
     def watch(self, since: int) -> queue.SimpleQueue[bytes]:
-        """The lines of a new watch, those after version ``since`` first."""
+        """The lines of a new watch, beginning after version ``since``."""
         events: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         with self.lock:
             for version, line in self.recent:
@@ -210,7 +214,7 @@ def _identity(one: Object) -> tuple[str, str]:
     return one["metadata"].get("namespace", ""), one["metadata"]["name"]
 
 
-class _Player(ThreadingHTTPServer):
+class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
@@ -222,10 +226,10 @@ class _Player(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Ignore readers that went away."""
+        """Ignore disconnects."""
 
     def fill(self, cluster: ClusterSize) -> None:
-        """Prepare the pages of a crowd; the watches of the one before end."""
+        """Prepare the pages of a cluster; watches of the previous one end."""
         for kind, objects in cluster.lists().items():
             state = self.kinds[PATHS[kind]]
             state.pages = list(self._pages(kind, objects))
@@ -233,19 +237,19 @@ class _Player(ThreadingHTTPServer):
                 state.changed.clear()
                 state.recent.clear()
                 for watch in state.watches:
-                    watch.put(b"")  # the chunk that ends it
+                    watch.put(b"")  # the last chunk
         self.first_request = 0.0
 
     def _pages(self, kind: str, objects: Iterator[Object]) -> Iterator[bytes]:
-        """At least one page, and an empty one behind the last."""
+        """At least one page, with ``continue`` on all but the last."""
         head = {"kind": f"{kind}List", "apiVersion": VERSIONS.get(kind, "v1")}
-        pages = itertools.chain(iter(lambda: list(itertools.islice(objects, EACH)), []), [[], []])
+        pages = itertools.chain(iter(lambda: list(itertools.islice(objects, PAGE_SIZE)), []), [[], []])
         for number, (page, more) in enumerate(itertools.pairwise(pages), 1):
             metadata = {"resourceVersion": str(self.version)} | ({"continue": str(number)} if more else {})
             yield gzip.compress(json.dumps(head | {"metadata": metadata, "items": page}).encode(), 1)
 
     def event(self, kind: str, one: Object) -> None:
-        """Send a change to all who watch, with the next version."""
+        """Send a change to all watches, with the next version."""
         whole: Object = {"kind": kind, "apiVersion": VERSIONS.get(kind, "v1")} | one
         state = self.kinds[PATHS[kind]]
         with self._order, state.lock:
@@ -258,20 +262,20 @@ class _Player(ThreadingHTTPServer):
                 watch.put(line)
 
     def start(self) -> str:
-        """Begin to serve; the URL."""
+        """Start serving; returns the URL."""
         threading.Thread(target=self.serve_forever, daemon=True).start()
         return f"http://127.0.0.1:{self.server_address[1]}"
 
-    def look(self) -> float:
+    def get_first_request(self) -> float:
         return self.first_request
 
     def churn(self, cluster: ClusterSize, rate: float, seconds: float) -> None:
-        """Begin to change slices one after another, at this rate, but for the last one."""
+        """Start changing all slices but the last in turn, at this rate per second."""
         self._churning = threading.Thread(target=self._churn, args=(cluster, rate, seconds), daemon=True)
         self._churning.start()
 
     def wait(self) -> None:
-        """Until that has ended."""
+        """Wait until `churn` ends."""
         self._churning.join()
 
     def _churn(self, cluster: ClusterSize, rate: float, seconds: float) -> None:
@@ -290,9 +294,9 @@ def _chunk(data: bytes) -> bytes:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # As a server in Go does; header and body would wait 40 ms for each other.
+    # As Go servers do; otherwise the body waits 40 ms behind the header.
     disable_nagle_algorithm = True
-    server: _Player
+    server: _Server
 
     def log_message(self, format: str, *args: object) -> None:
         """Log nothing."""
@@ -355,22 +359,22 @@ class _Manager(BaseManager):
     """Starts the process with the server."""
 
 
-_Manager.register("Player", _Player, exposed=("start", "fill", "event", "churn", "wait", "look"))
+_Manager.register("Server", _Server, exposed=("start", "fill", "event", "churn", "wait", "get_first_request"))
 
 
 class PreparedApi:
-    """The process with the server; use it as a context."""
+    """The process with the server, a context manager."""
 
     def __init__(self) -> None:
         self._manager = _Manager(ctx=multiprocessing.get_context("spawn"))
         self._manager.start()
-        player = self._manager.Player()  # type: ignore[attr-defined]
-        self.url: str = player.start()
-        self.fill: Callable[[ClusterSize], None] = player.fill
-        self.event: Callable[[str, Object], None] = player.event
-        self.churn: Callable[[ClusterSize, float, float], None] = player.churn
-        self.wait: Callable[[], None] = player.wait
-        self._look: Callable[[], float] = player.look
+        server = self._manager.Server()  # type: ignore[attr-defined]
+        self.url: str = server.start()
+        self.fill: Callable[[ClusterSize], None] = server.fill
+        self.event: Callable[[str, Object], None] = server.event
+        self.churn: Callable[[ClusterSize, float, float], None] = server.churn
+        self.wait: Callable[[], None] = server.wait
+        self._get_first_request: Callable[[], float] = server.get_first_request
 
     def __enter__(self) -> PreparedApi:
         return self
@@ -380,5 +384,5 @@ class PreparedApi:
 
     @property
     def first_request(self) -> float:
-        """When the first list was asked for since `fill`, by the monotonic clock; 0 for never."""
-        return self._look()
+        """Monotonic time of the first list request since `fill`; 0 without one."""
+        return self._get_first_request()

@@ -1,8 +1,8 @@
-"""``python -m tests.bench.questions``: questions a second beside the kubernetes plugin, and what each costs.
+"""``python -m tests.bench.questions``: queries per second against the kubernetes plugin, and their cost.
 
 2,000 Services, half of them headless with ten endpoints each, on one etcd; dnsperf asks the two servers in
-turns, so that ratios hold on a busy machine too.  Both have kubeadm's plugins (errors, prometheus,
-loadbalance, cache 30).
+turn, so that ratios hold on a busy machine. Both have kubeadm's plugins (errors, prometheus, loadbalance,
+cache 30).
 """
 
 import argparse
@@ -17,27 +17,35 @@ from statistics import median
 from typing import NamedTuple
 
 from tests.bench.measure import cpu, dnsperf
-from tests.bench.prepared import CLUSTER, EACH, ENDPOINTS, ClusterSize, PreparedApi, endpoint_slice, name_of
+from tests.bench.prepared import (
+    CLUSTER,
+    ENDPOINTS,
+    PAGE_SIZE,
+    ClusterSize,
+    PreparedApi,
+    endpoint_slice,
+    name_of,
+)
 from tests.stack.bridge import kube2etcd
 from tests.stack.coredns import corefile, plugin_corefile
 from tests.stack.harness import LOOPBACK, CoreDns, Etcd, binaries, free_port, http
 
-#: The first thousand have an address, the others are headless.
+#: The first thousand have a cluster IP, the others are headless.
 SERVICES, HEADLESS = 2_000, 1_000
 
 
-def endpoint(number: int) -> str:
+def endpoint_name(number: int) -> str:
     """The name of the first endpoint of a headless Service."""
     address: str = endpoint_slice(number, ENDPOINTS)["endpoints"][0]["addresses"][0]
     return f"{address.replace('.', '-')}.{name_of(number)}"
 
 
 def question_sets() -> dict[str, list[str]]:
-    """What is asked, by what it shows."""
+    """Questions by title."""
     with_address, headless = range(SERVICES - HEADLESS), range(SERVICES - HEADLESS, SERVICES)
     outside = [f"{name}.example.com" for name in ("www", "api", "cdn", "login", "mail", "static")]
-    searched = [f"{name}.bench-{at}.{CLUSTER}" for name in outside for at in range(SERVICES // EACH)]
-    searched += [f"{name}.cluster.local." for name in outside] * (SERVICES // EACH)
+    searched = [f"{name}.bench-{at}.{CLUSTER}" for name in outside for at in range(SERVICES // PAGE_SIZE)]
+    searched += [f"{name}.cluster.local." for name in outside] * (SERVICES // PAGE_SIZE)
     every = [f"{name_of(at)} {rtype}" for at in range(SERVICES) for rtype in ("A", "AAAA")]
     return {
         "hot names": [f"{name_of(at)} A" for at in range(50)],
@@ -51,8 +59,8 @@ def question_sets() -> dict[str, list[str]]:
     }
 
 
-#: What is compared: the questions, whether answers are cached, and the least ratio.
-COMPARED = (
+#: Questions, whether answers are cached, and the minimum ratio.
+COMPARISONS = (
     ("hot names", True, 0.9),
     ("20,000 questions for all names", True, 0.9),
     ("headless", True, 0.9),
@@ -62,12 +70,12 @@ COMPARED = (
     ("existing", False, 0.3),
     ("existing, headless", False, 0.0),
 )
-#: Lines of the Corefile that are taken out one after another, as the expression that a line begins with.
-LINES = ("loadbalance", "prometheus", "errors", "any", "rewrite", "template")
+#: Plugins whose lines are removed from the Corefile, one at a time.
+COREFILE_LINES = ("loadbalance", "prometheus", "errors", "any", "rewrite", "template")
 
 
 class Rate(NamedTuple):
-    """Answers a second, and the CPU that each took of the server and of etcd."""
+    """Answers per second, and the CPU of server and etcd per answer."""
 
     each_second: float
     microseconds: float
@@ -75,7 +83,7 @@ class Rate(NamedTuple):
 
 @dataclass
 class Servers:
-    """The two servers of one kind, and the files of questions."""
+    """The servers that are compared, and files of questions."""
 
     folder: Path
     programs: Mapping[str, Path]
@@ -88,15 +96,15 @@ class Servers:
         return CoreDns(self.folder, self.programs, text, name=f"plugin-{cached}")
 
     def ours(self, cached: bool, without: str = "") -> CoreDns:
-        """CoreDNS on the keys, with the Corefile as shipped, or without the lines of one plugin."""
+        """CoreDNS on the keys, with our Corefile, or without one plugin's lines."""
         port, metrics = free_port(), free_port()
         more = ("--metrics-listen", f"{LOOPBACK}:{metrics}", "--pods", "insecure")
         text = corefile(port, "--etcd-server", self.etcd.url, *more, "--cache", "30" if cached else "0")
         name = f"ours-{cached}-{without}"
-        return CoreDns(self.folder, self.programs, stripped(text, without), port=port, name=name)
+        return CoreDns(self.folder, self.programs, without_plugin(text, without), port=port, name=name)
 
     def rate(self, server: CoreDns, asked: str, seconds: float) -> Rate:
-        """How fast the server answers these questions, and what they cost it and etcd."""
+        """Measure the rate of these questions, and their cost for the server and etcd."""
         file = self.folder / re.sub(r"\W+", "-", asked)
         file.write_text("\n".join(question_sets()[asked]) + "\n")
         pids = (server.pid, self.etcd.pid)
@@ -105,8 +113,8 @@ class Servers:
         return Rate(each_second, 1e6 * (sum(map(cpu, pids)) - before) / max(1.0, count))
 
 
-def stripped(text: str, plugin: str) -> str:
-    """The Corefile without the lines and blocks of one plugin."""
+def without_plugin(text: str, plugin: str) -> str:
+    """The Corefile without one plugin's lines and blocks."""
     kept, depth = [], 0
     for line in text.splitlines():
         if depth:
@@ -119,7 +127,7 @@ def stripped(text: str, plugin: str) -> str:
 
 
 @contextlib.contextmanager
-def started(*servers: CoreDns) -> Iterator[None]:
+def running(*servers: CoreDns) -> Iterator[None]:
     with contextlib.ExitStack() as exits:
         for server in servers:
             exits.enter_context(server)
@@ -128,13 +136,13 @@ def started(*servers: CoreDns) -> Iterator[None]:
 
 
 def compare(servers: Servers, rounds: int, seconds: float) -> Iterator[str]:
-    """The table beside the kubernetes plugin; each file is asked once before it counts."""
+    """The table against the kubernetes plugin; a first run of each file does not count."""
     yield "| questions | cache | kubernetes plugin | ours | ratio | goal | CPU: plugin | ours, etcd |"
     yield "|---|---|---|---|---|---|---|---|"
     for cached in (True, False):
         pair = (servers.plugin(cached), servers.ours(cached))
-        with started(*pair):
-            for asked, wants_cache, goal in COMPARED:
+        with running(*pair):
+            for asked, wants_cache, goal in COMPARISONS:
                 if wants_cache != cached:
                     continue
                 for server in pair:
@@ -152,17 +160,17 @@ def compare(servers: Servers, rounds: int, seconds: float) -> Iterator[str]:
 
 
 def costs(servers: Servers, rounds: int, seconds: float) -> Iterator[str]:
-    """The table of what each plugin's lines cost: CPU of a question with them, less that without."""
+    """The table of each plugin's cost: CPU per question with its lines minus without."""
     yield "| lines | hot name, cached | miss of the search list, not cached | existing name, not cached |"
     yield "|---|---|---|---|"
     kinds = ((True, "hot names"), (False, "search list"), (False, "existing"))
     whole = {cached: servers.ours(cached) for cached in (True, False)}
-    with started(*whole.values()):
-        for line in LINES:
+    with running(*whole.values()):
+        for line in COREFILE_LINES:
             cells = []
             for cached, asked in kinds:
                 other = servers.ours(cached, line)
-                with started(other):
+                with running(other):
                     servers.rate(other, asked, seconds / 2)
                     both = (whole[cached], other)
                     pairs = [
@@ -173,20 +181,20 @@ def costs(servers: Servers, rounds: int, seconds: float) -> Iterator[str]:
             yield f"| `{line}` | {' | '.join(cells)} |"
 
 
-def reads(servers: Servers) -> Iterator[str]:
-    """How many reads of etcd a question costs, and how many keys they bring."""
+def etcd_reads(servers: Servers) -> Iterator[str]:
+    """The table of etcd reads per question, and of keys below its name."""
     yield "| question | reads | keys below its name |"
     yield "|---|---|---|"
     headless = name_of(SERVICES - 1)
     server = servers.ours(False)
-    with started(server):
+    with running(server):
         for what, name, rtype in (
             ("Service", name_of(0), "A"),
             ("Service, other family", name_of(0), "AAAA"),
             ("named port", f"_http._tcp.{name_of(0)}", "SRV"),
             ("headless Service, ten endpoints", headless, "A"),
             ("its named port", f"_http._tcp.{headless}", "SRV"),
-            ("endpoint", endpoint(SERVICES - 1), "A"),
+            ("endpoint", endpoint_name(SERVICES - 1), "A"),
             ("Namespace", f"bench-0.{CLUSTER}", "A"),
             ("no such Service", f"gone.bench-0.{CLUSTER}", "A"),
             ("outside name with a Namespace's suffix", f"www.example.com.bench-0.{CLUSTER}", "A"),
@@ -194,14 +202,14 @@ def reads(servers: Servers) -> Iterator[str]:
             ("apex", "cluster.local.", "SRV"),
         ):
             keys = len(servers.etcd.dump("/".join(["/skydns", *reversed(name.rstrip(".").split(".")), ""])))
-            before = reads_of(servers.etcd)
+            before = range_count(servers.etcd)
             for _ in range(10):
                 server.ask(name, rtype, tcp=True)
-            yield f"| {what}: {rtype} | {(reads_of(servers.etcd) - before) / 10:g} | {keys} |"
+            yield f"| {what}: {rtype} | {(range_count(servers.etcd) - before) / 10:g} | {keys} |"
 
 
-def reads_of(etcd: Etcd) -> float:
-    """How many reads etcd has answered so far."""
+def range_count(etcd: Etcd) -> float:
+    """The number of Range requests that etcd has answered."""
     text = http("GET", f"{etcd.url}/metrics").text
     lines = [line for line in text.splitlines() if line.startswith("grpc_server_handled_total{")]
     return sum(float(line.split()[-1]) for line in lines if 'grpc_method="Range"' in line)
@@ -224,7 +232,7 @@ def main(arguments: Sequence[str]) -> int:
                     compare(servers, given.rounds, given.seconds),
                 ),
                 ("What a plugin's lines cost", costs(servers, given.rounds, given.seconds)),
-                ("Reads of etcd for a question", reads(servers)),
+                ("Reads of etcd for a question", etcd_reads(servers)),
             ):
                 print(f"\n## {title}\n")
                 for line in lines:

@@ -1,7 +1,6 @@
-"""From the figures of one run to the tables of docs/performance.md and its plots.
+"""Writes the tables and plots of docs/performance.md from the figures of one run.
 
-``python -m tests.bench.report FILE.json`` writes them; the figures are kept beside the document, whose text
-stands there alone.
+``python -m tests.bench.report FILE.json`` replaces the tables and keeps the figures beside the document.
 """
 
 import json
@@ -16,7 +15,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 FIGURES = DOCS / "performance.json"
 _COLOURS = ("#1f6feb", "#d1242f", "#1a7f37", "#9a6700")
 
-#: What the cost of one object is multiplied with, and its unit then.
+#: Factor and unit of the cost per object.
 _UNITS = {
     "keys": (1.0, ""),
     "CPU": (1e6, "us"),
@@ -27,7 +26,7 @@ _UNITS = {
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as Markdown, which reads well on a terminal too."""
+    """The rows as a Markdown table."""
     lines = ["| what | against | measured | goal | |", "|---|---|---|---|---|"]
     for row in rows:
         bound = "at least" if row["at_least"] else "at most"
@@ -39,7 +38,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def document(figures: Mapping[str, Any]) -> dict[str, str]:
-    """The files below docs/ by name, with the figures of one run of all rows."""
+    """The contents of files below docs/, by name, with the figures of a full run."""
     costs = {}
     late = {}
     measured = []
@@ -87,7 +86,7 @@ def points(values: Mapping[str, float]) -> list[tuple[float, float]]:
 
 
 def plot(title: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> str:
-    """Lines over two logarithmic axes, as an SVG that reads on light and dark paper."""
+    """An SVG plot with two logarithmic axes, for light and dark backgrounds."""
     width, height, left, top = 640, 360, 60, 40
     across, down = width - left - 170, height - top - 50
     xs = [math.log10(x) for values in series.values() for x, _ in values]

@@ -1,4 +1,4 @@
-"""What grows with the cluster, at 1,000 to 100,000 objects: first sync, memory, latency of a change."""
+"""Cost by cluster size, from 1,000 to 100,000 objects: first sync, memory, latency of a change."""
 
 import contextlib
 import time
@@ -21,7 +21,7 @@ from tests.bench.measure import (
     start_until_ready,
 )
 from tests.bench.prepared import (
-    EACH,
+    PAGE_SIZE,
     ClusterSize,
     Object,
     endpoint_slice,
@@ -34,18 +34,18 @@ from tests.bench.sync import idle
 from tests.stack.coredns import coredns_for
 from tests.stack.harness import CoreDns, Etcd
 
-#: A zone that makes Namespaces matter, with nothing in it.
+#: An empty zone that depends on Namespace labels.
 ZONES = {"zones": [{"zone": "bench.example", "namespace_selector": "bench=yes"}]}
-#: Seconds after which a change under churn is as good as lost.
+#: Seconds after which a change under churn counts as lost.
 LATE = 10.0
 
 
-def served(bench: Bench, etcd: Etcd, *options: str) -> CoreDns:
-    """CoreDNS on the bridge's keys, without a cache."""
+def our_coredns(bench: Bench, etcd: Etcd, *options: str) -> CoreDns:
+    """CoreDNS that serves the bridge's keys, without a cache."""
     return coredns_for(bench.folder(), bench.programs, "--etcd-server", etcd.url, "--vm-domain", "", *options)
 
 
-#: Objects that change, by kind, the name that shows it, and the address that it is to have.
+#: Changed objects by kind, the name that shows the change, and its new address.
 Change = tuple[dict[str, Object], str, str]
 
 
@@ -57,11 +57,11 @@ def slice_change(number: int, endpoints: int, generation: int) -> Change:
 def machine_change(number: int, generation: int) -> Change:
     one = machine(number, generation)
     address = one["status"]["interfaces"][1]["ipAddresses"][0]
-    return {"VirtualMachineInstance": one}, f"nic1.vm-{number}.bench-{number // EACH}.vm.", address
+    return {"VirtualMachineInstance": one}, f"nic1.vm-{number}.bench-{number // PAGE_SIZE}.vm.", address
 
 
 def changes(endpoints: int) -> dict[str, Callable[[int], Change]]:
-    """The kinds of changes; each in its n-th round changes another object."""
+    """Changes by kind; each turn changes another object."""
 
     def of_service(turn: int) -> Change:
         number, address = turn + 100, f"10.200.0.{turn + 1}"
@@ -92,13 +92,13 @@ def latencies(bench: Bench, client: DnsClient, kind: Callable[[int], Change], ro
 
 
 def scale(bench: Bench) -> Iterator[Row]:
-    """The same at each size, and what it is at the largest beside the smallest."""
+    """Sync and latencies at each size, and the ratio of the largest to the smallest."""
     sizes = (1_000, 10_000) if bench.quick else (1_000, 10_000, 100_000)
     rounds = 50 if bench.quick else 90
     _, idle_cpu = idle(bench)
     found: dict[str, dict[int, float]] = {}
     for size in sizes:
-        # Two thirds of a cluster's objects are Services with slices of two endpoints, the rest machines.
+        # Two thirds of the objects are Services and their slices of two endpoints, the rest VMIs.
         cluster = ClusterSize(services=size // 3, machines=size - size // 3 * 2, endpoints=2)
         with contextlib.ExitStack() as exits:
             etcd = exits.enter_context(bench.etcd())
@@ -106,7 +106,7 @@ def scale(bench: Bench) -> Iterator[Row]:
             config.write_text(yaml.safe_dump(ZONES))
             sync, bridge = first_sync(bench, cluster, idle_cpu, etcd, "--config", str(config))
             exits.callback(bridge.kill)
-            dns_server = exits.enter_context(served(bench, etcd, "--config", str(config)))
+            dns_server = exits.enter_context(our_coredns(bench, etcd, "--config", str(config)))
             client = exits.enter_context(contextlib.closing(DnsClient(dns_server.port)))
             for name, value in asdict(sync).items():
                 found.setdefault(name, {})[size] = value
@@ -131,7 +131,7 @@ def scale(bench: Bench) -> Iterator[Row]:
 
 
 def fit(found: dict[str, dict[int, float]], sizes: Sequence[int]) -> Iterator[Row]:
-    """What an object costs, from the two smallest sizes, and how well that predicts the largest."""
+    """The cost per object from the two smallest sizes, and how well it predicts the largest."""
     for name, what in (
         ("keys", "keys"),
         ("cpu", "CPU"),
@@ -153,7 +153,7 @@ def fit(found: dict[str, dict[int, float]], sizes: Sequence[int]) -> Iterator[Ro
 
 
 def memory_of_machines(bench: Bench) -> Iterator[Row]:
-    """A full sync of 100,000 machines, relist included."""
+    """The peak memory of a sync of 100,000 VMIs, relists included."""
     count = 10_000 if bench.quick else 100_000
     bench.api.fill(ClusterSize(machines=count))
     with bench.etcd() as etcd, bench.bridge(etcd, "--resync-period", "5") as bridge:
@@ -167,7 +167,7 @@ def memory_of_machines(bench: Bench) -> Iterator[Row]:
 
 
 def questions(bench: Bench) -> Iterator[Row]:
-    """Questions a second right after a full sync beside the same data in a restarted etcd."""
+    """Queries per second after a full sync, against the same etcd restarted."""
     cluster = ClusterSize(services=2_000 if bench.quick else 5_000)
     for old in (False, True):
         version = "3.4" if old else "3.7"
@@ -193,12 +193,12 @@ def questions(bench: Bench) -> Iterator[Row]:
 
 
 def _rate(bench: Bench, etcd: Etcd, names: Path) -> float:
-    with served(bench, etcd) as server:
+    with our_coredns(bench, etcd) as server:
         return dnsperf(server.port, names, 5)[0]
 
 
 def churn(bench: Bench) -> Iterator[Row]:
-    """1,000 endpoint changes a second: how late one more is, and what it costs."""
+    """1,000 endpoint changes per second: latency of one more, CPU and memory."""
     cluster = ClusterSize(services=2_000 if bench.quick else 10_000, endpoints=2)
     seconds, rate = (30.0 if bench.quick else 600.0), 1000.0
     compacted = ["--auto-compaction-mode=revision", "--auto-compaction-retention=1000"]
@@ -208,7 +208,7 @@ def churn(bench: Bench) -> Iterator[Row]:
         bridge = bench.bridge(etcd)
         exits.callback(bridge.kill)
         start_until_ready(bridge)
-        dns_server = exits.enter_context(served(bench, etcd))
+        dns_server = exits.enter_context(our_coredns(bench, etcd))
         client = exits.enter_context(contextlib.closing(DnsClient(dns_server.port)))
         before, (first, _) = cpu(bridge.pid), memory(bridge.pid)
         bench.api.churn(cluster, rate, seconds)
@@ -219,7 +219,7 @@ def churn(bench: Bench) -> Iterator[Row]:
         while time.monotonic() < until:
             changed, name, address = slice_change(last, cluster.endpoints, len(times) % 60 + 1)
             bench.api.event("EndpointSlice", changed["EndpointSlice"])
-            # A bridge that falls behind is not asked for longer than this.
+            # If the bridge falls behind, the wait is bounded.
             times.append(client.until(name, address, LATE, or_else=LATE * 1000))
             sizes.append(memory(bridge.pid)[0])
             time.sleep(0.25)

@@ -1,4 +1,4 @@
-"""First sync beside a bare Go client that writes the same keys; start; a resync that changes nothing."""
+"""First sync against a bare Go client that writes the same keys; start; a no-op resync."""
 
 import subprocess
 import sys
@@ -11,13 +11,13 @@ from tests.bench.measure import Bench, Row, Sync, cpu, first_sync, start_until_r
 from tests.bench.prepared import ClusterSize
 from tests.stack.bridge import clean_environment, kube2etcd
 
-#: Transactions of the bare client: operations in each (etcd's limit), and how many on their way.
-GO = ("128", "8")
+#: The bare client's operations per transaction (etcd's limit) and transactions in flight.
+GO_TRANSACTIONS = ("128", "8")
 SMALL = ClusterSize(services=20, machines=10)
 
 
 def idle(bench: Bench) -> tuple[list[float], float]:
-    """Seconds from start to ready with a handful of objects, several times, and the median CPU."""
+    """Seconds from start to ready with few objects, several times, and the median CPU."""
     bench.api.fill(SMALL)
     seconds, costs = [], []
     with bench.etcd() as etcd:
@@ -31,7 +31,7 @@ def idle(bench: Bench) -> tuple[list[float], float]:
 
 
 def start(bench: Bench) -> Iterator[Row]:
-    """How long a start takes, and the imports of it."""
+    """Seconds of a start, and of its imports."""
     seconds, _ = idle(bench)
     yield Row("start of `run` to ready, small cluster", "", median(seconds), 0.8, "s")
     imports = []
@@ -47,19 +47,19 @@ def start(bench: Bench) -> Iterator[Row]:
 
 
 def first(bench: Bench) -> Iterator[Row]:
-    """First syncs of machines, and of Services with their endpoints."""
+    """First syncs of VMIs, and of Services with their endpoints."""
     _, idle_cpu = idle(bench)
-    few = 4 if bench.quick else 1
+    divisor = 4 if bench.quick else 1
     question_sets = {
-        "20,000 VMIs": ClusterSize(machines=20_000 // few),
-        "5,000 Services + 50,000 endpoints": ClusterSize(services=5_000 // few),
+        "20,000 VMIs": ClusterSize(machines=20_000 // divisor),
+        "5,000 Services + 50,000 endpoints": ClusterSize(services=5_000 // divisor),
     }
     for name, cluster in question_sets.items():
-        name = f"{name} / {few}" if few > 1 else name
-        yield from _beside_go(bench, name, cluster, idle_cpu)
+        name = f"{name} / {divisor}" if divisor > 1 else name
+        yield from _beside_go_client(bench, name, cluster, idle_cpu)
 
 
-def _beside_go(bench: Bench, name: str, cluster: ClusterSize, idle_cpu: float) -> Iterator[Row]:
+def _beside_go_client(bench: Bench, name: str, cluster: ClusterSize, idle_cpu: float) -> Iterator[Row]:
     ours: list[Sync] = []
     theirs: list[dict[str, float]] = []
     resyncs: list[float] = []
@@ -69,12 +69,12 @@ def _beside_go(bench: Bench, name: str, cluster: ClusterSize, idle_cpu: float) -
             sync, bridge = first_sync(bench, cluster, idle_cpu, etcd)
             bridge.kill()
             file = str(bench.folder() / "entries")
-            bench.go("dump", etcd.url, "/skydns", file)
-            reads.append(bench.go("read", etcd.url, "/skydns")["seconds"])
-            resyncs.append(_dry(bench, etcd.url))
+            bench.run_go_client("dump", etcd.url, "/skydns", file)
+            reads.append(bench.run_go_client("read", etcd.url, "/skydns")["seconds"])
+            resyncs.append(_dry_run_seconds(bench, etcd.url))
         with bench.etcd() as etcd:
             before = cpu(etcd.pid)
-            bare = bench.go("write", etcd.url, file, *GO)
+            bare = bench.run_go_client("write", etcd.url, file, *GO_TRANSACTIONS)
             bare["etcd_cpu"] = cpu(etcd.pid) - before
         ours.append(sync)
         theirs.append(bare)
@@ -86,7 +86,9 @@ def _beside_go(bench: Bench, name: str, cluster: ClusterSize, idle_cpu: float) -
             f" {sync.peak_mib:.0f} MiB; no-op resync {resyncs[-1]:.2f} s, one Range {reads[-1]:.2f}"
         )
     details = {"ours": [asdict(one) for one in ours], "go": theirs}
-    speed = median([go["seconds"] / one.seconds for one, go in zip(ours, theirs, strict=True)])
+    speed = median(
+        [run_go_client["seconds"] / one.seconds for one, run_go_client in zip(ours, theirs, strict=True)]
+    )
     share = median([one.cpu / one.etcd_cpu for one in ours])
     yield Row(f"first sync, {name}", "a bare Go client, 128 x 8", speed, 0.6, at_least=True, details=details)
     yield Row(f"CPU a key, {name}", "etcd's", share, 1.0)
@@ -100,8 +102,8 @@ def _beside_go(bench: Bench, name: str, cluster: ClusterSize, idle_cpu: float) -
     )
 
 
-def _dry(bench: Bench, etcd_url: str) -> float:
-    """Seconds of a whole process that finds no difference."""
+def _dry_run_seconds(bench: Bench, etcd_url: str) -> float:
+    """Seconds of a `resync --dry-run` that finds no difference."""
     where = ["--kube-master-url", bench.api.url, "--etcd-server", etcd_url, "--vm-domain", ""]
     began = time.monotonic()
     kube2etcd("resync", "--dry-run", *where)

@@ -1,6 +1,6 @@
-"""``tracer.py SOCKET COMMAND...``: kube2etcd's command line, and over the socket which functions it enters.
+"""``tracer.py SOCKET COMMAND...`` runs kube2etcd, and reports over the socket which functions it enters.
 
-Knows nothing of the other tests: the checkout that is traced may be another one.
+It imports nothing of the tests, since the traced checkout may be another one.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from types import FrameType
 from typing import Any
 
 PACKAGES = ("kube2etcd", "skydns_compat")
-#: A value that is nowhere by chance: the way of a setting is the functions that hold it.
+#: A value found nowhere by chance: the path of a setting is the functions that hold it.
 TTL = 7717
 
 
 class _Tracer:
-    """In the traced process: which functions are entered while it records.
+    """Records the functions that are entered.
 
-    With ``value`` a function counts only where one of its arguments holds that value: the way of a setting.
+    With ``value`` only those with a local variable that holds it: the path of a setting.
     """
 
     def __init__(self) -> None:
         self.recording = False
         self.value: int | None = None
         self.found: dict[str, None] = {}
-        self.sent = 0
-        """How many functions had been entered when a transaction was last sent; 0 for none."""
+        self.functions_at_txn = 0
+        """The number of functions entered when a transaction was last sent; 0 for none."""
         self._modules: dict[str, str | None] = {}
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
@@ -45,7 +45,7 @@ class _Tracer:
         if code.co_filename.endswith("grpc/_channel.py"):
             method = getattr(frame.f_locals.get("self"), "_method", None) or b""
             if event == "call" and method.endswith(b"/Txn"):
-                self.sent = len(self.found)
+                self.functions_at_txn = len(self.found)
         if module is None or (event == "return" and self.value is None):
             return
         if self.value is None or _holds([*frame.f_locals.values(), argument], self.value):
@@ -80,8 +80,8 @@ def _holds(values: Sequence[Any], wanted: int) -> bool:
     return False
 
 
-def _traced(control: str, arguments: Sequence[str]) -> None:
-    """The traced process: the command as always, and orders from the socket."""
+def trace(control: str, arguments: Sequence[str]) -> None:
+    """Run the command, and obey orders from the socket."""
     tracer = _Tracer()
     if str(TTL) in arguments:
         tracer.value, tracer.recording = TTL, True
@@ -92,12 +92,12 @@ def _traced(control: str, arguments: Sequence[str]) -> None:
             with ours.makefile("rw") as lines:
                 for line in lines:
                     if line.strip() == "record":
-                        tracer.found, tracer.sent = {}, 0
+                        tracer.found, tracer.functions_at_txn = {}, 0
                         tracer.recording = True
                         answer: list[str] = []
                     else:
                         tracer.recording = False
-                        answer = list(tracer.found)[: (not tracer.value and tracer.sent) or None]
+                        answer = list(tracer.found)[: (not tracer.value and tracer.functions_at_txn) or None]
                         tracer.value = None
                     lines.write(json.dumps(answer) + "\n")
                     lines.flush()
@@ -111,4 +111,4 @@ def _traced(control: str, arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    _traced(sys.argv[1], sys.argv[2:])
+    trace(sys.argv[1], sys.argv[2:])

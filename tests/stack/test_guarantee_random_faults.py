@@ -1,7 +1,7 @@
 """Continuous changes while etcd, the API server and the bridge die, hang and lose data at random.
 
-KUBE2ETCD_FAULT_SECONDS is the duration (30), KUBE2ETCD_FAULT_SEED the seed, a number or ``random``, to replay a
-run. It is fixed by default, so that a failure is due to the change under test.
+KUBE2ETCD_FAULT_SECONDS is the duration (30), KUBE2ETCD_FAULT_SEED the seed, a number or ``random``, to replay
+a run. It is fixed by default, so that a failure is due to the change under test.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
-"""How many modules and functions of ours five common ways pass, traced in real processes on a real etcd.
+"""How many modules and functions of ours five common paths pass, traced in real processes with a real etcd.
 
-``python -m tests.bench.walks [--tree DIRECTORY] [--names]``: ``--tree`` traces another checkout's bridge,
+``python -m tests.bench.paths [--tree DIRECTORY] [--names]``: ``--tree`` traces another checkout's bridge,
 ``--names`` prints each function in the order of its first call.
 """
 
@@ -26,20 +26,20 @@ from tests.stack.harness import LOOPBACK, BuildError, Etcd, Process, binaries, f
 TOP = Path(__file__).parents[2]
 TRACER = Path(__file__).with_name("tracer.py")
 KEY = "/skydns/local/cluster/svc/bench-0/service-0"
-POSTED = {"dnsName": "walk.dtk.io", "recordType": "A", "targets": ["10.0.0.7"]}
+POSTED = {"dnsName": "path.dtk.io", "recordType": "A", "targets": ["10.0.0.7"]}
 
 
 @dataclass(frozen=True)
-class Walk:
-    """Functions as ``module:name``, in the order of their first call, and what is aimed at."""
+class CallPath:
+    """Functions as ``module:name``, in the order of their first calls; ``goal`` is a number of modules."""
 
-    what: str
+    title: str
     functions: list[str]
     goal: int
 
     @property
     def modules(self) -> list[str]:
-        """In the order of their first call."""
+        """In the order of their first calls."""
         return list(dict.fromkeys(one.partition(":")[0] for one in self.functions))
 
 
@@ -77,29 +77,29 @@ class Traced:
     def _is_ready(self) -> bool:
         return http("GET", self._ready).status_code == 200
 
-    def order(self, what: str) -> list[str]:
-        """Start or stop to record; the functions so far."""
-        self._lines.write(what + "\n")
+    def order(self, command: str) -> list[str]:
+        """Start or stop recording; returns the functions so far."""
+        self._lines.write(command + "\n")
         self._lines.flush()
         found: list[str] = json.loads(self._lines.readline())
         return found
 
-    def walk(self, what: str, goal: int, act: Callable[[], object], done: Callable[[], object]) -> Walk:
-        """What is called from ``act`` until ``done``."""
+    def trace(self, title: str, goal: int, act: Callable[[], object], done: Callable[[], object]) -> CallPath:
+        """The functions called from ``act`` until ``done``."""
         self.order("record")
         act()
-        wait_for(done, what, 30, self.process)
-        return Walk(what, self.order("stop"), goal)
+        wait_for(done, title, 30, self.process)
+        return CallPath(title, self.order("stop"), goal)
 
 
-def walks(tree: Path) -> Iterator[Walk]:
+def call_paths(tree: Path) -> Iterator[CallPath]:
     programs = binaries(names=["etcd", "writer"])
     with contextlib.ExitStack() as exits:
-        directory = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="kube2etcd-walks-")))
+        directory = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="kube2etcd-paths-")))
         api = exits.enter_context(PreparedApi())
         etcd = exits.enter_context(Etcd(directory, programs))
         api.fill(ClusterSize(services=3))
-        # Read within a millisecond or two: the walk is to end with its transaction.
+        # Reads within one or two milliseconds, so that the path ends with its transaction.
         store = EtcdStore(exits.enter_context(etcd.connection()), KEY.encode())
         to_etcd = ["--etcd-server", etcd.url]
         folders = [directory / name for name in ("run", "webhook")]
@@ -109,7 +109,7 @@ def walks(tree: Path) -> Iterator[Walk]:
         listen = f"{LOOPBACK}:{free_port()}"
         options = ["--kube-master-url", api.url, *to_etcd, "--listen", listen, "--ttl", str(TTL)]
         with Traced(folders[0], tree, ["run", *options], f"http://{listen}/readyz") as run:
-            setting = Walk("--ttl 7 to its use", run.order("stop"), 6)
+            setting_path = CallPath("--ttl 7 to its use", run.order("stop"), 6)
 
             def changed(address: str) -> Callable[[], object]:
                 return lambda: api.event("Service", service(0, address))
@@ -121,12 +121,12 @@ def walks(tree: Path) -> Iterator[Walk]:
                 until = time.monotonic() + seconds
                 return lambda: time.monotonic() >= until
 
-            yield run.walk("a Service event to its transaction", 18, changed("10.9.9.9"), holds("10.9.9.9"))
+            yield run.trace("a Service event to its transaction", 18, changed("10.9.9.9"), holds("10.9.9.9"))
             wait_for(quiet(0.5), "its echo")
-            yield run.walk("the same Service, nothing changed", 8, changed("10.9.9.9"), quiet(0.3))
-            yield setting
+            yield run.trace("the same Service, nothing changed", 8, changed("10.9.9.9"), quiet(0.3))
+            yield setting_path
             key = next(key for key, value in etcd.dump(KEY).items() if "10.9.9.9" in value)
-            yield run.walk(
+            yield run.trace(
                 "a foreign key to its repair",
                 10,
                 lambda: etcd.put(key, '{"host":"10.6.6.6"}'),
@@ -145,22 +145,22 @@ def walks(tree: Path) -> Iterator[Walk]:
                 url = f"http://{LOOPBACK}:{port}/records"
                 http("POST", url, json={"create": [POSTED]}, headers=headers, timeout=10)
 
-            yield webhook.walk(
-                "a POST to the hosts file", 10, post, lambda: "walk.dtk.io" in hosts.read_text()
+            yield webhook.trace(
+                "a POST to the hosts file", 10, post, lambda: "path.dtk.io" in hosts.read_text()
             )
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.walks", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.paths", description=__doc__)
     parser.add_argument("--tree", type=Path, default=TOP)
     parser.add_argument("--names", action="store_true")
     given = parser.parse_args(arguments)
     try:
-        print("| way | modules | functions | goal |\n|---|---|---|---|")
-        for walk in walks(given.tree.resolve()):
-            counts = f"{len(walk.modules)} | {len(walk.functions)} | {walk.goal} modules"
-            print(f"| {walk.what} | {counts} |", flush=True)
-            for name in walk.functions if given.names else ():
+        print("| path | modules | functions | goal |\n|---|---|---|---|")
+        for path in call_paths(given.tree.resolve()):
+            counts = f"{len(path.modules)} | {len(path.functions)} | {path.goal} modules"
+            print(f"| {path.title} | {counts} |", flush=True)
+            for name in path.functions if given.names else ():
                 print(f"    {name}")
     except BuildError as error:
         print(error, file=sys.stderr)
