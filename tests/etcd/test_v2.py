@@ -1,4 +1,4 @@
-"""The v2 store and misbehaving servers; tests/stack has the rest with real ones."""
+"""The v2 store against misbehaving servers; tests/stack tests it against real ones."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from tests.etcd.v2_server import ELECTION, Response, Server, file
 
 
 def batch(*changes: Put | Delete) -> list[Iterator[Batch]]:
-    """One generation, an iterator as when batches are still being made."""
+    """One generation, as an iterator: batches may still be derived."""
     return [iter([tuple(changes)])]
 
 
-def noted(answer: Callable[[str, dict[str, str]], Response]) -> Callable[..., Response]:
-    """The answers to a path and parameters, where /skydns/a/_tcp is a noted directory."""
+def with_hidden_directory(answer: Callable[[str, dict[str, str]], Response]) -> Callable[..., Response]:
+    """Responses of ``answer``, plus a note of the hidden directory /skydns/a/_tcp."""
 
-    def answered(_: str, path: str, params: dict[str, str]) -> Response:
+    def answer_with_note(_: str, path: str, params: dict[str, str]) -> Response:
         return (200, file(f"{path}/|a|_tcp")) if path.endswith("/hidden") else answer(path, params)
 
-    return answered
+    return answer_with_note
 
 
 ONE = [[(Put(b"/skydns/a", b"1"),)]]
@@ -68,7 +68,7 @@ def store(server: Server) -> Iterator[V2Store]:
 def test_failed_requests(
     server: Server, store: V2Store, status: int, response: int | bytes, error: type[EtcdError], hint: str
 ) -> None:
-    body = {"errorCode": response, "message": "words"} if isinstance(response, int) else response
+    body = {"errorCode": response, "message": "reason"} if isinstance(response, int) else response
     server.answer = lambda *_: (status, body)
     with pytest.raises(EtcdError, match=hint) as raised:
         store.snapshot()
@@ -76,13 +76,13 @@ def test_failed_requests(
 
 
 @pytest.mark.parametrize("response", [(500, ELECTION), (200, b"<html>")], ids=["no leader", "not etcd"])
-def test_a_server_that_cannot_answer_is_left_for_the_next(server: Server, response: Response) -> None:
+def test_failover_from_a_server_that_cannot_answer(server: Server, response: Response) -> None:
     server.answer = lambda *_: response
     with Server() as other, V2Connection(EtcdSettings((server.url, other.url))) as connection:
         store = V2Store(connection, b"/skydns/")
         other.answer = lambda _, path, __: (200, file(f"{path}/x") if path == "/skydns" else {})
         assert store.snapshot().entries == {b"/skydns/x": b"1"}
-        assert len(server.asked) == 1
+        assert len(server.calls) == 1
         server.answer, other.answer = other.answer, server.answer
         with pytest.raises(EtcdUnavailable):
             store.apply(ONE)
@@ -90,14 +90,14 @@ def test_a_server_that_cannot_answer_is_left_for_the_next(server: Server, respon
 
 
 @pytest.mark.parametrize("fails", ["the server", "progress"])
-def test_after_an_error_the_rest_is_not_sent(server: Server, store: V2Store, fails: str) -> None:
+def test_nothing_is_sent_after_an_error(server: Server, store: V2Store, fails: str) -> None:
     def progress(_: int) -> None:
-        raise EtcdUnavailable("enough")
+        raise EtcdUnavailable("failed")
 
     server.answer = lambda *_: (200, file("/skydns/0")) if fails == "progress" else (500, ELECTION)
     with pytest.raises(EtcdUnavailable):
         store.apply(batch(*(Put(f"/skydns/{n}".encode(), b"1") for n in range(100))), progress)
-    assert len(server.asked) < 20
+    assert len(server.calls) < 20
 
 
 DENIED: Response = (400, {"errorCode": 209, "message": "Invalid field"})
@@ -105,27 +105,27 @@ NOT_A_FILE: Response = (403, {"errorCode": 102, "message": "Not a file", "cause"
 
 
 @pytest.mark.parametrize(
-    ("change", "response", "hint", "asked"),
+    ("change", "response", "hint", "paths"),
     [
         (Put(b"/skydns/a/_tcp/H", b"1"), NOT_A_FILE, "Not a file", ["/skydns/_kube2etcd/hidden/|a|_tcp"]),
         (Put(b"/skydns/a", b"1"), DENIED, "Invalid field", ["/skydns/a"]),
         (Delete(b"/skydns/a/x"), DENIED, "Invalid field", ["/skydns/a/x"]),
         (Delete(b"/elsewhere"), MISSING, "cannot hold such a key", []),
     ],
-    ids=["a directory that cannot be noted", "put", "delete", "a key that cannot be"],
+    ids=["directory note refused", "put", "delete", "invalid key"],
 )
-def test_a_refused_change(
-    server: Server, store: V2Store, change: Put | Delete, response: Response, hint: str, asked: list[str]
+def test_refused_change(
+    server: Server, store: V2Store, change: Put | Delete, response: Response, hint: str, paths: list[str]
 ) -> None:
     server.answer = lambda *_: response
     result = store.apply(batch(change))
     ((refused, reason),) = result.refused
     assert (refused, result.written) == (change, 0)
     assert hint in reason
-    assert [path for _, path, _ in server.asked] == asked
+    assert [path for _, path, _ in server.calls] == paths
 
 
-def test_a_directory_that_may_not_be_removed_stays(server: Server, store: V2Store) -> None:
+def test_directory_that_cannot_be_removed_is_kept(server: Server, store: V2Store) -> None:
     def answer(method: str, path: str, params: dict[str, str]) -> Response:
         if "dir" in params:
             return DENIED
@@ -136,7 +136,7 @@ def test_a_directory_that_may_not_be_removed_stays(server: Server, store: V2Stor
     assert store.apply(batch(Delete(b"/skydns/a/x"))).written == 1
 
 
-def test_a_value_in_place_of_a_directory_is_not_deleted(server: Server, store: V2Store) -> None:
+def test_value_in_place_of_a_directory_is_not_deleted(server: Server, store: V2Store) -> None:
     def answer(method: str, path: str, _: dict[str, str]) -> Response:
         if method == "DELETE":
             return 400, {"errorCode": 104, "message": "Not a directory", "cause": "/skydns/a"}
@@ -146,38 +146,40 @@ def test_a_value_in_place_of_a_directory_is_not_deleted(server: Server, store: V
     store.snapshot()
     with pytest.raises(EtcdUnavailable, match="changed by others"):
         store.apply(batch(Delete(b"/skydns/a/x"), Delete(b"/skydns/a/_tcp/y")))
-    deleted = [(path, params) for method, path, params in server.asked if method == "DELETE"]
-    # etcd can never reach the first index: that key was not read
+    deleted = [(path, params) for method, path, params in server.calls if method == "DELETE"]
+    # etcd never reaches the first index, used for a key that was not read
     assert deleted == [("/skydns/a/_tcp/y", {"prevIndex": f"{2**62}"}), ("/skydns/a/x", {"prevIndex": "5"})]
 
 
-def test_a_hidden_directory_that_cannot_be_read_is_not_an_empty_one(server: Server, store: V2Store) -> None:
-    server.answer = noted(lambda path, _: DENIED if "_tcp" in path else (200, {}))
+def test_unreadable_hidden_directory_is_not_empty(server: Server, store: V2Store) -> None:
+    server.answer = with_hidden_directory(lambda path, _: DENIED if "_tcp" in path else (200, {}))
     with pytest.raises(EtcdRefused, match="Invalid field"):
         store.snapshot()
 
 
-def test_a_member_that_is_behind_is_not_believed(server: Server, store: V2Store) -> None:
-    found = noted(lambda path, _: (200, file("/skydns/a/_tcp/H" if "_tcp" in path else "/skydns/x")))
-    behind = True
+def test_member_that_lags_is_detected(server: Server, store: V2Store) -> None:
+    found = with_hidden_directory(
+        lambda path, _: (200, file("/skydns/a/_tcp/H" if "_tcp" in path else "/skydns/x"))
+    )
+    lagging = True
 
     def answer(method: str, path: str, params: dict[str, str]) -> Response:
-        server.index = 9 if behind and "_tcp" in path else 10
+        server.index = 9 if lagging and "_tcp" in path else 10
         return MISSING if server.index == 9 else found(method, path, params)
 
     server.answer = answer
     with pytest.raises(EtcdUnavailable, match="went back from 10 to 9"):
         store.snapshot()
-    behind = False
+    lagging = False
     assert store.snapshot().entries == {b"/skydns/x": b"1", b"/skydns/a/_tcp/H": b"1"}
 
 
-def test_lost_data_is_noticed_by_probes_and_amid_a_read(server: Server, store: V2Store) -> None:
+def test_lost_data_is_detected_by_probes_and_during_a_read(server: Server, store: V2Store) -> None:
     def answer(_: str, path: str, __: dict[str, str]) -> Response:
         server.index = 10 if path == "/skydns" else 4
         return 200, {}
 
-    store.probe()  # nothing is known yet
+    store.probe()  # no index is known yet
     store.snapshot()
     store.probe()
     server.index = 9
@@ -188,24 +190,24 @@ def test_lost_data_is_noticed_by_probes_and_amid_a_read(server: Server, store: V
         store.snapshot()
 
 
-def test_writes_that_etcd_has_lost_are_no_events(server: Server, store: V2Store) -> None:
+def test_lost_writes_do_not_hide_later_events(server: Server, store: V2Store) -> None:
     server.index = 11
     server.answer = lambda method, path, _: (200, file(path, 11) if method == "PUT" else {})
     store.apply(ONE)
     server.index = 10
     store.snapshot()
-    server.answer = lambda _, __, params: (200, file("/skydns/theirs", 11) if "wait" in params else {})
+    server.answer = lambda _, __, params: (200, file("/skydns/foreign", 11) if "wait" in params else {})
     watch = store.watch(11, threading.Event())
     assert next(watch) == WatchBatch(10)
-    assert [event.key for event in next(watch).events] == [b"/skydns/theirs"]
+    assert [event.key for event in next(watch).events] == [b"/skydns/foreign"]
 
 
-def test_keys_that_can_be_listed() -> None:
+def test_valid_and_invalid_keys() -> None:
     tree = Tree("skydns/")
     for key in ("/skydns/a/b", "/skydns/a/_tcp/_http/H1"):
         assert tree.path(key.encode()) == key
-    odd = ["a/_tcp", "_kube2etcd/hidden/x", "a//b", "a/./b", "a/../b", "a|b"]
-    for key in (*(f"/skydns/{one}" for one in odd), "/skydns", "/skydns/", "/skydnsx/a", "skydns/a"):
+    invalid = ["a/_tcp", "_kube2etcd/hidden/x", "a//b", "a/./b", "a/../b", "a|b"]
+    for key in (*(f"/skydns/{one}" for one in invalid), "/skydns", "/skydns/", "/skydnsx/a", "skydns/a"):
         with pytest.raises(EtcdRefused, match="cannot hold such a key"):
             tree.path(key.encode())
     with pytest.raises(EtcdRefused, match="cannot hold such a key"):
@@ -213,7 +215,7 @@ def test_keys_that_can_be_listed() -> None:
 
 
 @pytest.mark.parametrize("path", ["/skydns/a/_tcp", "/skydns/a/_tcp/_http", "/skydns/_a/b"])
-def test_hidden_directories_have_a_note(path: str) -> None:
+def test_note_of_a_hidden_directory(path: str) -> None:
     tree = Tree("/skydns")
     assert tree.is_hidden(path)
     assert tree.note(path).startswith("/skydns/_kube2etcd/hidden/|")
@@ -235,15 +237,19 @@ def test_hidden_directories_have_a_note(path: str) -> None:
 def test_events_that_end_the_watch(
     server: Server, store: V2Store, response: bytes | dict[str, Any], error: str
 ) -> None:
-    server.answer = noted(lambda _, params: (200, response if "wait" in params else {}))
+    server.answer = with_hidden_directory(lambda _, params: (200, response if "wait" in params else {}))
     store.snapshot()
     with pytest.raises(EtcdError, match=error):
         list(store.watch(11, threading.Event()))
 
 
-@pytest.mark.parametrize("key", ["/skydns/a/x", "/skydns/a/b/x"], ids=["it", "above"])
-def test_a_directory_that_we_are_removing_is_not_lost(server: Server, store: V2Store, key: str) -> None:
-    """The watch may hear of the removal before we do."""
+@pytest.mark.parametrize(
+    "key", ["/skydns/a/x", "/skydns/a/b/x"], ids=["the directory of the key", "the directory above"]
+)
+def test_removal_of_a_directory_by_us_does_not_end_the_watch(
+    server: Server, store: V2Store, key: str
+) -> None:
+    """The watch may report the removal before our request returns."""
     polled, removing, answered = threading.Event(), threading.Event(), threading.Event()
 
     def answer(_: str, path: str, params: dict[str, str]) -> Response:
@@ -268,7 +274,7 @@ def test_a_directory_that_we_are_removing_is_not_lost(server: Server, store: V2S
         applying.start()
         assert removing.wait(5)
         watching.join(0.3)
-        assert watching.is_alive(), "it waits until we know what we have written"
+        assert watching.is_alive(), "the watch waits for the result of our request"
         server.index = 12
     finally:
         answered.set()
@@ -277,10 +283,10 @@ def test_a_directory_that_we_are_removing_is_not_lost(server: Server, store: V2S
     assert batches == [WatchBatch(11), WatchBatch(12)]
 
 
-def test_our_own_writes_are_skipped(server: Server, store: V2Store) -> None:
+def test_own_writes_are_skipped(server: Server, store: V2Store) -> None:
     def answer(method: str, path: str, params: dict[str, str]) -> Response:
         if "wait" in params:
-            return 200, file("/skydns/theirs", int(params["waitIndex"]))
+            return 200, file("/skydns/foreign", int(params["waitIndex"]))
         if method == "GET":
             return 200, {}
         assert params["body"].startswith("value=") == (method == "PUT")
@@ -293,11 +299,11 @@ def test_our_own_writes_are_skipped(server: Server, store: V2Store) -> None:
     for change in (Put(b"/skydns/a", b"1"), Put(b"/skydns/_tcp/b", b"1"), Delete(b"/skydns/a")):
         assert store.apply(batch(change)).skipped
     assert not store.apply(batch(Delete(b"/elsewhere"))).skipped
-    ((theirs,),) = (one.events for one in [next(watch)])
-    assert (theirs.key, theirs.mod_revision) == (b"/skydns/theirs", server.index + 1)
+    ((foreign,),) = (one.events for one in [next(watch)])
+    assert (foreign.key, foreign.mod_revision) == (b"/skydns/foreign", server.index + 1)
 
 
-def test_paths_are_escaped_and_listings_are_walked(server: Server) -> None:
+def test_paths_are_escaped_and_listings_flattened(server: Server) -> None:
     nodes = [
         {"key": "/s/a", "value": "1", "modifiedIndex": 7, "ttl": 5},
         {"key": "/s/d", "dir": True},
@@ -308,7 +314,7 @@ def test_paths_are_escaped_and_listings_are_walked(server: Server) -> None:
         reply = connection.get("/s/a b/ä?#%2F")
     found = sorted((one.key, one.value, one.modified) for one in reply.files())
     assert found == [("/s/a", "1", 7), ("/s/e/f", "", 0)]
-    assert server.asked[0][1] == "/s/a b/ä?#%2F"
+    assert server.calls[0][1] == "/s/a b/ä?#%2F"
 
 
 @pytest.fixture
@@ -317,7 +323,7 @@ def silent() -> Iterator[EtcdSettings]:
         yield EtcdSettings((f"http://127.0.0.1:{listener.getsockname()[1]}",))
 
 
-def test_a_silent_server(silent: EtcdSettings) -> None:
+def test_silent_server(silent: EtcdSettings) -> None:
     with V2Connection(silent, 0.2) as one, pytest.raises(EtcdUnavailable, match="did not answer in time"):
         one.get("/")
 
@@ -338,7 +344,7 @@ def test_close_ends_all_waits(silent: EtcdSettings, wait: Callable[[V2Connection
             one(connection)
 
 
-def test_a_poll_ends_when_asked_to(silent: EtcdSettings) -> None:
+def test_poll_ends_on_stop(silent: EtcdSettings) -> None:
     with V2Connection(silent, 30) as connection:
         stop = threading.Event()
         threading.Timer(0.1, stop.set).start()

@@ -17,13 +17,13 @@ ELECTION = {"errorCode": 301, "message": "During Leader Election", "index": 3}
 
 
 class Server(Scripted):
-    """Answers as ``answer`` says; records every request."""
+    """Responds with the result of ``answer``; records every request."""
 
     def __init__(self) -> None:
         super().__init__()
         self.answers = [self._play]
         self.answer: Callable[[str, str, dict[str, str]], Response] = lambda *_: (200, {})
-        self.asked: list[Request] = []
+        self.calls: list[Request] = []
         self.index = 10
 
     def _play(self, handler: Handler) -> None:
@@ -31,7 +31,7 @@ class Server(Scripted):
         params = {key: values[0] for key, values in parse_qs(url.query).items()}
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         path = unquote(url.path).removeprefix("/v2/keys")
-        self.asked.append((handler.command, path, params))
+        self.calls.append((handler.command, path, params))
         status, response = self.answer(handler.command, path, {**params, "body": body.decode()})
         content = response if isinstance(response, bytes) else json.dumps(response).encode()
         headers = {"X_Etcd_Index": str(self.index)}

@@ -1,4 +1,4 @@
-"""In-memory API server, state store and hosts file that can be made to fail; a client without a socket."""
+"""In-memory API server, state store and hosts file that can fail, and a client without a socket."""
 
 import io
 import json
@@ -32,7 +32,7 @@ UNSERVABLE = partial(build.unservable, Settings())
 
 
 class FakeApi(ApiConnection):
-    """Objects of one namespace, with resource versions that only grow."""
+    """Objects of one namespace, with increasing resource versions."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -41,15 +41,15 @@ class FakeApi(ApiConnection):
         self.calls: list[str] = []
         self.before: Callable[[], None] = lambda: None
         self.answer: bytes | Exception | None = None
-        self.unheard = ""
-        """The beginning of calls that are carried out, and whose answer is lost."""
+        self.lose_response = ""
+        """Prefix of the calls that are carried out but whose response is lost."""
 
     def request(self, method: str, path: str, *args: Any, **given: Any) -> bytes:
         self.before()
         with self.lock:
             answer = self._answer(method, path, *args, **given)
-        if self.unheard and f"{method} {path[len(PATH) + 1 :]}".startswith(self.unheard):
-            raise ApiForbidden("the answer is lost")
+        if self.lose_response and f"{method} {path[len(PATH) + 1 :]}".startswith(self.lose_response):
+            raise ApiForbidden("the response is lost")
         return answer
 
     def _answer(
@@ -63,8 +63,8 @@ class FakeApi(ApiConnection):
         assert path.startswith(PATH)
         name = path.removeprefix(PATH).removeprefix("/")
         self.calls.append(f"{method} {name}".strip())
-        given_ = json.loads(body) if body is not None else {}
-        meta = given_.get("metadata", {})
+        sent = json.loads(body) if body is not None else {}
+        meta = sent.get("metadata", {})
         if method == "GET":
             assert params == {"labelSelector": "app.kubernetes.io/managed-by=kube2etcd-webhook"}
             parts = {"metadata"} if "Partial" in how.get("accept", "") else {"metadata", "spec"}
@@ -76,38 +76,38 @@ class FakeApi(ApiConnection):
         if method == "POST":
             name = meta["name"]
             if name in self.objects:
-                raise ApiRefused("it is there", 409)
+                raise ApiRefused("exists", 409)
         elif name not in self.objects:
-            raise ApiNotFound("it is not there")
+            raise ApiNotFound("not found")
         elif self.objects[name]["metadata"]["resourceVersion"] != meta["resourceVersion"]:
-            raise ApiRefused("it has changed", 409)
+            raise ApiRefused("conflict", 409)
         self.version += 1
-        self.objects[name] = {**given_, "metadata": {**meta, "resourceVersion": str(self.version)}}
+        self.objects[name] = {**sent, "metadata": {**meta, "resourceVersion": str(self.version)}}
         return json.dumps(self.objects[name]).encode()
 
 
 class MemoryStore:
-    """Stores bytes, as the real ones do."""
+    """Stores the encoded state, as the real stores do."""
 
     def __init__(self) -> None:
         self.data: bytes | None = None
-        self.away = ""
-        self.lose_answers = False
+        self.outage = ""
+        self.lose_responses = False
         self.saves = 0
 
     def load(self) -> State:
-        self._reach()
+        self._fail_if_down()
         return State() if self.data is None else decode(self.data)
 
     def save(self, state: State, deadline: float) -> None:
-        self._reach()
+        self._fail_if_down()
         self.data = encode(state)
         self.saves += 1
-        if self.lose_answers:
-            raise NotStored("no answer")
+        if self.lose_responses:
+            raise NotStored("no response")
 
     def check(self, state: State, deadline: float) -> State:
-        self._reach()
+        self._fail_if_down()
         if self.data != encode(state):
             self.save(state, deadline)
         return state
@@ -115,22 +115,22 @@ class MemoryStore:
     def clear(self) -> None:
         self.data = None
 
-    def _reach(self) -> None:
-        if self.away:
-            raise NotStored(self.away)
+    def _fail_if_down(self) -> None:
+        if self.outage:
+            raise NotStored(self.outage)
 
 
 class MemoryHosts(HostsFile):
-    """The lines that a hosts file would have."""
+    """The lines that the hosts file would have."""
 
     def __init__(self) -> None:
         self.lines: Sequence[tuple[str, str]] = []
-        self.away = ""
+        self.outage = ""
 
     def write(self, wanted: Sequence[tuple[str, str]], ours: Callable[[str], bool]) -> bool:
         changed = wanted != self.lines
-        if self.away and changed:
-            raise NotWritten(self.away)
+        if self.outage and changed:
+            raise NotWritten(self.outage)
         assert all(ours(name) for name, _ in wanted)
         self.lines = wanted
         return changed
@@ -153,7 +153,7 @@ class Client:
         self.start()
 
     def start(self) -> None:
-        """A new process on the stored state."""
+        """Start a new process with the stored state."""
         self._names: dict[str, DnsEndpoint | None] = {}
         options = Options(
             tuple(Domain.parse(text) for text in self.domains), self.cluster, "desk", UNSERVABLE
@@ -164,8 +164,8 @@ class Client:
 
     def _publish(self, current: Effective, names: Mapping[str, DnsEndpoint | None], relist: bool) -> None:
         self._names = {**({} if relist else self._names), **names}
-        there = {name: one.endpoints for name, one in sorted(self._names.items()) if one is not None}
-        self.published.append(({name: some for name, some in there.items() if some}, current))
+        endpoints = {name: one.endpoints for name, one in sorted(self._names.items()) if one is not None}
+        self.published.append(({name: some for name, some in endpoints.items() if some}, current))
         if self.feed is not None:
             self.feed(current, names, relist)
 
@@ -183,14 +183,14 @@ class Client:
         environ |= {f"HTTP_{name.upper()}": value for name, value in headers.items()}
         return TestResponse(*run_wsgi_app(self.application, environ), request=Request(environ))
 
-    def ask(self, call: str, body: bytes = b"") -> tuple[int, Any]:
-        """Status and JSON of a call such as ``GET /domains``, with a body as `curl -d` sends it."""
+    def send(self, call: str, body: bytes = b"") -> tuple[int, Any]:
+        """Status and JSON of a call such as ``GET /domains``, with a body as sent by `curl -d`."""
         method, path = call.split()
         answer = self.call(method, path, body, "application/x-www-form-urlencoded")
         return answer.status_code, answer.json
 
     def metric(self, name: str) -> float | None:
-        """The number behind a sample as it stands on the page; None where it is not there."""
+        """The value of a sample on the metrics page; None if it is missing."""
         for line in self.metrics.page().decode().splitlines():
             if line.startswith(f"kube2etcd_webhook_{name} "):
                 return float(line.rpartition(" ")[2])

@@ -47,7 +47,7 @@ def test_media_type_and_no_cors_headers(client: Client, method: str, path: str) 
 
 
 def test_negotiation(client: Client) -> None:
-    # The client compares it with this text.
+    # The client compares it literally.
     assert MEDIA_TYPE == "application/external.dns.webhook+json;version=1"
     assert client.call("GET", "/").json == {"include": ["dtk.io"]}
     assert Client(domains=()).call("GET", "/").json == {"regexInclude": "^$"}
@@ -56,7 +56,7 @@ def test_negotiation(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("accept", "taken"),
+    ("accept", "accepted"),
     [
         ("", True),
         ("*/*", True),
@@ -71,17 +71,17 @@ def test_negotiation(client: Client) -> None:
         (f"{MEDIA_TYPE};q=0", False),
     ],
 )
-def test_accepted_media_types(client: Client, accept: str, taken: bool) -> None:
-    status = 200 if taken else 406
+def test_accept_header(client: Client, accept: str, accepted: bool) -> None:
+    status = 200 if accepted else 406
     assert client.call("GET", "/", accept=accept).status_code == status
     assert client.call("GET", "/records", accept=accept).status_code == status
     assert client.call("POST", "/adjustendpoints", b"[]", accept=accept).status_code == status
-    # There is nothing in the answer to changes that could be accepted.
+    # The response to changes has no body to negotiate.
     assert client.call("POST", "/records", b"{}", accept=accept).status_code == 204
 
 
 @pytest.mark.parametrize(
-    ("content_type", "taken"),
+    ("content_type", "accepted"),
     [
         (MEDIA_TYPE, True),
         ("application/external.dns.webhook+json; version=1", True),
@@ -96,9 +96,11 @@ def test_accepted_media_types(client: Client, accept: str, taken: bool) -> None:
         (";;;", False),
     ],
 )
-def test_content_types_of_the_two_posts(client: Client, content_type: str | None, taken: bool) -> None:
-    assert client.call("POST", "/records", b"{}", content_type).status_code == (204 if taken else 415)
-    assert client.call("POST", "/adjustendpoints", b"[]", content_type).status_code == (200 if taken else 415)
+def test_content_type_header(client: Client, content_type: str | None, accepted: bool) -> None:
+    assert client.call("POST", "/records", b"{}", content_type).status_code == (204 if accepted else 415)
+    assert client.call("POST", "/adjustendpoints", b"[]", content_type).status_code == (
+        200 if accepted else 415
+    )
 
 
 def test_records_are_returned_as_posted(client: Client) -> None:
@@ -112,7 +114,7 @@ def test_records_are_returned_as_posted(client: Client) -> None:
     assert client.records() == posted
 
 
-def test_adjusting_changes_nothing() -> None:
+def test_adjustendpoints_changes_no_state() -> None:
     client = Client(cluster=parse_cluster_address("192.0.2.1"))
     posted = [alias("Self.dtk.io", "self.dtk.io"), a("Out.example."), a("b.dtk.io"), a("a.dtk.io")]
     answer = client.call("POST", "/adjustendpoints", json.dumps(posted).encode())
@@ -122,17 +124,17 @@ def test_adjusting_changes_nothing() -> None:
     assert client.call("POST", "/adjustendpoints", b"[]").data == b"[]"
 
 
-NO_MESSAGE = [b"", b" \n", b"{", b"nonsense", b"\xff\xfe", b"5", b"[" * 100000]
-NO_CHANGES = [b"[]", b"null", b'{"create":"x"}', b'{"create":[5]}', b'{"updateOld":7}']
-NO_CHANGES += [b'{"delete":[{"targets":"x"}]}', b'{"create":[{"dnsName":"\\ud800"}]}']
-NO_ENDPOINTS = [b"{}", b"[5]", b'[{"labels":[]}]', b'{"create":[]}']
+INVALID_JSON = [b"", b" \n", b"{", b"nonsense", b"\xff\xfe", b"5", b"[" * 100000]
+INVALID_CHANGES = [b"[]", b"null", b'{"create":"x"}', b'{"create":[5]}', b'{"updateOld":7}']
+INVALID_CHANGES += [b'{"delete":[{"targets":"x"}]}', b'{"create":[{"dnsName":"\\ud800"}]}']
+INVALID_ENDPOINTS = [b"{}", b"[5]", b'[{"labels":[]}]', b'{"create":[]}']
 
 
 @pytest.mark.parametrize(
     ("path", "bodies"),
-    [("/records", NO_MESSAGE + NO_CHANGES), ("/adjustendpoints", NO_MESSAGE + NO_ENDPOINTS)],
+    [("/records", INVALID_JSON + INVALID_CHANGES), ("/adjustendpoints", INVALID_JSON + INVALID_ENDPOINTS)],
 )
-def test_no_valid_message(client: Client, path: str, bodies: list[bytes]) -> None:
+def test_invalid_bodies_are_400(client: Client, path: str, bodies: list[bytes]) -> None:
     for body in bodies:
         answer = client.call("POST", path, body)
         assert answer.status_code == 400
@@ -140,7 +142,7 @@ def test_no_valid_message(client: Client, path: str, bodies: list[bytes]) -> Non
         assert len(answer.data) < 1000
 
 
-def test_the_number_of_objects_in_a_body_is_limited() -> None:
+def test_number_of_values_in_a_body_is_limited() -> None:
     one = b'{"dnsName":"app-00000.dtk.io","targets":["10.0.0.1"],"recordType":"A","labels":{"owner":"me"}}'
     full = b"[" + b",".join([one] * (MAX_BODY // (len(one) + 1))) + b"]"
     assert len(full) <= MAX_BODY
@@ -190,7 +192,7 @@ def test_unsupported_methods_are_405(client: Client, method: str, path: str, all
 @pytest.mark.parametrize(
     "content_type", ["application/x-www-form-urlencoded", "text/plain", None, MEDIA_TYPE]
 )
-def test_domains_at_run_time(client: Client, content_type: str | None) -> None:
+def test_domains_are_added_at_run_time(client: Client, content_type: str | None) -> None:
     for _ in range(2):
         assert client.call("POST", "/domains", b" mydomain.io\n", content_type).status_code == 200
     assert client.call("POST", "/domains", b'".a.b"', content_type).status_code == 200
@@ -229,25 +231,25 @@ def test_one_large_body_at_a_time(client: Client, monkeypatch: pytest.MonkeyPatc
 
 
 def test_domains_set_over_rest_can_be_deleted(client: Client) -> None:
-    assert client.ask("POST /domains", b"my.io,.a.b") == (200, ["dtk.io", "my.io", ".a.b"])
+    assert client.send("POST /domains", b"my.io,.a.b") == (200, ["dtk.io", "my.io", ".a.b"])
     assert client.apply(create=[a("x.my.io")]) == 204
-    assert client.ask("DELETE /domains", b"My.io.") == (200, ["dtk.io", ".a.b"])
-    assert client.ask("DELETE /domains", b"never.there") == (200, ["dtk.io", ".a.b"])
+    assert client.send("DELETE /domains", b"My.io.") == (200, ["dtk.io", ".a.b"])
+    assert client.send("DELETE /domains", b"never.there") == (200, ["dtk.io", ".a.b"])
     assert client.hosts.lines == []
-    # It can be deleted, and not created again.
+    # Its endpoint can be deleted but not created again.
     assert client.records() == [a("x.my.io")]
     assert client.apply(delete=[a("x.my.io")]) == 204
     assert client.apply(create=[a("x.my.io")]) == 204
     assert client.records() == []
-    status, answer = client.ask("DELETE /domains", b"dtk.io,.a.b")
+    status, answer = client.send("DELETE /domains", b"dtk.io,.a.b")
     assert (status, "--domains" in answer["error"]) == (400, True)
     client.start()
-    assert client.ask("GET /domains") == (200, ["dtk.io"])
+    assert client.send("GET /domains") == (200, ["dtk.io"])
     for body in (b"", b" , ", b"a b"):
-        assert client.ask("DELETE /domains", body)[0] == 400
+        assert client.send("DELETE /domains", body)[0] == 400
 
 
-def test_domains_are_added_all_or_none(client: Client) -> None:
+def test_all_domains_of_a_call_are_added_or_none(client: Client) -> None:
     many = [f"d{number:05}.io" for number in range(5000)]
     assert client.call("POST", "/domains", ",".join(many).encode()).status_code == 200
     assert client.call("GET", "/domains").json == ["dtk.io", *many]
@@ -271,37 +273,37 @@ def test_domains_are_added_all_or_none(client: Client) -> None:
     ],
 )
 def test_invalid_domains_are_400(client: Client, body: bytes, reason: str) -> None:
-    status, answer = client.ask("POST /domains", body)
+    status, answer = client.send("POST /domains", body)
     assert (status, reason in answer["error"]) == (400, True)
-    assert client.ask("GET /domains") == (200, ["dtk.io"])
+    assert client.send("GET /domains") == (200, ["dtk.io"])
 
 
-def test_the_cluster_address_at_run_time(client: Client) -> None:
-    assert client.ask("GET /clusterip") == (200, "")
-    assert client.ask("POST /clusterip", b"192.0.2.1") == (200, "192.0.2.1")
-    assert client.ask("POST /clusterip", b"192.0.2.1,fd00::1") == (200, "192.0.2.1,fd00::1")
+def test_cluster_address_is_set_at_run_time(client: Client) -> None:
+    assert client.send("GET /clusterip") == (200, "")
+    assert client.send("POST /clusterip", b"192.0.2.1") == (200, "192.0.2.1")
+    assert client.send("POST /clusterip", b"192.0.2.1,fd00::1") == (200, "192.0.2.1,fd00::1")
     for body in (b"", b"x", b"10.0.0.1/8", b"\xff"):
-        assert client.ask("POST /clusterip", body)[0] == 400
+        assert client.send("POST /clusterip", body)[0] == 400
     client.start()
-    assert client.ask("GET /clusterip") == (200, "192.0.2.1,fd00::1")
+    assert client.send("GET /clusterip") == (200, "192.0.2.1,fd00::1")
     client.cluster = parse_cluster_address("10.1.1.1")
     client.start()
-    assert client.ask("GET /clusterip") == (200, "10.1.1.1")
-    assert client.ask("POST /clusterip", b"192.0.2.1") == (200, "192.0.2.1")
-    assert client.ask("DELETE /clusterip") == (200, "10.1.1.1")
+    assert client.send("GET /clusterip") == (200, "10.1.1.1")
+    assert client.send("POST /clusterip", b"192.0.2.1") == (200, "192.0.2.1")
+    assert client.send("DELETE /clusterip") == (200, "10.1.1.1")
     client.cluster = ()
     client.start()
-    assert client.ask("GET /clusterip") == (200, "")
+    assert client.send("GET /clusterip") == (200, "")
 
 
-def test_an_internal_error_is_a_500(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_internal_error_is_a_500(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client.provider, "apply", lambda changes: 1 / 0)
     answer = client.call("POST", "/records", b"{}")
     assert answer.status_code == 500
     assert "internal error" in answer.json["error"]
 
 
-# --- whatever comes -----------------------------------------------------------------------------------------
+# --- any request
 
 WORDS = (
     "foo.dtk.io FOO.dtk.io. dtk.io *.dtk.io x.example 10.0.0.5 fd00::1 A AAAA CNAME TXT SRV localhost desk"
@@ -388,7 +390,7 @@ def test_calls_are_counted_and_the_last_success_is_timed() -> None:
     assert client.call("PATCH", "/no/such/page").status_code == 404
     assert client.metric("last_success_timestamp_seconds") == 0
     assert client.apply(create=[a("foo.dtk.io")]) == 204
-    client.store.away = "etcd is away"
+    client.store.outage = "etcd is unavailable"
     assert client.apply(create=[a("bar.dtk.io")]) == 503
     for method, path, status in (
         ("GET", "/records", 406),

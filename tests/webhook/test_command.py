@@ -1,4 +1,4 @@
-"""Settings with which `webhook` refuses to start."""
+"""`webhook`: settings that it refuses, cleanup, and the names that it sends."""
 
 from pathlib import Path
 
@@ -18,44 +18,44 @@ from kube2etcd.webhook.state_file import FileState
 from tests.webhook.fakes import Client, a
 
 
-def given(*, with_etcd: bool = False, **options: str) -> Settings:
+def settings_of(*, with_etcd: bool = False, **options: str) -> Settings:
     return alone(load(options, {}), with_etcd=with_etcd)
 
 
-def test_without_a_place_to_publish_it_does_not_start(tmp_path: Path) -> None:
+def test_nowhere_to_publish_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="nowhere to publish"):
-        check(given())
-    check(given(with_etcd=True))
-    check(given(hosts_file=str(tmp_path / "hosts"), state_file=str(tmp_path / "state")))
-    # to the bridges that read the objects
-    check(given(state_objects="external-dns", kube_master_url="https://192.0.2.1"))
+        check(settings_of())
+    check(settings_of(with_etcd=True))
+    check(settings_of(hosts_file=str(tmp_path / "hosts"), state_file=str(tmp_path / "state")))
+    # published by the bridges that read the objects
+    check(settings_of(state_objects="external-dns", kube_master_url="https://192.0.2.1"))
 
 
-def test_cleanup_needs_a_place() -> None:
+def test_cleanup_without_a_target_is_refused() -> None:
     with pytest.raises(SettingsError, match="nothing is named to take names out of"):
-        cleanup(given())
+        cleanup(settings_of())
 
 
-def test_the_state_prefix_must_be_outside_the_served_keys() -> None:
+def test_state_prefix_among_the_served_keys_is_refused() -> None:
     with pytest.raises(SettingsError, match="among the keys of /skydns"):
-        check(given(state_prefix="/skydns/state", with_etcd=True))
+        check(settings_of(state_prefix="/skydns/state", with_etcd=True))
 
 
-@pytest.mark.parametrize("spoil", [False, True])
-def test_cleanup_removes_a_torn_block(tmp_path: Path, spoil: bool) -> None:
-    hosts, kept = tmp_path / "hosts", tmp_path / "state.json"
+@pytest.mark.parametrize("malformed", [False, True], ids=["valid state", "malformed state"])
+def test_cleanup_removes_a_torn_block(tmp_path: Path, malformed: bool) -> None:
+    hosts, saved = tmp_path / "hosts", tmp_path / "state.json"
     hosts.write_bytes(b"one\n# BEGIN kube2etcd\n10.0.0.1 a.dtk.io\n10.0.0.2 b.late.io\n10.0.0.9 printer\n")
-    FileState(kept).save(State(domains=(Domain.parse("late.io"),)), 0)
-    if spoil:
-        kept.write_text("{")
-    cleanup(given(hosts_file=str(hosts), state_file=str(kept), domains="dtk.io"))
-    left = b"10.0.0.2 b.late.io\n" if spoil else b""
-    assert hosts.read_bytes() == b"one\n" + left + b"10.0.0.9 printer\n"
-    assert not kept.exists()
+    FileState(saved).save(State(domains=(Domain.parse("late.io"),)), 0)
+    if malformed:
+        saved.write_text("{")
+    cleanup(settings_of(hosts_file=str(hosts), state_file=str(saved), domains="dtk.io"))
+    unmanaged = b"10.0.0.2 b.late.io\n" if malformed else b""
+    assert hosts.read_bytes() == b"one\n" + unmanaged + b"10.0.0.9 printer\n"
+    assert not saved.exists()
 
 
-def said(*args: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """What the command line comes to."""
+def settings_on_start(*args: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The settings with which the command starts."""
     found: list[Settings] = []
 
     def bridge(settings: Settings, *_: object) -> None:
@@ -67,10 +67,10 @@ def said(*args: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return found[0]
 
 
-def test_the_command_line_of_desktop_kubernetes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_line_of_the_desktop_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dtk = ("--cluster-ip=192.168.122.167", "--port=5000", "--domains=dtk.io,mydomain.io")
     files = ("--hosts-file", "/etc/hosts", "--state-file", str(tmp_path / "state"))
-    settings = said(*dtk, *files, monkeypatch=monkeypatch)
+    settings = settings_on_start(*dtk, *files, monkeypatch=monkeypatch)
     assert settings.etcd.servers == ()
     assert list(map(str, settings.webhook.cluster_ip)) == ["192.168.122.167"]
     assert list(map(str, settings.domains)) == ["dtk.io", "mydomain.io"]
@@ -78,15 +78,15 @@ def test_the_command_line_of_desktop_kubernetes(tmp_path: Path, monkeypatch: pyt
     assert settings.webhook.hosts_file == "/etc/hosts"
 
 
-def test_a_missing_folder_of_the_hosts_file_is_an_error(tmp_path: Path) -> None:
-    settings = given(hosts_file=str(tmp_path / "none" / "hosts"), state_file=str(tmp_path / "s"))
+def test_missing_folder_of_the_hosts_file_is_an_error(tmp_path: Path) -> None:
+    settings = settings_of(hosts_file=str(tmp_path / "none" / "hosts"), state_file=str(tmp_path / "s"))
     with pytest.raises(SettingsError, match=r"there is no folder .*none; make it, or write another"):
         check(settings)
-    # to take out what is not there is no fault
+    # cleanup of a missing file is no error
     cleanup(settings)
 
 
-def test_names_that_come_from_the_api_server_are_not_sent() -> None:
+def test_names_read_from_the_api_server_are_not_sent() -> None:
     settings = load({"dns_endpoints": True, "domains": ("dtk.io",), "state_objects": "default"}, {})
     queue = EventQueue()
     feed = Feed(settings, queue)
@@ -96,9 +96,7 @@ def test_names_that_come_from_the_api_server_are_not_sent() -> None:
     assert [event for event in queue.drain(0.1) if not isinstance(event, Rezoned)] == [Listed(KIND, ())]
 
 
-def test_a_stored_domain_that_has_become_a_zone_is_named(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_stored_domain_that_is_now_a_zone_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = tmp_path / "settings.yaml"
     config.write_text("zones: [{zone: shop.example}]")
     client = Client(feed=Feed(load({}, {}, config), EventQueue()))
@@ -109,7 +107,7 @@ def test_a_stored_domain_that_has_become_a_zone_is_named(
     ]
 
 
-def test_names_are_sent_as_a_list_first_and_after_a_relist_then_one_by_one() -> None:
+def test_names_are_sent_as_a_list_at_first_and_after_a_relist() -> None:
     queue = EventQueue()
     client = Client(feed=Feed(Settings(), queue))
     assert client.apply(create=[a("a.dtk.io"), a("b.dtk.io", "x")]) == 204
@@ -117,8 +115,8 @@ def test_names_are_sent_as_a_list_first_and_after_a_relist_then_one_by_one() -> 
     client.provider.relist()
     client.provider.repair()
     one = DnsEndpoint(Metadata("", "a.dtk.io"), (Endpoint("a.dtk.io", ("10.0.0.5",), "A"),))
-    why = "A: 'x': 'x' is not an IP address"
-    refused = DnsEndpoint(Metadata("", "b.dtk.io"), (), {"b.dtk.io": why})
+    reason = "A: 'x': 'x' is not an IP address"
+    refused = DnsEndpoint(Metadata("", "b.dtk.io"), (), {"b.dtk.io": reason})
     assert [event for event in queue.drain(0.1) if not isinstance(event, Rezoned)] == [
         Listed(KIND, []),
         Changed(KIND, Event("MODIFIED", one, "", "a.dtk.io")),

@@ -54,7 +54,7 @@ def test_accepted_endpoints(fields: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "reason", "words"),
+    ("fields", "reason", "message"),
     [
         ({"dns_name": "foo.evil-dtk.io"}, "domain", "managed domains"),
         ({"dns_name": "a-dtk.io", "record_type": "TXT"}, "domain", "managed domains"),
@@ -100,11 +100,11 @@ def test_accepted_endpoints(fields: Any) -> None:
         ({"targets": ()}, "targets", "no targets"),
     ],
 )
-def test_refused_endpoints(fields: Any, reason: str, words: str) -> None:
+def test_refused_endpoints(fields: Any, reason: str, message: str) -> None:
     found = refusal(endpoint(**fields), DOMAINS)
     assert found is not None
     assert found.reason == reason
-    assert words in found.text
+    assert message in found.text
     assert found.text.isascii()
     assert found.text.isprintable()
     assert len(found.text) < 300
@@ -170,5 +170,5 @@ def test_invalid_cluster_addresses(text: str, why: str) -> None:
         parse_cluster_address(text)
 
 
-def test_a_cluster_address_has_a_family_each_in_canonical_form() -> None:
+def test_cluster_addresses_are_canonical() -> None:
     assert parse_cluster_address(" 192.0.2.1, fd00:0::1 ") == ("192.0.2.1", "fd00::1")

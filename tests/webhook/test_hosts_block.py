@@ -1,4 +1,4 @@
-"""Our block in a hosts file, and every byte around it."""
+"""Our block in a hosts file, and the bytes around it."""
 
 import pytest
 from hypothesis import given
@@ -31,21 +31,21 @@ def written(content: bytes, wanted: list[tuple[str, str]] = WANTED) -> bytes:
         (b"# caf\xe9 \xff\n", b"# caf\xe9 \xff\n" + BLOCK),
         (b"one\n" + BEGIN + b"\n1.1.1.1 old.dtk.io\n" + END + b"\ntwo", b"one\n" + BLOCK + b"two"),
         (b"one\n" + BEGIN + b" v0\n" + END + b" x", b"one\n" + BLOCK),
-        # markers without their other half, or twice
+        # unpaired and duplicate markers
         (b"one\n" + BEGIN, b"one\n" + BLOCK),
         (b"one\n" + END + b"\ntwo\n", b"one\ntwo\n" + BLOCK),
         (b"one\n" + BLOCK + b"two\n" + BLOCK + b"three\n", b"one\n" + BLOCK + b"two\nthree\n"),
         (FIRST + b"10.0.0.7 x.dtk.io\nmine\n" + BLOCK, BLOCK + b"mine\n"),
-        # lines of others within the block move behind it
+        # foreign lines in the block move behind it
         (
             FIRST + b"# mine\n10.0.0.9 a b\n6.6.6.6 bank.com\n" + END + b"\n",
             BLOCK + b"# mine\n10.0.0.9 a b\n",
         ),
-        # every name is the user's
+        # every name is on a user's line
         (b"10.0.0.9 a.dtk.io b.dtk.io\n", b"10.0.0.9 a.dtk.io b.dtk.io\n"),
     ],
 )
-def test_the_block_is_appended_once_and_then_updated_in_place(before: bytes, after: bytes) -> None:
+def test_block_is_appended_then_updated_in_place(before: bytes, after: bytes) -> None:
     assert written(before) == after
     assert written(after) == after
 
@@ -61,14 +61,14 @@ def test_line_ends_are_those_of_the_file() -> None:
     assert written(alone) == alone
 
 
-def test_a_name_on_a_foreign_line_is_left_out() -> None:
+def test_name_on_a_foreign_line_is_left_out() -> None:
     before = b"10.0.0.9 printer B.dtk.io. # mine\n# 10.0.0.9 a.dtk.io\n"
     found = HostsBlock().rewrite(before, WANTED, ours)
     assert found.left_to_others == ["b.dtk.io"]
     assert found.content == before + FIRST + b"10.0.0.1 a.dtk.io\n" + END + b"\n"
 
 
-def test_a_torn_block_loses_only_our_lines() -> None:
+def test_torn_block_loses_only_our_lines() -> None:
     torn = (
         b"one\n" + FIRST + b"10.0.0.1 a.dtk.io\n10.0.0.3\tc.dtk.io d.dtk.io\n10.0.0.9 printer\n"
         b"10.0.0.4 e.dtk.io\ntwo\n"
@@ -80,7 +80,7 @@ def test_a_torn_block_loses_only_our_lines() -> None:
         assert written(FIRST + line, wanted).endswith(END + b"\n" + line)
 
 
-#: Lines that meet ours: markers, halves of them, our lines, the user's.
+#: Markers, our lines, and the user's lines.
 LINES = st.lists(
     st.sampled_from(
         [
@@ -113,14 +113,14 @@ def test_rewrite_is_idempotent(content: bytes, wanted: list[tuple[str, str]]) ->
 @given(FILES, st.lists(st.sampled_from(WANTED), unique=True).map(sorted))
 def test_foreign_lines_keep_their_order(content: bytes, wanted: list[tuple[str, str]]) -> None:
     def foreign(text: bytes) -> list[bytes]:
-        # The last line may lack its end, which is then the file's: CR and LF in some.
+        # A missing final line break is added, CR LF in some files.
         lines = [line.removesuffix(b"\r") for line in text.split(b"\n")]
         return [line for line in lines if line in (b"# mine", b"\xff\xfe")]
 
     assert foreign(written(content, wanted)) == foreign(content)
 
 
-#: Any bytes at all, in lines or not, but no marker.
+#: Any bytes but markers.
 USERS = (
     st.lists(
         st.one_of(
@@ -134,8 +134,8 @@ USERS = (
 )
 
 
-def undressed(content: bytes) -> bytes:
-    """Without the block, and without what a block is between."""
+def without_block(content: bytes) -> bytes:
+    """The content without the block."""
     start, end = content.index(BEGIN), content.index(END)
     return content[:start] + content[end:].split(b"\n", 1)[1]
 
@@ -144,7 +144,7 @@ def undressed(content: bytes) -> bytes:
 @given(USERS)
 def test_foreign_bytes_are_preserved(content: bytes) -> None:
     found = written(content)
-    added = undressed(found).removeprefix(content)
+    added = without_block(found).removeprefix(content)
     assert found.startswith(content)
     assert added in ((b"",) if content.endswith(b"\n") or not content else (b"\n", b"\r\n"))
     assert written(found, []) == content + added
@@ -153,14 +153,14 @@ def test_foreign_bytes_are_preserved(content: bytes) -> None:
 
 @LAW
 @given(USERS, USERS)
-def test_a_block_in_the_middle_changes_nothing_around_it(before: bytes, after: bytes) -> None:
+def test_bytes_around_a_block_are_preserved(before: bytes, after: bytes) -> None:
     before += b"" if before.endswith(b"\n") or not before else b"\n"
     around = before + BLOCK + after
-    assert undressed(written(around, [("c.dtk.io", "10.0.0.3")])) == before + after
+    assert without_block(written(around, [("c.dtk.io", "10.0.0.3")])) == before + after
     assert written(around, []) == before + after
 
 
-def test_every_owner_has_a_block_of_its_own() -> None:
+def test_each_owner_has_its_own_block() -> None:
     one, two = HostsBlock("a"), HostsBlock("b c")
     content = b"127.0.0.1 localhost\n"
     for block, address in ((HostsBlock(), "10.0.0.1"), (one, "10.0.0.2"), (two, "10.0.0.3")):
@@ -178,22 +178,22 @@ def test_every_owner_has_a_block_of_its_own() -> None:
     ]
     for block in (HostsBlock(), one, two):
         assert block.rewrite(content, [], ours).content.count(b"BEGIN") == 2
-    # The name is another's already.
+    # The name is in another owner's block.
     assert one.rewrite(content, [("1.dtk.io", "10.0.0.9")], ours).left_to_others == ["1.dtk.io"]
-    # A torn block ends where another's begins.
+    # A torn block ends where the next one begins.
     torn = content.replace(b"# END kube2etcd owner=a\n", b"")
     assert one.rewrite(torn, [("2.dtk.io", "10.0.0.2")], ours).content == content
     torn = content.replace(b"# END kube2etcd\n", b"")
     assert HostsBlock().rewrite(torn, [("1.dtk.io", "10.0.0.1")], ours).content == content
 
 
-def test_a_marker_that_only_begins_like_ours_is_foreign() -> None:
-    theirs = b"# BEGIN kube2etcd-lab\n10.0.0.9 x.dtk.io\n# END kube2etcd-lab\n"
-    assert written(theirs) == theirs + BLOCK
+def test_longer_marker_is_foreign() -> None:
+    foreign = b"# BEGIN kube2etcd-lab\n10.0.0.9 x.dtk.io\n# END kube2etcd-lab\n"
+    assert written(foreign) == foreign + BLOCK
 
 
 @pytest.mark.parametrize("rest", [b"", b"127.0.0.1 localhost\n"])
-def test_a_byte_order_mark_before_our_block_stays_and_the_block_is_ours(rest: bytes) -> None:
+def test_byte_order_mark_is_kept(rest: bytes) -> None:
     bom = b"\xef\xbb\xbf"
     assert written(bom + BLOCK + rest) == bom + BLOCK + rest
     assert written(bom + BLOCK + rest, []) == bom + rest

@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
     return found
 
 
-def test_an_equal_file_is_not_written(path: Path) -> None:
+def test_equal_file_is_not_written(path: Path) -> None:
     hosts = HostsFile(path)
     assert hosts.write(WANTED, ours)
     before = path.stat()
@@ -42,7 +42,7 @@ def test_an_equal_file_is_not_written(path: Path) -> None:
     assert os.listdir(path.parent) == ["hosts"]
 
 
-def test_a_missing_file_is_created_when_needed(tmp_path: Path) -> None:
+def test_missing_file_is_created_when_needed(tmp_path: Path) -> None:
     hosts = HostsFile(tmp_path / "hosts")
     assert not hosts.write([], ours)
     assert not (tmp_path / "hosts").exists()
@@ -60,19 +60,19 @@ def test_written_in_place_if_rename_fails(path: Path, monkeypatch: pytest.Monkey
     assert path.stat().st_ino == inode
     assert path.read_bytes().startswith(USERS + b"# BEGIN")
     assert not hosts.write(WANTED, ours)
-    # Shorter than before: nothing of the old end stays.
+    # Shorter than before: the old end is truncated.
     assert hosts.write([], ours)
     assert path.read_bytes() == USERS
     assert os.listdir(path.parent) == ["hosts"]
 
 
-def test_a_second_hard_link_stays_one(path: Path) -> None:
+def test_hard_link_is_kept(path: Path) -> None:
     os.link(path, path.with_name("other"))
     assert HostsFile(path).write(WANTED, ours)
     assert path.with_name("other").read_bytes() == path.read_bytes()
 
 
-def test_a_file_that_keeps_changing_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_that_keeps_changing_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(atomic, "rewrite", fail_with(errno.EBUSY))
     monkeypatch.setattr("kube2etcd.webhook.hosts._in_place", lambda *_: None)
     with pytest.raises(NotWritten, match="another process keeps changing it"):
@@ -83,12 +83,12 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "hosts")
     with pytest.raises(NotWritten, match="cannot be written"):
         HostsFile(tmp_path / "hosts").write(WANTED, ours)
-    # This one would be read for ever.
+    # Reading it would never end.
     with pytest.raises(NotWritten, match="cannot be written"):
         HostsFile(Path("/dev/zero")).write(WANTED, ours)
 
 
-def test_a_name_left_to_the_user_is_logged_once(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_name_on_a_users_line_is_logged_once(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path.write_bytes(b"10.0.0.9 foo.dtk.io\n")
     hosts = HostsFile(path)
     for _ in range(3):
@@ -99,63 +99,65 @@ def test_a_name_left_to_the_user_is_logged_once(path: Path, caplog: pytest.LogCa
 
 
 def test_leftover_temporary_files_are_deleted(path: Path) -> None:
-    left = path.with_name(".hosts.kube2etcd-abcdefgh")
-    left.write_bytes(b"")
+    temporary = path.with_name(".hosts.kube2etcd-abcdefgh")
+    temporary.write_bytes(b"")
     hosts = HostsFile(path)
     assert not hosts.write([], ours)
-    assert left.exists(), "its writer may be at work"
-    os.utime(left, (0, 0))
+    assert temporary.exists(), "its writer may still run"
+    os.utime(temporary, (0, 0))
     assert not hosts.write([], ours)
-    assert not left.exists()
+    assert not temporary.exists()
 
 
-def test_unwritable_is_reported_before_a_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unwritable_file_is_reported_before_a_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "hosts"
     assert HostsFile(path).fault() == ""
     path.write_text("127.0.0.1 localhost\n")
     assert HostsFile(path).fault() == ""
     assert "there is no folder" in HostsFile(tmp_path / "none" / "hosts").fault()
-    may = {tmp_path: True, path: False}
-    monkeypatch.setattr(os, "access", lambda place, _mode: may[Path(place)])
+    writable = {tmp_path: True, path: False}
+    monkeypatch.setattr(os, "access", lambda place, _mode: writable[Path(place)])
     assert HostsFile(path).fault() == ""
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
     assert "give this user the right" in HostsFile(path).fault()
     path.unlink()
     assert HostsFile(path).fault() == ""
-    may[tmp_path] = False
+    writable[tmp_path] = False
     assert "give this user the right" in HostsFile(path).fault()
 
 
 @pytest.mark.parametrize("where", ["hosts", "sub/hosts"])
-def test_an_inaccessible_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-    shut, stat = tmp_path / "shut", Path.stat
+def test_inaccessible_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    inaccessible, stat = tmp_path / "inaccessible", Path.stat
 
-    def refused(path: Path, **more: bool) -> os.stat_result:
-        if shut in path.parents:
+    def denied_stat(path: Path, **more: bool) -> os.stat_result:
+        if inaccessible in path.parents:
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return stat(path, **more)
 
-    shut.mkdir()
-    monkeypatch.setattr(Path, "stat", refused)
-    monkeypatch.setattr(os, "access", lambda place, _mode: shut not in (Path(place), *Path(place).parents))
-    assert folder_fault(shut / where) == "", "it may be there"
-    assert "give this user the right" in HostsFile(shut / where).fault()
+    inaccessible.mkdir()
+    monkeypatch.setattr(Path, "stat", denied_stat)
+    monkeypatch.setattr(
+        os, "access", lambda place, _mode: inaccessible not in (Path(place), *Path(place).parents)
+    )
+    assert folder_fault(inaccessible / where) == "", "the folder may exist"
+    assert "give this user the right" in HostsFile(inaccessible / where).fault()
 
 
-def test_a_kill_before_truncation(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    os.link(path, path.with_name("second"))  # so it is written in place
-    gone = [(f"gone{number}.dtk.io", "10.0.0.7") for number in range(9)]
-    HostsFile(path).write([*WANTED, *gone], ours)
+def test_kill_before_truncation(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.link(path, path.with_name("second"))  # so the file is written in place
+    stale = [(f"gone{number}.dtk.io", "10.0.0.7") for number in range(9)]
+    HostsFile(path).write([*WANTED, *stale], ours)
 
     class Killed(BaseException):
         pass
 
-    class Cut(FileIO):
+    class KilledAtTruncate(FileIO):
         def truncate(self, size: int | None = None, /) -> int:
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(hosts, "open", lambda name, mode, **_: Cut(name, mode), raising=False)
+        patch.setattr(hosts, "open", lambda name, mode, **_: KilledAtTruncate(name, mode), raising=False)
         with pytest.raises(Killed):
             HostsFile(path).write(WANTED, ours)
     HostsFile(path).write(WANTED, ours)
@@ -163,14 +165,14 @@ def test_a_kill_before_truncation(path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert lines == [USERS.rstrip(), b"10.0.0.5 foo.dtk.io"]
 
 
-def test_two_writers_of_one_block_stop_fighting(path: Path) -> None:
+def test_two_writers_of_one_block_detect_the_conflict(path: Path) -> None:
     clock = Clock()
     one, two = HostsFile(path, "me", clock.monotonic), HostsFile(path, "me", clock.monotonic)
-    theirs = [("bar.dtk.io", "10.0.0.6")]
+    other = [("bar.dtk.io", "10.0.0.6")]
     fault = ""
     for _ in range(10):
         clock.now += 5
-        for file, wanted in ((one, WANTED), (two, theirs)):
+        for file, wanted in ((one, WANTED), (two, other)):
             try:
                 file.write(list(wanted), ours)
             except NotWritten as error:
@@ -178,24 +180,24 @@ def test_two_writers_of_one_block_stop_fighting(path: Path) -> None:
         if fault:
             break
     assert "another program writes the block of the owner me" in fault
-    left = path.read_bytes()
-    # Whoever found it out leaves the block alone, and says so even when a trial has gone well.
+    content = path.read_bytes()
+    # The one that detected it stops writing, and reports it even after a successful probe.
     with pytest.raises(NotWritten, match="--owner-id of its own"):
         one.write(list(WANTED), ours)
-    assert path.read_bytes() == left
+    assert path.read_bytes() == content
     clock.now += 61
     assert one.write(list(WANTED), ours)
     assert "--owner-id of its own" in one.fault()
-    two.write(list(theirs), ours)
+    two.write(list(other), ours)
     with pytest.raises(NotWritten):
         one.write(list(WANTED), ours)
-    # The other one is gone.
+    # The other writer is gone.
     clock.now += 200
     assert one.write(list(WANTED), ours)
     assert one.fault() == ""
 
 
-@pytest.mark.parametrize("mounted", [False, True])
+@pytest.mark.parametrize("mounted", [False, True], ids=["renamed", "written in place"])
 def test_occasional_edits_of_our_block_are_not_a_conflict(
     path: Path, mounted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,41 +213,39 @@ def test_occasional_edits_of_our_block_are_not_a_conflict(
         assert hosts.fault() == ""
 
 
-def test_a_full_disk_leaves_the_old_content(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    os.link(path, path.with_name("second"))  # so it is written in place
+def test_full_disk_leaves_the_old_content(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.link(path, path.with_name("second"))  # so the file is written in place
 
-    class Full(FileIO):
-        tried = False
+    class FullDisk(FileIO):
+        failed = False
 
         def write(self, data: Any, /) -> int:
-            if not self.tried:
-                self.tried = True
+            if not self.failed:
+                self.failed = True
                 raise OSError(errno.ENOSPC, "No space left on device")
             return super().write(data)
 
-    monkeypatch.setattr(hosts, "open", lambda name, mode, **_: Full(name, mode), raising=False)
+    monkeypatch.setattr(hosts, "open", lambda name, mode, **_: FullDisk(name, mode), raising=False)
     with pytest.raises(NotWritten, match="No space left"):
         HostsFile(path).write(WANTED, ours)
     assert path.read_bytes() == USERS
 
 
-def test_a_line_added_before_the_write_in_place_is_not_lost(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_line_added_before_the_write_in_place_is_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.link(path, path.with_name("second"))
     printer = [b"10.0.0.9 printer\n"]
 
-    def late(name: Path, mode: str, **_: int) -> FileIO:
+    def open_late(name: Path, mode: str, **_: int) -> FileIO:
         while printer:
             path.write_bytes(path.read_bytes() + printer.pop())
         return FileIO(name, mode)
 
-    monkeypatch.setattr(hosts, "open", late, raising=False)
+    monkeypatch.setattr(hosts, "open", open_late, raising=False)
     assert HostsFile(path).write(WANTED, ours)
     assert path.read_bytes().startswith(USERS + b"10.0.0.9 printer\n# BEGIN")
 
 
-def test_a_file_that_vanishes_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_that_vanishes_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(atomic, "rewrite", fail_with(errno.ENOENT))
     with pytest.raises(NotWritten, match="No such file"):
         HostsFile(path).write(WANTED, ours)

@@ -1,4 +1,4 @@
-"""The listener on a socket: bodies, early refusals, untrusted headers."""
+"""The listener on a socket: body limits, early refusals, untrusted headers, stop."""
 
 import contextlib
 import gc
@@ -27,8 +27,8 @@ HERE = (ipaddress.ip_network("127.0.0.0/8"),)
 ELSEWHERE = (ipaddress.ip_network("192.0.2.0/24"), ipaddress.ip_network("fd00::/8"))
 
 
-class Wire:
-    """A listener on a port of its own."""
+class RunningListener:
+    """A listener on a free port."""
 
     def __init__(self, allow: tuple[Network, ...] = ()) -> None:
         self.client = Client()
@@ -38,7 +38,7 @@ class Wire:
         return socket.create_connection(("127.0.0.1", self.listener.port), timeout=20)
 
     def send(self, data: bytes) -> bytes:
-        """All that comes back until the peer has nothing more to say."""
+        """All data that the peer sends until it closes."""
         with self.connect() as raw:
             with contextlib.suppress(OSError):
                 raw.sendall(data)
@@ -52,8 +52,8 @@ class Wire:
 def read_all(raw: socket.socket) -> bytes:
     found = b""
     with contextlib.suppress(ConnectionError):
-        while piece := raw.recv(65536):
-            found += piece
+        while part := raw.recv(65536):
+            found += part
     return found
 
 
@@ -62,13 +62,13 @@ def statuses(answers: bytes) -> list[int]:
 
 
 @pytest.fixture
-def wires() -> Iterator[Any]:
+def start_listener() -> Iterator[Any]:
     with contextlib.ExitStack() as ending:
 
-        def start(*allow: Network) -> Wire:
-            wire = Wire(allow)
-            ending.callback(wire.listener.stop)
-            return wire
+        def start(*allow: Network) -> RunningListener:
+            running = RunningListener(allow)
+            ending.callback(running.listener.stop)
+            return running
 
         yield start
 
@@ -100,23 +100,23 @@ def chunked(body: bytes) -> bytes:
     return b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n"
 
 
-@pytest.mark.parametrize("in_chunks", [False, True])
-def test_a_body_as_large_as_it_may_be_is_taken(wires: Any, in_chunks: bool) -> None:
-    wire = wires()
+@pytest.mark.parametrize("in_chunks", [False, True], ids=["with a length", "chunked"])
+def test_body_up_to_the_limit_is_accepted(start_listener: Any, in_chunks: bool) -> None:
+    running = start_listener()
     for more, status in ((0, 204), (1, 413)):
         body = MESSAGE.ljust(MAX_BODY + more)
         length = b"Transfer-Encoding: chunked" if in_chunks else b"Content-Length: %d" % len(body)
         body = chunked(body) if in_chunks else body
-        answer = wire.send(HEAD + b"Connection: close\r\n" + length + b"\r\n\r\n" + body)
+        answer = running.send(HEAD + b"Connection: close\r\n" + length + b"\r\n\r\n" + body)
         assert statuses(answer) == [status]
     assert b'\r\n\r\n{"error":"' in answer
     assert len(answer) < 1024
-    assert wire.client.metric('calls_total{method="POST",path="/records",status="413"}') == 1
-    assert wire.names() == ["foo.dtk.io"]
+    assert running.client.metric('calls_total{method="POST",path="/records",status="413"}') == 1
+    assert running.names() == ["foo.dtk.io"]
 
 
-def test_endless_framing_of_chunks_is_refused(wires: Any) -> None:
-    with wires().connect() as raw:
+def test_endless_chunk_extensions_are_refused(start_listener: Any) -> None:
+    with start_listener().connect() as raw:
         raw.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
         with contextlib.suppress(ConnectionError):
             for _ in range(2 * MAX_BODY // 8000 + 1):
@@ -140,35 +140,35 @@ def test_endless_framing_of_chunks_is_refused(wires: Any) -> None:
         b"Content-Length: %(n)d\nOrigin: x\r\n",
     ],
 )
-def test_request_smuggling_is_refused(wires: Any, lengths: bytes) -> None:
-    wire = wires()
+def test_request_smuggling_is_refused(start_listener: Any, lengths: bytes) -> None:
+    running = start_listener()
     smuggled = HEAD + b"Content-Length: %d\r\n\r\n" % len(MESSAGE) + MESSAGE
     for body in (MESSAGE, chunked(MESSAGE)):
-        assert statuses(wire.send(HEAD + lengths % {b"n": len(body)} + b"\r\n" + body + smuggled)) == [400]
-    assert wire.names() == []
+        assert statuses(running.send(HEAD + lengths % {b"n": len(body)} + b"\r\n" + body + smuggled)) == [400]
+    assert running.names() == []
 
 
-def test_expect_100_is_answered(wires: Any) -> None:
-    wire = wires()
-    with wire.connect() as raw:
+def test_expect_100_is_answered(start_listener: Any) -> None:
+    running = start_listener()
+    with running.connect() as raw:
         raw.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(MESSAGE))
         assert raw.recv(100).startswith(b"HTTP/1.1 100 ")
         raw.sendall(MESSAGE)
         raw.shutdown(socket.SHUT_WR)
         assert statuses(read_all(raw)) == [204]
-    assert wire.names() == ["foo.dtk.io"]
+    assert running.names() == ["foo.dtk.io"]
 
 
-def test_what_curl_sends_for_desktop_kubernetes(wires: Any) -> None:
-    wire = wires()
+def test_curl_calls_of_the_desktop_guide(start_listener: Any) -> None:
+    running = start_listener()
     for path, data in ((b"domains", b"late.io"), (b"clusterip", b"192.168.122.167")) * 2:
         head = (
             b"POST /%b HTTP/1.1\r\nHost: 127.0.0.1:5000\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n" % path
         )
         form = b"Content-Length: %d\r\nContent-Type: application/x-www-form-urlencoded\r\n\r\n" % len(data)
-        assert statuses(wire.send(head + form + data)) == [200]
-    assert wire.client.call("GET", "/domains").json == ["dtk.io", "late.io"]
-    assert wire.client.call("GET", "/clusterip").json == "192.168.122.167"
+        assert statuses(running.send(head + form + data)) == [200]
+    assert running.client.call("GET", "/domains").json == ["dtk.io", "late.io"]
+    assert running.client.call("GET", "/clusterip").json == "192.168.122.167"
 
 
 GZIP = gzip.compress(MESSAGE)
@@ -191,10 +191,10 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n" + chunked(MESSAGE)
         ),
     ],
 )
-def test_transfer_encodings(wires: Any, message: bytes, status: int) -> None:
-    wire = wires()
-    assert statuses(wire.send(message)) == [status]
-    assert wire.names() == (["foo.dtk.io"] if status == 204 else [])
+def test_transfer_encodings(start_listener: Any, message: bytes, status: int) -> None:
+    running = start_listener()
+    assert statuses(running.send(message)) == [status]
+    assert running.names() == (["foo.dtk.io"] if status == 204 else [])
 
 
 @pytest.mark.parametrize(
@@ -210,99 +210,103 @@ def test_transfer_encodings(wires: Any, message: bytes, status: int) -> None:
         ((), b"Content-Length: 99999999999", 413),
     ],
 )
-def test_refused_before_the_body(wires: Any, allow: tuple[Network, ...], header: bytes, status: int) -> None:
-    wire = wires(*allow)
-    with wire.connect() as raw:
+def test_refused_before_the_body(
+    start_listener: Any, allow: tuple[Network, ...], header: bytes, status: int
+) -> None:
+    running = start_listener(*allow)
+    with running.connect() as raw:
         raw.sendall(HEAD + b"Expect: 100-continue\r\n" + header + b"\r\n\r\n")
         answer = read_all(raw)
     assert statuses(answer) == [status]
     assert b'{"error":"' in answer
-    assert wire.client.metric(f'calls_total{{method="POST",path="/records",status="{status}"}}') == 1
+    assert running.client.metric(f'calls_total{{method="POST",path="/records",status="{status}"}}') == 1
 
 
 @pytest.mark.parametrize(
     "header",
     [b"X-Forwarded-For", b"X_Forwarded_For", b"Forwarded", b"X-Real-IP", b"REMOTE_ADDR", b"Client-IP"],
 )
-def test_forwarding_headers_are_not_trusted(wires: Any, header: bytes) -> None:
+def test_forwarding_headers_are_not_trusted(start_listener: Any, header: bytes) -> None:
     request = HEAD + b"Content-Length: 2\r\n" + header + b": %s\r\n\r\n{}"
-    assert statuses(wires(*ELSEWHERE).send(request % b"192.0.2.7")) == [403]
-    assert statuses(wires(*HERE).send(request % b"203.0.113.9")) == [204]
+    assert statuses(start_listener(*ELSEWHERE).send(request % b"192.0.2.7")) == [403]
+    assert statuses(start_listener(*HERE).send(request % b"203.0.113.9")) == [204]
 
 
-def test_a_trickling_request_times_out(wires: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_request_times_out(start_listener: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "ARRIVAL", 1)
-    wire = wires()
-    with wire.connect() as raw:
+    running = start_listener()
+    with running.connect() as raw:
         raw.sendall(HEAD + b"Content-Length: 1000000\r\n\r\n")
         raw.settimeout(0.1)
         deadline = time.monotonic() + 15
-        ended = False
-        while not ended:
-            assert time.monotonic() < deadline, "it is still waited for"
+        closed = False
+        while not closed:
+            assert time.monotonic() < deadline, "not timed out"
             try:
                 raw.sendall(b" ")
-                ended = raw.recv(100) == b""
+                closed = raw.recv(100) == b""
             except TimeoutError:
                 continue
             except ConnectionError:
-                ended = True
-    assert wire.names() == []
+                closed = True
+    assert running.names() == []
 
 
-def test_too_many_connections_do_not_block_requests(wires: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_connections_do_not_block_requests(
+    start_listener: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(api, "ARRIVAL", 1)
     monkeypatch.setattr(api, "CONNECTIONS", 10)
-    wire = wires()
+    running = start_listener()
     with contextlib.ExitStack() as ending:
         for _ in range(20):
-            ending.enter_context(wire.connect())
-        assert statuses(wire.send(b"GET /records HTTP/1.1\r\nHost: x\r\n\r\n")) == [200]
+            ending.enter_context(running.connect())
+        assert statuses(running.send(b"GET /records HTTP/1.1\r\nHost: x\r\n\r\n")) == [200]
 
 
 def test_stop_closes_all_descriptors() -> None:
     before = len(os.listdir("/proc/self/fd"))
-    wire = Wire()
-    with wire.connect() as raw:
+    running = RunningListener()
+    with running.connect() as raw:
         raw.sendall(b"GET /records HTTP/1.1\r\nHost: x\r\n\r\n")
         assert raw.recv(100).startswith(b"HTTP/1.1 200 ")
-        wire.listener.stop()
+        running.listener.stop()
     assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_stop_finishes_a_response_that_is_read_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
-    wire = Wire()
-    assert wire.client.apply(create=[a("t.dtk.io", *["v" * 1000] * 9000, recordType="TXT")]) == 204
-    waiting, sleep = threading.Event(), time.sleep
+    running = RunningListener()
+    assert running.client.apply(create=[a("t.dtk.io", *["v" * 1000] * 9000, recordType="TXT")]) == 204
+    slept, sleep = threading.Event(), time.sleep
 
-    def noted(seconds: float) -> None:
-        waiting.set()
+    def record_sleep(seconds: float) -> None:
+        slept.set()
         sleep(seconds)
 
-    with wire.connect() as raw:
+    with running.connect() as raw:
         raw.sendall(b"GET /records HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         found = raw.recv(1)
-        monkeypatch.setattr(time, "sleep", noted)
-        stopping = threading.Thread(target=wire.listener.stop)
+        monkeypatch.setattr(time, "sleep", record_sleep)
+        stopping = threading.Thread(target=running.listener.stop)
         stopping.start()
-        assert waiting.wait(20), "the rest of the response is not waited for"
+        assert slept.wait(20), "stop does not wait for the rest of the response"
         found += read_all(raw)
         stopping.join()
     assert len(json.loads(found.partition(b"\r\n\r\n")[2])[0]["targets"]) == 9000
 
 
-def test_no_temporary_file_of_an_aborted_message_stays_open() -> None:
+def test_aborted_messages_leak_no_temporary_files() -> None:
     """Large bodies and responses are kept in files, which are closed with their connection."""
     before = len(os.listdir("/proc/self/fd"))
-    wire = Wire()
-    assert wire.client.apply(create=[a("t.dtk.io", *["v" * 1000] * 9000, recordType="TXT")]) == 204
+    running = RunningListener()
+    assert running.client.apply(create=[a("t.dtk.io", *["v" * 1000] * 9000, recordType="TXT")]) == 204
     gc.disable()
     try:
-        with wire.connect() as reading, wire.connect() as sending:
+        with running.connect() as reading, running.connect() as sending:
             reading.sendall(b"GET /records HTTP/1.1\r\nHost: x\r\n\r\n")
             assert reading.recv(1)
             sending.sendall(HEAD + b"Content-Length: 4000000\r\n\r\n" + b" " * 3_000_000)
-            Server.stop(wire.listener)
+            Server.stop(running.listener)
         assert len(os.listdir("/proc/self/fd")) <= before
     finally:
         gc.enable()

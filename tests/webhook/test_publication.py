@@ -1,4 +1,4 @@
-"""State to hosts file lines and names for the reconciler."""
+"""The state as lines of the hosts file and as names for the reconciler."""
 
 from collections.abc import Mapping
 
@@ -29,12 +29,12 @@ def alias(name: str, *targets: str, sid: str = "") -> Endpoint:
 
 
 def published(*states: State) -> list[dict[str, DnsEndpoint | None]]:
-    """What is sent of these states, one after the other."""
+    """The names sent for these states, one after the other."""
     sent: list[dict[str, DnsEndpoint | None]] = []
     publication = Publication(None, lambda _, names, __: sent.append({**names}), "", Conditions())
     for one in states:
         publication.update(Effective(one, DOMAINS, ()))
-        publication.write_hosts()  # there is none
+        publication.write_hosts()  # no hosts file
         publication.publish()
     return sent
 
@@ -55,26 +55,28 @@ CHAIN = [
         pytest.param(
             [a("b", "10.0.0.10", "10.0.0.9"), a("b", "fd00::1"), a("a", "10.0.0.1")],
             "a 10.0.0.1, b 10.0.0.9, b 10.0.0.10, b fd00::1",
-            id="a line per address and name",
+            id="line per address and name",
         ),
-        pytest.param([alias("b", "out.example")], "b 10.9.9.9", id="an alias to elsewhere"),
-        pytest.param([alias("b", "gone.dtk.io")], "b 10.9.9.9", id="an alias to nothing"),
-        pytest.param([alias("b", "text.dtk.io"), TEXT], "b 10.9.9.9", id="an alias to a text"),
-        pytest.param([alias("b", "10.0.0.5")], "", id="an alias to an address, as in DNS"),
-        pytest.param([a("b", "10.0.0.2"), alias("b", "one.dtk.io")], "b 10.0.0.2", id="addresses win"),
+        pytest.param([alias("b", "out.example")], "b 10.9.9.9", id="CNAME outside our domains"),
+        pytest.param([alias("b", "gone.dtk.io")], "b 10.9.9.9", id="dangling CNAME"),
+        pytest.param([alias("b", "text.dtk.io"), TEXT], "b 10.9.9.9", id="CNAME to a TXT record"),
+        pytest.param([alias("b", "10.0.0.5")], "", id="CNAME to an address, left out as in DNS"),
+        pytest.param(
+            [a("b", "10.0.0.2"), alias("b", "one.dtk.io")], "b 10.0.0.2", id="addresses beat a CNAME"
+        ),
         pytest.param(
             [alias("b", "one.dtk.io", "nine.dtk.io"), NINE, ONE],
             "b 10.0.0.1, nine 10.0.0.9, one 10.0.0.1",
-            id="the first target",
+            id="first CNAME target",
         ),
         pytest.param(
             [alias("b", "nine.dtk.io", sid="2"), alias("b", "one.dtk.io", sid="1"), NINE, ONE],
             "b 10.0.0.1, nine 10.0.0.9, one 10.0.0.1",
-            id="the first set",
+            id="first set identifier",
         ),
-        pytest.param([a("b", "10.0.0.1", "x")], "b 10.0.0.1", id="an unusable address"),
+        pytest.param([a("b", "10.0.0.1", "x")], "b 10.0.0.1", id="invalid address"),
         pytest.param(
-            [alias("b", "a b", "one.dtk.io"), ONE], "b 10.0.0.1, one 10.0.0.1", id="an unusable target"
+            [alias("b", "a b", "one.dtk.io"), ONE], "b 10.0.0.1, one 10.0.0.1", id="invalid CNAME target"
         ),
     ],
 )
@@ -88,20 +90,20 @@ def test_lines_of_the_hosts_file(endpoints: list[Endpoint], expected: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("endpoints", "why"),
+    ("endpoints", "expected"),
     [
-        pytest.param([alias("b", "out.example")], "no cluster address", id="an alias to elsewhere"),
-        pytest.param(CHAIN, f"more than {MAX_ALIASES} aliases", id="too many aliases"),
-        pytest.param([a("*.wild", "10.0.0.1")], "wildcard", id="a wildcard"),
+        pytest.param([alias("b", "out.example")], "no cluster address", id="CNAME outside our domains"),
+        pytest.param(CHAIN, f"more than {MAX_ALIASES} aliases", id="CNAME chain too long"),
+        pytest.param([a("*.wild", "10.0.0.1")], "wildcard", id="wildcard"),
         pytest.param([a("desk", "10.0.0.1")], "this machine", id="our host name"),
         pytest.param([Endpoint("localhost", ("10.0.0.1",), "A")], "this machine", id="localhost"),
     ],
 )
-def test_names_that_have_no_line(endpoints: list[Endpoint], why: str) -> None:
+def test_names_without_a_line(endpoints: list[Endpoint], expected: str) -> None:
     by_name = {one.name: [one] for one in endpoints}
     found, reason = host_addresses(endpoints[0].name, lambda name: by_name.get(name, []), (), "Desk.dtk.io")
     assert found == ()
-    assert why in reason
+    assert expected in reason
 
 
 @pytest.mark.parametrize(
@@ -111,15 +113,15 @@ def test_names_that_have_no_line(endpoints: list[Endpoint], why: str) -> None:
         Endpoint("a-foo.dtk.io", ('"heritage=external-dns"',), "TXT"),
     ],
 )
-def test_ownership_texts_are_never_published(endpoint: Endpoint) -> None:
+def test_ownership_records_are_never_published(endpoint: Endpoint) -> None:
     assert published(state(endpoint)) == [{}]
 
 
 def test_only_changed_names_are_resolved_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked: list[str] = []
+    resolved: list[str] = []
 
     def counted(name: str, *args: object) -> object:
-        looked.append(name)
+        resolved.append(name)
         return host_addresses(name, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(publication_module, "host_addresses", counted)
@@ -131,24 +133,26 @@ def test_only_changed_names_are_resolved_again(monkeypatch: pytest.MonkeyPatch) 
     publication.update(before)
     publication.write_hosts()
     publication.publish()
-    looked.clear()
+    resolved.clear()
     after = Effective(state(*many, alias("to", "late.dtk.io"), a("late", "10.0.0.2")), DOMAINS, ())
-    # A call that cannot be written is taken back, and published as if it had never been.
+    # A call that cannot be written is rolled back and not published.
     for current, expected in ((after, 1002), (before, 1000), (after, 1002)):
         publication.update(current)
         publication.write_hosts()
         assert len(hosts.lines) == expected
     publication.publish()
-    assert sorted(set(looked)) == ["late.dtk.io", "to.dtk.io"]
+    assert sorted(set(resolved)) == ["late.dtk.io", "to.dtk.io"]
     assert sent[1:] == [["late.dtk.io", "to.dtk.io"]]
 
 
-def test_a_name_whose_refusal_changes_is_sent_again() -> None:
+def test_name_whose_refusal_changes_is_sent_again() -> None:
     name, kept = "b.dtk.io", state(a("b", "10.0.0.1")).endpoints
-    why = {name: "no address"}
-    refused = DnsEndpoint(Metadata("", name), (), why)
-    both = DnsEndpoint(Metadata("", name), tuple(kept.values()), why)
-    assert published(State(), State(refused=why), State(refused=why), State(kept, refused=why), State()) == [
+    reasons = {name: "no address"}
+    refused = DnsEndpoint(Metadata("", name), (), reasons)
+    both = DnsEndpoint(Metadata("", name), tuple(kept.values()), reasons)
+    assert published(
+        State(), State(refused=reasons), State(refused=reasons), State(kept, refused=reasons), State()
+    ) == [
         {},
         {name: refused},
         {},
@@ -157,12 +161,12 @@ def test_a_name_whose_refusal_changes_is_sent_again() -> None:
     ]
 
 
-def test_names_that_could_not_be_sent_are_sent_again() -> None:
+def test_names_that_failed_to_be_sent_are_sent_again() -> None:
     sent: list[tuple[list[str], bool]] = []
 
     def publish(_current: Effective, names: Mapping[str, object], relist: bool) -> None:
         sent.append((sorted(names), relist))
-        assert len(sent) != 2, "it fails once"
+        assert len(sent) != 2, "fails once"
 
     publication = Publication(None, publish, "", Conditions())
     publication.update(Effective(state(a("b", "10.0.0.1")), DOMAINS, ()))

@@ -1,4 +1,4 @@
-"""Changes to the state, and its encoding."""
+"""The state: changes, refusals and encoding."""
 
 import json
 from typing import Any
@@ -26,7 +26,7 @@ def after(state: State, **lists: tuple[Endpoint, ...]) -> State:
     return state.apply(Changes(**lists), DOMAINS)[0]
 
 
-def test_an_unusable_endpoint_is_skipped_and_the_rest_applied() -> None:
+def test_invalid_endpoint_is_skipped_and_the_rest_applied() -> None:
     bad = Endpoint("x" * 300 + ".dtk.io", ("10.0.0.5",), "A")
     state, remarks = State().apply(Changes(create=(bad, a("foo.dtk.io"))), DOMAINS)
     assert list(state.endpoints.values()) == [a("foo.dtk.io")]
@@ -34,7 +34,7 @@ def test_an_unusable_endpoint_is_skipped_and_the_rest_applied() -> None:
     assert "is skipped" in remarks[0].text
 
 
-def test_a_bad_target_among_good_ones_is_reported_and_kept() -> None:
+def test_invalid_target_among_valid_ones_is_reported_and_kept() -> None:
     mixed = a("foo.dtk.io", "10.0.0.5", "nonsense")
     state, remarks = State().apply(Changes(create=(mixed,)), DOMAINS)
     assert list(state.endpoints.values()) == [mixed]
@@ -49,10 +49,10 @@ def ownership(name: str, owned: str, sid: str = "", *, labelled: bool = True) ->
     return Endpoint(name, (text,), "TXT", sid, labels=labels)
 
 
-BAD = {"CNAME": "10.0.0.5", "MX": "0 .", "NAPTR": "x", "A": "nonsense", "AAAA": "10.0.0.5"}
+INVALID = {"CNAME": "10.0.0.5", "MX": "0 .", "NAPTR": "x", "A": "nonsense", "AAAA": "10.0.0.5"}
 
 
-@pytest.mark.parametrize("rtype", sorted(BAD))
+@pytest.mark.parametrize("rtype", sorted(INVALID))
 @pytest.mark.parametrize(
     ("labelled", "form"),
     [
@@ -60,7 +60,7 @@ BAD = {"CNAME": "10.0.0.5", "MX": "0 .", "NAPTR": "x", "A": "nonsense", "AAAA": 
         (True, "foo.dtk.io"),
         (True, "reg-{type}-foo.dtk.io"),
         (True, "{type}.foo.dtk.io"),
-        # Without the label only the default names lead to the record.
+        # Without the label, only the default names identify the record.
         (False, "{type}-foo.dtk.io"),
         (False, "foo.dtk.io"),
     ],
@@ -68,7 +68,7 @@ BAD = {"CNAME": "10.0.0.5", "MX": "0 .", "NAPTR": "x", "A": "nonsense", "AAAA": 
 @pytest.mark.parametrize("first", ["record", "text"])
 def test_ownership_is_skipped_with_its_record(rtype: str, labelled: bool, form: str, first: str) -> None:
     name = form.format(type=rtype.lower())
-    record = Endpoint("Foo.dtk.io.", (BAD[rtype],), rtype)
+    record = Endpoint("Foo.dtk.io.", (INVALID[rtype],), rtype)
     text = ownership(name, "foo.dtk.io", labelled=labelled)
     pair = (record, text) if first == "record" else (text, record)
     state, refusals = State().apply(Changes(create=pair), DOMAINS)
@@ -76,31 +76,31 @@ def test_ownership_is_skipped_with_its_record(rtype: str, labelled: bool, form: 
     assert [one.reason for one in refusals][-1] == "record"
 
 
-def test_an_ownership_text_stays_with_the_record_that_is_kept() -> None:
+def test_ownership_record_is_kept_with_its_record() -> None:
     bad = Endpoint("foo.dtk.io", ("nonsense",), "AAAA")
     texts = (ownership("a-foo.dtk.io", "foo.dtk.io"), ownership("aaaa-foo.dtk.io", "foo.dtk.io"))
     state = after(State(), create=(a("foo.dtk.io"), bad, *texts))
     assert {one.name for one in state.endpoints.values()} == {"foo.dtk.io", "a-foo.dtk.io"}
-    # An update that is refused leaves the record that is there, and its text.
+    # A refused update keeps the existing record and its ownership record.
     worse = Endpoint("foo.dtk.io", ("nonsense",), "A")
     again = after(state, update=(worse, texts[0]))
     assert again.endpoints == state.endpoints
-    # One name for all types, as old clients write it; another set; a name with the type's letters in it.
+    # One name for all types, as old clients write it; a set identifier; a name that begins like a type.
     for name, owned, sid in (("txt-foo.dtk.io", "foo.dtk.io", ""), ("a-a-b.dtk.io", "a-b.dtk.io", "s")):
-        good, text = a(owned, sid=sid), ownership(name, owned, sid)
+        valid, text = a(owned, sid=sid), ownership(name, owned, sid)
         bad = Endpoint(owned, ("0 .",), "MX", sid)
-        kept = after(State(), create=(text, good, bad))
-        assert set(kept.endpoints) == {good.key, text.key}
+        kept = after(State(), create=(text, valid, bad))
+        assert set(kept.endpoints) == {valid.key, text.key}
 
 
-def test_ownership_of_another_record_is_unaffected_by_a_refused_one() -> None:
+def test_refused_record_does_not_affect_other_ownership_records() -> None:
     bad = Endpoint("foo.dtk.io", ("nonsense",), "A")
     nameless = Endpoint("x.dtk.io", ("text",), "TXT", labels={"ownedRecord": ""})
     texts = (ownership("a-bar.dtk.io", "bar.dtk.io"), ownership("a-foo.dtk.io", "foo.dtk.io", "s"), nameless)
     assert set(after(State(), create=(bad, *texts)).endpoints) == {one.key for one in texts}
 
 
-def test_refused_names_are_remembered_up_to_a_limit() -> None:
+def test_remembered_refusals_are_limited() -> None:
     bad = Endpoint("foo.dtk.io", ("nonsense",), "A")
     state = after(State(), create=(bad,))
     assert list(state.refused) == ["foo.dtk.io"]
@@ -116,7 +116,7 @@ def test_refused_names_are_remembered_up_to_a_limit() -> None:
     assert after(state, create=many) == state
 
 
-WHOLE = State(
+FULL = State(
     {
         one.key: one
         for one in (
@@ -130,17 +130,17 @@ WHOLE = State(
 
 
 def test_encoding_round_trip() -> None:
-    assert decode(encode(WHOLE)) == WHOLE
+    assert decode(encode(FULL)) == FULL
     assert decode(encode(State())) == State()
 
 
 def test_equal_states_have_equal_bytes() -> None:
-    turned = State(dict(reversed(list(WHOLE.endpoints.items()))), WHOLE.domains, WHOLE.cluster)
-    assert encode(turned) == encode(WHOLE)
+    reordered = State(dict(reversed(list(FULL.endpoints.items()))), FULL.domains, FULL.cluster)
+    assert encode(reordered) == encode(FULL)
 
 
 @pytest.mark.parametrize(
-    ("fields", "why"),
+    ("fields", "message"),
     [
         ({"version": None}, "no state of kube2etcd webhook"),
         ({"version": "1"}, "no state of kube2etcd webhook"),
@@ -154,14 +154,14 @@ def test_equal_states_have_equal_bytes() -> None:
         ({"clusterIP": "x"}, "is not an IP address"),
     ],
 )
-def test_invalid_states(fields: dict[str, Any], why: str) -> None:
+def test_invalid_states(fields: dict[str, Any], message: str) -> None:
     given = {"version": 1, "domains": [], "clusterIP": "", "endpoints": []}
     assert decode(json.dumps(given).encode()) == State()
-    with pytest.raises(ValueError, match=why):
+    with pytest.raises(ValueError, match=message):
         decode(json.dumps(given | fields).encode())
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b"\xff", b"[" * 9999])
-def test_no_state_at_all(data: bytes) -> None:
+def test_data_that_is_no_state(data: bytes) -> None:
     with pytest.raises(ValueError, match="no state of kube2etcd webhook"):
         decode(data)

@@ -23,19 +23,19 @@ def store(tmp_path: Path) -> FileState:
     return FileState(tmp_path / "lib" / "webhook.json")
 
 
-def test_an_empty_state_makes_no_file(store: FileState) -> None:
+def test_empty_state_creates_no_file(store: FileState) -> None:
     assert store.check(store.load(), 0) == State()
     assert not store.path.exists()
 
 
-def test_a_saved_state_is_loaded(store: FileState) -> None:
+def test_saved_state_is_loaded(store: FileState) -> None:
     store.save(STATE, 0)
     assert FileState(store.path).load() == STATE
     assert store.path.stat().st_mode & 0o777 == 0o600
     assert sorted(os.listdir(store.path.parent)) == [".webhook.json.lock", "webhook.json"]
 
 
-def test_a_damaged_file_is_rewritten(store: FileState) -> None:
+def test_damaged_file_is_rewritten(store: FileState) -> None:
     store.save(STATE, 0)
     written = store.path.stat().st_mtime_ns
     assert store.check(STATE, 0) is STATE
@@ -48,7 +48,7 @@ def test_a_damaged_file_is_rewritten(store: FileState) -> None:
     assert store.load() == STATE
 
 
-def test_an_unreadable_state_is_reported_and_left_alone(store: FileState) -> None:
+def test_unreadable_state_is_reported_and_kept(store: FileState) -> None:
     store.path.parent.mkdir()
     store.path.write_bytes(b'{"version":1,"endpo')
     with pytest.raises(NotStored, match="restore it from a backup"):
@@ -70,12 +70,12 @@ from kube2etcd.webhook.state_file import FileState
 from kube2etcd.webhook.state import State
 store = FileState(Path(sys.argv[1]))
 store.save(State(), 0)
-print("kept", flush=True)
+print("saved", flush=True)
 sys.stdin.read()
 """
 
 
-def test_a_second_process_is_refused(store: FileState) -> None:
+def test_second_process_is_refused(store: FileState) -> None:
     assert store.load() == State()
     other = subprocess.Popen(
         [sys.executable, "-c", OTHER, str(store.path)],
@@ -85,7 +85,7 @@ def test_a_second_process_is_refused(store: FileState) -> None:
     )
     try:
         assert other.stdout is not None
-        assert other.stdout.readline() == b"kept\n"
+        assert other.stdout.readline() == b"saved\n"
         before = store.path.read_bytes()
         for call in (store.load, store.clear, lambda: store.save(STATE, 0), lambda: store.check(STATE, 0)):
             with pytest.raises(NotStored, match="another process"):
@@ -97,7 +97,7 @@ def test_a_second_process_is_refused(store: FileState) -> None:
     assert store.load() == STATE
 
 
-def test_the_folder_is_created_or_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_is_created_or_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FileState(tmp_path / "a" / "b" / "state.json")
     state = store.load()
     assert store.check(state, 0) == state
@@ -114,13 +114,13 @@ def test_the_folder_is_created_or_an_error(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS])
-def test_a_file_system_without_locks(store: FileState, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+def test_file_system_without_locks(store: FileState, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     monkeypatch.setattr(fcntl, "lockf", fail_with(code))
     store.save(STATE, 0)
     assert store.load() == STATE
 
 
-def test_a_file_that_cannot_be_read(store: FileState) -> None:
+def test_file_that_cannot_be_read(store: FileState) -> None:
     store.path.mkdir(parents=True)
     with pytest.raises(NotStored, match="cannot be read"):
         store.load()

@@ -1,4 +1,4 @@
-"""Time limits of the state stores: timeouts must not add up."""
+"""Time limits of the state stores: the timeouts of several requests do not add up."""
 
 import contextlib
 from collections.abc import Callable
@@ -19,23 +19,23 @@ from kube2etcd.webhook.state_etcd import EtcdState
 from kube2etcd.webhook.state_objects import ObjectsState
 from tests.webhook.fakes import FakeApi
 
-#: What the provider gives a store for a call.
+#: Seconds that the provider gives a store for a call.
 PATIENCE = ANSWER_WITHIN - REQUEST_TIMEOUT
 
 
 class Clock:
-    """Seconds that pass only while somebody asks a server."""
+    """Time passes only during requests to a server."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         for module in (servers, state_etcd, state_objects):
             monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
-        # Each part is a transaction of its own.
+        # One transaction per part.
         monkeypatch.setattr(state_etcd, "MAX_BYTES", 1)
         monkeypatch.setattr(state_objects, "AT_ONCE", 1)
 
-    def pass_(self, seconds: float) -> None:
-        assert seconds <= REQUEST_TIMEOUT, "a request ends by then"
+    def advance(self, seconds: float) -> None:
+        assert seconds <= REQUEST_TIMEOUT, "longer than a request may take"
         self.now += seconds
 
 
@@ -45,7 +45,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 class SlowEtcd:
-    """Servers that all take their time, and then do as they are told, or hang after so many answers."""
+    """``count`` servers that take ``seconds`` per request, and hang after ``answers`` of them."""
 
     def __init__(self, clock: Clock, seconds: float, *, count: int = 1, answers: int = 1000) -> None:
         self.settings = SimpleNamespace(timeout=REQUEST_TIMEOUT)
@@ -55,16 +55,16 @@ class SlowEtcd:
         self.head = b""
         self.succeeded = True
 
-        def answered() -> None:
+        def respond() -> None:
             self.answers -= 1
-            clock.pass_(seconds if self.answers >= 0 else max(seconds, hang))
+            clock.advance(seconds if self.answers >= 0 else max(seconds, hang))
             if self.answers < 0:
                 raise EtcdUnavailable("etcd cannot be reached")
 
-        self._answered = answered
+        self._respond = respond
 
     def call(self, method: str, request: Any, until: float) -> Any:
-        try_each(len(self.endpoints), self._answered, until)
+        try_each(len(self.endpoints), self._respond, until)
         if method == "Txn":
             return rpc.TxnResponse(succeeded=self.succeeded, responses=[rpc.ResponseOp()] * 2)
         answer = rpc.RangeResponse()
@@ -74,13 +74,13 @@ class SlowEtcd:
 
 
 def slow_api(clock: Clock, seconds: float, answers: int) -> FakeApi:
-    """An API server that takes its time, and hangs after so many answers."""
+    """An API server that takes ``seconds`` per request, and hangs after ``answers`` of them."""
     api, hang = FakeApi(), REQUEST_TIMEOUT if answers else 0
 
     def before() -> None:
         nonlocal answers
         answers -= 1
-        clock.pass_(seconds if answers >= 0 else max(seconds, hang))
+        clock.advance(seconds if answers >= 0 else max(seconds, hang))
         if answers < 0:
             raise ApiUnavailable("the API server cannot be reached")
 
@@ -101,47 +101,51 @@ STORES: list[Make] = [
 ]
 
 
-AWAY, SLOW = "cannot be reached", "too slow"
+UNREACHABLE, SLOW = "cannot be reached", "too slow"
 
 
 @pytest.mark.parametrize("make", STORES)
 @pytest.mark.parametrize(
-    ("call", "seconds", "answers", "why"),
+    ("call", "seconds", "answers", "message"),
     [
-        *((call, seconds, 0, AWAY) for call in ("save", "check") for seconds in (0.7, 1.1, REQUEST_TIMEOUT)),
-        *(("save", 0.55, answers, AWAY) for answers in (1, 3, 5)),
+        *(
+            (call, seconds, 0, UNREACHABLE)
+            for call in ("save", "check")
+            for seconds in (0.7, 1.1, REQUEST_TIMEOUT)
+        ),
+        *(("save", 0.55, answers, UNREACHABLE) for answers in (1, 3, 5)),
         ("save", 1.0, 1000, SLOW),
     ],
 )
-def test_a_server_is_given_up_in_time(
-    clock: Clock, make: Make, call: str, seconds: float, answers: int, why: str
+def test_store_gives_up_in_time(
+    clock: Clock, make: Make, call: str, seconds: float, answers: int, message: str
 ) -> None:
-    store, began = make(clock, seconds, answers), clock.now
-    with pytest.raises(NotStored, match=why):
+    store, start = make(clock, seconds, answers), clock.now
+    with pytest.raises(NotStored, match=message):
         getattr(store, call)(large(), clock.now + PATIENCE)
-    assert clock.now - began <= ANSWER_WITHIN < 5
+    assert clock.now - start <= ANSWER_WITHIN < 5
 
 
 @pytest.mark.parametrize("make", STORES)
-def test_our_own_work_does_not_count(clock: Clock, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_encoding_does_not_count(clock: Clock, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     store, head_of = make(clock, 0.04, 1000), Head.of
 
-    def slowly(state: State) -> Head:
+    def slow_head(state: State) -> Head:
         clock.now += 20
         return head_of(state)
 
-    monkeypatch.setattr(Head, "of", slowly)
+    monkeypatch.setattr(Head, "of", slow_head)
     store.save(large(60), clock.now + PATIENCE)
 
 
 @pytest.mark.parametrize("seconds", [0.5, 1.0, 1.4])
-def test_another_writer_ahead_costs_no_more_time(clock: Clock, seconds: float) -> None:
+def test_another_writer_ahead_takes_no_longer(clock: Clock, seconds: float) -> None:
     etcd = SlowEtcd(clock, seconds)
     store = EtcdState(etcd, "/kube2etcd/webhook")  # type: ignore[arg-type]
     etcd.head = b'{"version":1,"domains":[],"clusterIP":"","generation":9,"writer":"x"}'
     etcd.succeeded = False
     for call in (store.save, store.check):
-        began = clock.now
+        start = clock.now
         with contextlib.suppress(NotStored):
             call(State(), clock.now + PATIENCE)
-        assert clock.now - began <= ANSWER_WITHIN
+        assert clock.now - start <= ANSWER_WITHIN

@@ -1,4 +1,4 @@
-"""Any sequence of calls, restarts, kills and failures agrees with a simple model."""
+"""Calls, restarts, kills and failures in any order agree with a simple model."""
 
 from typing import Any, cast
 
@@ -50,19 +50,19 @@ def publisher(domains: tuple[Domain, ...], cluster: tuple[Address, ...]) -> Publ
 
 
 class Calls(RuleBasedStateMachine):
-    """The model: endpoints by key, domains, the last cluster address."""
+    """The model: endpoints by key, domains, and the cluster address."""
 
     @initialize()
-    def begin(self) -> None:
+    def initialize_model(self) -> None:
         self.model: dict[tuple[str, str, str], Any] = {}
         self.domains = ["dtk.io"]
         self.cluster = ""
         self.etcd = Entries()
         self.client = Client()
-        self.loop()
+        self.start()
 
-    def loop(self) -> None:
-        """A new process also begins a new loop."""
+    def start(self) -> None:
+        """A new process also starts a new loop."""
         self.queue = EventQueue()
         self.client = Client(self.client.store, self.client.hosts, feed=Feed(Settings(), self.queue))
         self.reconciler = Reconciler(
@@ -79,62 +79,62 @@ class Calls(RuleBasedStateMachine):
         )
 
     def settle(self) -> None:
-        """Turn the loop, as `Webhook` does."""
+        """Run turns of the loop and repairs until nothing changes."""
         for _ in range(3):
             self.reconciler.turn(self.queue.drain(0))
             self.client.provider.repair()
 
-    def known(self, name: str) -> bool:
+    def is_managed(self, name: str) -> bool:
         return any(plain(name) == one or plain(name).endswith(f".{one}") for one in self.domains)
 
-    def take(self, create: list[Any], update: list[Any], delete: list[Any]) -> None:
+    def update_model(self, create: list[Any], update: list[Any], delete: list[Any]) -> None:
         for one in delete:
             self.model.pop(key_of(one), None)
         for one in update + create:
-            if self.known(one["dnsName"]):
+            if self.is_managed(one["dnsName"]):
                 self.model[key_of(one)] = one
 
     @rule(create=LISTS, update=LISTS, delete=LISTS)
     def apply(self, create: list[Any], update: list[Any], delete: list[Any]) -> None:
         assert self.client.apply(create=create, updateNew=update, delete=delete) == 204
-        self.take(create, update, delete)
+        self.update_model(create, update, delete)
 
     @rule(create=LISTS, delete=LISTS)
-    def apply_while_the_store_is_away(self, create: list[Any], delete: list[Any]) -> None:
-        self.client.store.away = "away"
+    def apply_during_an_outage_of_the_store(self, create: list[Any], delete: list[Any]) -> None:
+        self.client.store.outage = "unavailable"
         assert self.client.apply(create=create, delete=delete) in (204, 503)
-        self.client.store.away = ""
+        self.client.store.outage = ""
 
     @rule(create=LISTS, delete=LISTS)
-    def apply_and_lose_the_stores_answer(self, create: list[Any], delete: list[Any]) -> None:
-        self.client.store.lose_answers = True
+    def apply_and_lose_the_response_of_the_store(self, create: list[Any], delete: list[Any]) -> None:
+        self.client.store.lose_responses = True
         self.client.apply(create=create, delete=delete)
-        self.client.store.lose_answers = False
+        self.client.store.lose_responses = False
         self.client.provider.repair()
 
     @rule(create=LISTS, delete=LISTS)
     def apply_while_the_hosts_file_is_read_only(self, create: list[Any], delete: list[Any]) -> None:
-        self.client.hosts.away = "read-only"
+        self.client.hosts.outage = "read-only"
         if self.client.apply(create=create, delete=delete) == 204:
-            self.take(create, [], delete)
-        self.client.hosts.away = ""
+            self.update_model(create, [], delete)
+        self.client.hosts.outage = ""
 
     @rule()
-    def kill_and_start(self) -> None:
-        self.loop()
+    def restart(self) -> None:
+        self.start()
 
     @rule()
-    def kill_in_the_middle_of_a_call(self) -> None:
-        """Kept, and never answered for: it is there after the start, or it is not."""
+    def kill_during_a_call(self) -> None:
+        """Saved but not acknowledged: it may or may not exist after the restart."""
         one = a("killed.dtk.io")
-        self.client.hosts.away = "killed"
+        self.client.hosts.outage = "killed"
         real, calls = self.client.store.save, [self.client.store.save]
         self.client.store.save = lambda *given: calls.pop()(*given) if calls else None  # type: ignore[method-assign]
         self.client.apply(create=[one])
         self.client.store.save = real  # type: ignore[method-assign]
-        self.client.hosts.away = ""
-        self.loop()
-        self.take([one], [], [])
+        self.client.hosts.outage = ""
+        self.start()
+        self.update_model([one], [], [])
 
     @rule()
     def late_domain(self) -> None:
@@ -148,25 +148,25 @@ class Calls(RuleBasedStateMachine):
         self.cluster = address
 
     @rule(which=st.integers(0, 5))
-    def keys_are_lost(self, which: int) -> None:
+    def lose_keys(self, which: int) -> None:
         for key in sorted(self.etcd.entries)[which::6]:
             del self.etcd.entries[key]
         self.reconciler.target.mirror.lost = True
         self.reconciler.target.retry_at = 0
 
     def _resolve(self, name: str, seen: frozenset[str] = frozenset()) -> list[str] | None:
-        """Addresses; empty: an alias to where none is known; None: nothing that a hosts file could have."""
-        here = [one for (owner, _, _), one in sorted(self.model.items()) if owner == name]
-        direct = sorted({target for one in here if one["recordType"] == "A" for target in one["targets"]})
+        """Addresses; empty for an alias without a known address; None without address or alias."""
+        records = [one for (owner, _, _), one in sorted(self.model.items()) if owner == name]
+        direct = sorted({target for one in records if one["recordType"] == "A" for target in one["targets"]})
         if direct:
             return direct
-        aliases = [plain(one["targets"][0]) for one in here if one["recordType"] == "CNAME"]
+        aliases = [plain(one["targets"][0]) for one in records if one["recordType"] == "CNAME"]
         if not aliases or name in seen:
             return None if not aliases else []
         return self._resolve(aliases[0], seen | {name}) or []
 
     @invariant()
-    def records_keys_and_block_are_the_models(self) -> None:
+    def records_keys_and_hosts_block_agree_with_the_model(self) -> None:
         if not hasattr(self, "client"):
             return
         assert sorted(self.client.records(), key=key_of) == sorted(self.model.values(), key=key_of)
