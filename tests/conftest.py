@@ -20,7 +20,7 @@ CACHE = "KUBE2ETCD_CACHE"
 
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Unset variables that configure a command, and restore logging afterwards."""
+    """Unset variables that configure a command; restore logging afterwards."""
     for name in list(os.environ):
         configures = name.startswith(("KUBE2ETCD_", "KUBERNETES_")) and name != CACHE
         if configures or name in ("DNS_DOMAIN", "KUBECONFIG"):

@@ -43,7 +43,7 @@ def service(name: str, ip: str = "10.0.0.1", *, age: str = "", namespace: str = 
 def endpoint_slice(
     of: str, *addresses: str, name: str = "s", age: str = "", **fields: object
 ) -> EndpointSlice:
-    """A slice of the Service ``of``, with one endpoint that has these addresses; without any, no endpoint."""
+    """A slice of the Service ``of``, with one endpoint at these addresses, or none."""
     endpoint = SliceEndpoint(addresses, **fields)  # type: ignore[arg-type]
     return EndpointSlice(Metadata("shop", name, age), of, "IPv4", (), (endpoint,) if addresses else ())
 

@@ -114,9 +114,9 @@ def hold_key_that_is_no_name(bridge: World) -> None:
 def refuse(bridge: World) -> None:
     """Let etcd refuse the keys of a Service."""
     bridge.turn(Changed("services", Event("DELETED", WEB, "shop", "web")))
-    wanted = World(Clock())
-    wanted.turn(NAMESPACES_LISTED, Listed("services", [WEB]))
-    bridge.etcd.refused = set(wanted.etcd.entries) - set(bridge.etcd.entries)
+    other = World(Clock())
+    other.turn(NAMESPACES_LISTED, Listed("services", [WEB]))
+    bridge.etcd.refused = set(other.etcd.entries) - set(bridge.etcd.entries)
     bridge.turn(Changed("services", Event("ADDED", WEB, "shop", "web")))
 
 

@@ -38,7 +38,7 @@ NO_ANSWER = ServerReply("", trouble="no answer")
         (NO_ANSWER, "no answer", [], ["absent"]),
     ],
 )
-def test_what_a_reply_satisfies(
+def test_values_that_a_reply_satisfies(
     reply: ServerReply, text: str, satisfied: list[str], not_satisfied: list[str]
 ) -> None:
     assert str(reply) == text

@@ -35,7 +35,7 @@ def lists(*steps: Step) -> Request:
 
 
 def probes(*steps: Step) -> Request:
-    """The request for the server's version; if it is not in the script, the server has not gone back."""
+    """The request for the server's resourceVersion; without one in the script, it has not gone back."""
     return "probe", steps
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 
 import pytest
 
-from kube2etcd.etcd import changes
 from kube2etcd.kube.objects import (
     TENANT_CLUSTER_IP,
     Event,
@@ -31,14 +30,13 @@ from kube2etcd.sync.listings import (
     fresh,
 )
 from kube2etcd.sync.publisher import Publisher
-from kube2etcd.sync.target import ETCD_RETRY
 from kube2etcd.zones.base import Published, Zone
 from kube2etcd.zones.cluster import ClusterZone
 from kube2etcd.zones.services import ServicesZone
 from skydns_compat.layout import Layout
 from skydns_compat.names import Name
 from tests.objects import changed, deleted, dns_endpoint, endpoint_slice, external_zone, rejected, service
-from tests.sync.loop import Clock, Entries, World, added
+from tests.sync.loop import Clock, World, added
 
 SLICES = "endpointslices"
 REASON = "endpoints: expected array"
@@ -283,42 +281,4 @@ def test_event_that_raises_is_dropped(
     assert any(b"/good/" in key for key in world.etcd.entries)
     assert "bad" in caplog.text
     assert world.metric("kube2etcd_unforeseen_errors_total 1.0")
-    world.assert_equal()
-
-
-class ReadinessLog(Entries):
-    """Records whether the bridge reports ready during each write."""
-
-    world: World | None = None
-
-    def apply(self, *args: object, **more: object) -> changes.ApplyResult:
-        if self.world is not None:
-            self.ready.append(self.world.ready)
-        return super().apply(*args, **more)  # type: ignore[arg-type]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ready: list[bool] = []
-
-
-@pytest.mark.parametrize(
-    ("lost", "pause", "events", "ready"),
-    [
-        pytest.param(0, 300.0, [], True, id="a change"),
-        pytest.param(3, 300.0, [], False, id="after etcd lost its keys"),
-        pytest.param(0, ETCD_RETRY, [EtcdLost("its data is gone")], False, id="after the watch ended"),
-    ],
-)
-def test_readiness_while_writing(
-    clock: Clock, lost: int, pause: float, events: list[EtcdLost], ready: bool
-) -> None:
-    etcd = ReadinessLog()
-    world = etcd.world = World(clock, etcd).listed(service("web"), service("db", "10.0.0.2"))
-    etcd.ready.clear()
-    for key in list(etcd.entries)[: len(etcd.entries) * lost // 4]:
-        del etcd.entries[key]
-    clock.now += pause
-    world.turn(*events, added("new", "10.0.0.3"))
-    assert etcd.snapshots == 2
-    assert etcd.ready == [ready]
     world.assert_equal()

@@ -172,7 +172,7 @@ def test_mirror_equals_etcd_after_any_interleaving(steps: list[Step]) -> None:
 @example([foreign(Put(b"/a", b"2")), own(Put(b"/b", b"2"))])
 @example([foreign(Put(b"/a", b"2")), own(Put(b"/a", b"1")), foreign(Put(b"/a", b"2"))])
 @example([foreign(Put(b"/a", b"2")), WATCH, own(Put(b"/a", b"1")), foreign(Put(b"/a", b"2"))])
-def test_a_watch_may_skip_everything_up_to_our_last_write(steps: list[Step]) -> None:
+def test_watch_that_skips_events_up_to_our_last_write(steps: list[Step]) -> None:
     """As with etcd's v2 API; the loop reads etcd at once when the mirror is lost."""
     etcd, mirror = loaded()
     for who, batch, revisions in steps:
@@ -185,7 +185,7 @@ def test_a_watch_may_skip_everything_up_to_our_last_write(steps: list[Step]) -> 
                 mirror.wrote(ours, result)
                 if result.skipped:
                     etcd.undelivered = []
-                    assert mirror.lost != caught_up, "it is read again only if others wrote"
+                    assert mirror.lost != caught_up, "lost only if others wrote"
                 if mirror.lost:
                     mirror.load(failing_once(etcd.revision, etcd.entries))
             case "foreign":

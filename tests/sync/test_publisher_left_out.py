@@ -18,7 +18,7 @@ from kube2etcd.kube.objects import (
 from kube2etcd.kube.store import Unit
 from kube2etcd.zones.cluster import ClusterZone
 from skydns_compat.names import Name
-from tests.objects import publisher_of, service
+from tests.objects import KIND_OF, publisher_of, service
 
 
 def db_service(**fields: object) -> Service:
@@ -108,26 +108,21 @@ ANY = "'any' is a wildcard"
         pytest.param(Service(Metadata("shop", "*"), cluster_ip="10.0.0.7"), [], NO_NAME, id="name *"),
         pytest.param(Service(Metadata("shop", "any"), cluster_ip="10.0.0.7"), [], ANY, id="name any"),
         pytest.param(Service(Metadata("any", "web"), cluster_ip="10.0.0.7"), [], ANY, id="namespace any"),
+        pytest.param(Namespace(Metadata("", LONG)), [], "64 characters", id="Namespace of 64 characters"),
     ],
 )
 def test_invalid_object_affects_only_its_own_names(
-    invalid: Service, slices: list[EndpointSlice], reason: str
+    invalid: Service | Namespace, slices: list[EndpointSlice], reason: str
 ) -> None:
     alone, beside = publisher_of(service("web")), publisher_of(service("web"), invalid, *slices)
     assert alone.desired.items() <= beside.desired.items()
     own = beside.layout.key(Name.parse("svc.cluster.local").child("shop")) + b"/db"
     more = beside.desired.keys() - alone.desired.keys()
     assert all(key.startswith(own) or b"/arpa/" in key for key in more)
-    unit = Unit("services", invalid.metadata.namespace, invalid.metadata.name)
+    unit = Unit(KIND_OF[type(invalid)], invalid.metadata.namespace, invalid.metadata.name)
     reasons = "; ".join(beside.published(unit).left_out)
     assert re.search(reason, reasons), reasons
     assert beside.left_out_counts.total() == len(beside.published(unit).left_out)
-
-
-def test_namespace_that_is_no_dns_label_is_left_out() -> None:
-    publisher = publisher_of(Namespace(Metadata("", LONG)))
-    assert publisher.left_out_counts.total() == 1
-    assert publisher.desired == publisher_of().desired
 
 
 def test_service_with_5000_ports() -> None:

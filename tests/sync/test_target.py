@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, cast
 
 import pytest
@@ -172,23 +172,47 @@ def test_log_lines_of_malformed_keys_are_limited(clock: Clock, logged: pytest.Lo
 
 
 class ReadinessLog(Entries):
-    """Records the bridge's readiness before the last write."""
+    """Records whether the bridge is ready before each write."""
 
-    read_ready: Callable[[], bool]
+    def __init__(self) -> None:
+        super().__init__()
+        self.world: World | None = None
+        self.ready: list[bool] = []
 
     def apply(self, *arguments: Any) -> ApplyResult:
-        self.ready = self.read_ready()
+        if self.world is not None:
+            self.ready.append(self.world.ready)
         return super().apply(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("lost", "pause", "events", "ready"),
+    [
+        pytest.param(0, 300.0, [], True, id="a change"),
+        pytest.param(3, 300.0, [], False, id="after etcd lost its keys"),
+        pytest.param(0, ETCD_RETRY, [EtcdLost("its data is gone")], False, id="after the watch ended"),
+    ],
+)
+def test_readiness_while_writing(
+    clock: Clock, lost: int, pause: float, events: list[EtcdLost], ready: bool
+) -> None:
+    etcd = ReadinessLog()
+    world = etcd.world = World(clock, etcd).listed(service("web"), service("db", "10.0.0.2"))
+    for key in list(etcd.entries)[: len(etcd.entries) * lost // 4]:
+        del etcd.entries[key]
+    clock.now += pause
+    world.turn(*events, added("new", "10.0.0.3"))
+    assert etcd.snapshots == 2
+    assert etcd.ready == [ready]
+    world.assert_equal()
 
 
 @pytest.mark.parametrize(("share", "ready"), [(1, False), (10, True)], ids=["all", "a tenth"])
 def test_unready_while_most_keys_are_restored(clock: Clock, share: int, ready: bool) -> None:
     etcd = ReadinessLog()
-    world = World(clock, etcd)
-    etcd.read_ready = lambda: world.ready
-    world.listed(*many_services(20)).assert_equal()
+    world = etcd.world = World(clock, etcd).listed(*many_services(20))
     world.turn(*(etcd.foreign_write(key, None) for key in sorted(etcd.entries)[::share]))
-    assert etcd.ready is ready
+    assert etcd.ready == [ready]
     world.assert_equal()
 
 

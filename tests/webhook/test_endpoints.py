@@ -110,12 +110,12 @@ def test_refused_endpoints(fields: Any, reason: str, message: str) -> None:
     assert len(found.text) < 300
 
 
-def one(name: str, rtype: str, *targets: str) -> Endpoint:
-    """With all that must come back as it came."""
+def full_endpoint(name: str, rtype: str, *targets: str) -> Endpoint:
+    """An endpoint with every field that must be returned unchanged."""
     return Endpoint(name, targets, rtype, "s", 60, {"l": "1"}, (Property("p", "1"), Property("a", "2")))
 
 
-SELF = one("Self.dtk.io.", "CNAME", "self.dtk.io")
+SELF = full_endpoint("Self.dtk.io.", "CNAME", "self.dtk.io")
 BOOKS = {"dns_name": "xn--bcher-kva.dtk.io"}
 
 
@@ -123,10 +123,18 @@ BOOKS = {"dns_name": "xn--bcher-kva.dtk.io"}
     ("given", "cluster", "found"),
     [
         pytest.param(
-            one("Foo.DTK.io.", "CNAME", "B.example.", "a"), "", [{"dns_name": "foo.dtk.io"}], id="a name"
+            full_endpoint("Foo.DTK.io.", "CNAME", "B.example.", "a"),
+            "",
+            [{"dns_name": "foo.dtk.io"}],
+            id="name",
         ),
-        pytest.param(one("Out.evil-dtk.io.", "CNAME", "out.evil-dtk.io"), "192.0.2.1", [{}], id="not ours"),
-        pytest.param(SELF, "", [{"dns_name": "self.dtk.io"}], id="an alias to itself, and no cluster"),
+        pytest.param(
+            full_endpoint("Out.evil-dtk.io.", "CNAME", "out.evil-dtk.io"),
+            "192.0.2.1",
+            [{}],
+            id="outside our domains",
+        ),
+        pytest.param(SELF, "", [{"dns_name": "self.dtk.io"}], id="CNAME to itself without a cluster address"),
         pytest.param(
             SELF,
             "fd00::1,192.0.2.1",
@@ -134,10 +142,12 @@ BOOKS = {"dns_name": "xn--bcher-kva.dtk.io"}
                 {"dns_name": "self.dtk.io", "record_type": "AAAA", "targets": ("fd00::1",)},
                 {"dns_name": "self.dtk.io", "record_type": "A", "targets": ("192.0.2.1",)},
             ],
-            id="an alias to itself is at the cluster",
+            id="CNAME to itself with cluster addresses",
         ),
         *(
-            pytest.param(one("Bücher.dtk.io", rtype, given), "", [BOOKS | {"targets": (found,)}], id=given)
+            pytest.param(
+                full_endpoint("Bücher.dtk.io", rtype, given), "", [BOOKS | {"targets": (found,)}], id=given
+            )
             for rtype, given, found in [
                 ("CNAME", "Bücher.example.", "xn--bcher-kva.example."),
                 ("CNAME", "Plain.example.", "Plain.example."),
@@ -154,7 +164,7 @@ def test_adjust(given: Endpoint, cluster: str, found: list[dict[str, Any]]) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "why"),
+    ("text", "message"),
     [
         ("", "has no address"),
         (" ", "has no address"),
@@ -165,8 +175,8 @@ def test_adjust(given: Endpoint, cluster: str, found: list[dict[str, Any]]) -> N
         ("fd00::1,fd00::2", "has two addresses of one family"),
     ],
 )
-def test_invalid_cluster_addresses(text: str, why: str) -> None:
-    with pytest.raises(InvalidAddress, match=f"{why}; write one IPv4 and/or one IPv6 address"):
+def test_invalid_cluster_addresses(text: str, message: str) -> None:
+    with pytest.raises(InvalidAddress, match=f"{message}; write one IPv4 and/or one IPv6 address"):
         parse_cluster_address(text)
 
 
