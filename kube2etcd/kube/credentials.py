@@ -6,6 +6,7 @@ Messages quote no more of a user's entry than its name.
 
 from __future__ import annotations
 
+import binascii
 import contextlib
 import os
 import re
@@ -182,6 +183,8 @@ def _read_kubeconfig(names: str, context: str | None, source: str) -> Access:
         if isinstance(error, ConfigException):
             # It may quote an entry, and the entry may hold a token.
             reason = one_line(re.sub(r"\{.*\}", "…", str(error), flags=re.DOTALL))
+        elif isinstance(error, binascii.Error):
+            reason = "certificate-authority-data, client-certificate-data or client-key-data is not base64"
         raise SettingsError(f"the kubeconfig {names} cannot be used: {reason}") from None
     if not access.host:
         raise SettingsError(

@@ -262,6 +262,12 @@ CHOICE = "name one with --context: main, other"
         (f"{CONFIG}current-context: other", "no cluster 'gone', which its context 'other' names"),
         (MAIN.replace("server", "other"), "names no server"),
         (MAIN.replace("server:", "proxy-url: 3128, server:"), "is not text; write http://HOST:PORT"),
+        (
+            MAIN.replace(
+                "user: {}", f"user: {{client-key-data: {SECRET}, client-certificate-data: {SECRET}}}"
+            ),
+            "client-key-data is not base64",
+        ),
         (MAIN.replace("user: {}", f"token: {SECRET}"), "Expected key user"),  # one level too high
         (f"contexts: [{', '.join(f'{{name: n{n}}}' for n in range(9))}]", "n6, n7 and 1 more"),
     ],
@@ -270,9 +276,10 @@ CHOICE = "name one with --context: main, other"
 def test_unusable_kubeconfigs(tmp_path: Path, text: str | bytes, message: str) -> None:
     path = tmp_path / "kc"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    message = settings_error(kubeconfig=str(path))
-    assert message in message
-    assert str(path) in message
+    found = settings_error(kubeconfig=str(path))
+    assert message in found
+    assert str(path) in found
+    assert SECRET not in found
     assert SECRET not in message
 
 
