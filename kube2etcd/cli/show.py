@@ -59,6 +59,16 @@ def _type(text: str) -> str:
     return question_type(text)
 
 
+def _bridge(text: str) -> str:
+    """The URL of a bridge's status page, which may lack its scheme or host."""
+    if not text.strip():
+        raise ValueError("is empty; write the address of a bridge's status page, such as :8082")
+    # Not only unused: error messages would show it.
+    if "@" in text:
+        raise ValueError("holds a user name or password, which no bridge asks for")
+    return text
+
+
 @main.command(cls=WithObjects)
 @takes_settings("records")
 @objects_option
@@ -157,6 +167,7 @@ type_argument = click.argument("rtype", metavar="[TYPE]", required=False, callba
 @command_option(
     "--bridge",
     metavar="URL",
+    callback=reads(_bridge),
     help="Ask the bridge whose status page this is.  [default: that of KUBE2ETCD_LISTEN_PAGE, if set]",
 )
 @server_option

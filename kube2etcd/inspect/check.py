@@ -56,7 +56,8 @@ def corefile(path: str, ours: str) -> Finding:
     try:
         theirs = Path(path).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        return Finding("Corefile", "fault", f"{path} cannot be read: {error}")
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        return Finding("Corefile", "fault", f"{path} cannot be read: {reason}")
     if theirs == ours:
         return Finding("Corefile", "ok", f"{path} matches these settings")
     differing = difflib.unified_diff(theirs.splitlines(), ours.splitlines(), n=0, lineterm="")
@@ -241,19 +242,28 @@ def _health(state: ServerHealth) -> _Result:
 
 
 def _others(layout: Layout, zones: tuple[Name, ...], entries: dict[bytes, bytes]) -> Iterator[Finding]:
-    """Keys in our zones with another owner or none: DNS serves them, and the bridge never changes them."""
+    """Keys in our zones with another owner or none, which only ``resync --prune-foreign`` deletes."""
     ours = tuple(map(layout.zone_range, zones))
     reverse = tuple(map(layout.zone_range, REVERSE))  # PTR records of other owners are expected there
     owners = {key: owner_of(value) for key, value in sorted(entries.items())}
     below = [key for key in owners if key.startswith(ours) or (key.startswith(reverse) and not owners[key])]
-    for what, chosen in (
-        ("malformed keys", [key for key in below if owners[key] is None]),
-        ("foreign keys", [key for key in below if owners[key] not in (None, layout.owner)]),
+    for what, effect, chosen in (
+        (
+            "malformed keys",
+            "CoreDNS answers SERVFAIL for their names and those above",
+            [key for key in below if owners[key] is None],
+        ),
+        (
+            "foreign keys",
+            "served as they are",
+            [key for key in below if owners[key] not in (None, layout.owner)],
+        ),
     ):
         if chosen:
             some = ", ".join(key.decode(errors="backslashreplace") for key in chosen[:SHOWN])
             more = f" and {len(chosen) - SHOWN} more" if len(chosen) > SHOWN else ""
-            yield Finding(what, "note", f"{some}{more}: served as they are; kube2etcd never changes them")
+            cure = "only resync --prune-foreign deletes them"
+            yield Finding(what, "note", f"{some}{more}: {effect}; {cure}")
 
 
 def _mebi(size: int) -> str:

@@ -16,8 +16,8 @@ from kube2etcd.inspect import check
         ("a\nb", "note", "does not match these settings: the end of its last line"),
         ("a\nc\n", "note", "does not match these settings: -c; +b"),
         ("c\nd\n", "note", "-c; -d; +a; 1 more lines"),
-        (b"\xff", "fault", "cannot be read: 'utf-8' codec"),
-        (None, "fault", "cannot be read: [Errno 2]"),
+        (b"\xff", "fault", "cannot be read: it is not UTF-8"),
+        (None, "fault", "cannot be read: No such file or directory"),
     ],
 )
 def test_corefile_is_compared_with_the_settings(

@@ -90,6 +90,23 @@ def test_unreachable_bridge(url: str) -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://me:hunter2@127.0.0.1:1", "holds a user name or password, which no bridge asks for"),
+        (" ", "is empty; write the address of a bridge's status page, such as :8082"),
+    ],
+    ids=["password", "empty"],
+)
+def test_invalid_url(url: str, message: str) -> None:
+    for option, result in (
+        ("--bridge", call("web.shop", "--bridge", url)),
+        ("KUBE2ETCD_BRIDGE", call("web.shop", KUBE2ETCD_BRIDGE=url)),
+    ):
+        assert (result.exit_code, f"{option} {message}" in result.stderr) == (2, True)
+        assert "hunter2" not in result.output
+
+
 def test_other_server_answers(port: int) -> None:
     result = call("web.shop", "--bridge", f"127.0.0.1:{port}/api")
     assert (result.exit_code, "answers 404, and no explanation" in result.stderr) == (2, True)

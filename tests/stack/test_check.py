@@ -52,6 +52,7 @@ def test_foreign_and_malformed_keys_are_listed(etcd: Etcd, servers: list[str]) -
     assert found["foreign keys"]["text"].startswith("/skydns/local/cluster/svc/default/theirs:")
     malformed = "/skydns/arpa/in-addr/192/0/2/9, /skydns/local/cluster/svc/default/broken:"
     assert found["malformed keys"]["text"].startswith(malformed)
+    assert "SERVFAIL" in found["malformed keys"]["text"]
 
 
 def test_unreachable_servers_are_faults() -> None:
