@@ -137,6 +137,11 @@ def decoded(body: bytes, name: Name) -> list[Explanation]:
     return found
 
 
+def kept_by(rival: str | None, owner: str) -> str:
+    """The reason for a contested key: the owner IDs of its value, and ours."""
+    return f"another writer ({rival}) keeps this name: its owner ID sorts before ours ({owner})"
+
+
 def outcome(rcode: str, answered: bool, *, asked: bool = False) -> str:
     """A response code in words; ``asked``: it is a real server's."""
     if rcode == "NXDOMAIN":
@@ -208,10 +213,7 @@ class Explainer:
         own = sorted(key for key in present if publisher.layout.name(key) == name)
         owner, existing = publisher.layout.owner, self._existing
         contested = sorted(diff(existing, self._desired, owner, own).contested)
-        conditions = [
-            f"another writer ({rival}) keeps this name: its owner ID sorts before ours ({owner})"
-            for rival in (owner_of(existing[key]) for key in contested)
-        ]
+        conditions = [kept_by(owner_of(existing[key]), owner) for key in contested]
         if (of_keys := self._conditions) is not None:
             conditions += self._ask(lambda: of_keys(own))
         types = [rtype.upper()] if rtype else _types(name, rows)

@@ -15,12 +15,12 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-from kube2etcd.inspect.explain import Explainer, Explanation, question_name, question_type
+from kube2etcd.inspect.explain import Explainer, Explanation, kept_by, question_name, question_type
 from kube2etcd.inspect.readers import Reader
 from kube2etcd.inspect.records import unit_rows
 from kube2etcd.kube.store import Unit
 from kube2etcd.sync.reconciler import Reconciler
-from skydns_compat.message import MalformedMessage, Message, decode
+from skydns_compat.message import MalformedMessage, Message, decode, owner_of
 from skydns_compat.names import InvalidAddress, InvalidName, Name, parse_address
 from skydns_compat.records import Alias, Data, Exists, Host, Mail, Pointer, Port, Record, Text
 
@@ -221,8 +221,10 @@ def conditions(reconciler: Reconciler, keys: Iterable[bytes]) -> list[str]:
             found.append(f"etcd refuses this name's key: {refused[key]}")
         elif key in disputed:
             found.append("another writer with our owner ID keeps undoing our changes to this name")
-        elif key in target.foreign or key in target.contested:
+        elif key in target.foreign:
             continue  # `Explainer` reports these from etcd's keys
+        elif key in target.contested:
+            found.append(kept_by(owner_of(entries.get(key, b"")), reconciler.publisher.layout.owner))
         elif wanted.get(key) != entries.get(key):
             found.append("a change to this name has not been written yet")
     waiting = sorted(listings.waiting)

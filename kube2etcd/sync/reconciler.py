@@ -24,7 +24,7 @@ from kube2etcd.sync.events import EtcdChanged, EtcdLost, EventQueue, SyncEvent
 from kube2etcd.sync.listings import LeftOut, Listings
 from kube2etcd.sync.plan import diff
 from kube2etcd.sync.publisher import Publisher
-from kube2etcd.sync.safety import Disputes, HeldDeletes
+from kube2etcd.sync.safety import Disputes, HeldDeletes, Rivals
 from kube2etcd.sync.status import Report
 from kube2etcd.sync.target import Stopped, Target
 
@@ -66,7 +66,7 @@ class Reconciler:
         self.listings.expect(parts.late)
         self.target = Target(parts.etcd, parts.publisher, parts.metrics, parts.status, parts.stop)
         owner = parts.publisher.layout.owner
-        self.held, self.disputes = HeldDeletes(owner), Disputes(owner)
+        self.held, self.disputes, self._rivals = HeldDeletes(owner), Disputes(owner), Rivals(owner)
         reported = parts.publisher, self.listings, self.target, self.held, self.disputes
         self._report = Report(*reported, parts.queue, parts.metrics, parts.status)
         self._resync_at, self._at_rest = self._clock() + parts.resync_period, False
@@ -126,9 +126,11 @@ class Reconciler:
         empty = self.listings.take_listed_empty()
         if full or keys or self.disputes.disputed:
             plan = diff(target.mirror, self.publisher.desired, self.publisher.layout.owner, keys)
+            reverted = target.reverted()
+            plan = self._rivals.yield_to(plan, reverted, now)
             target.note_foreign(plan, None if full else keys)
             # Before `hold`: no second listing settles a key that another writer reverts.
-            plan = self.disputes.withhold(plan, target.reverted(), now)
+            plan = self.disputes.withhold(plan, reverted, now)
             plan = self.held.hold(plan, target.mirror, self.listings.counts, empty, now)
             plan = target.stand_by(plan, now)
             if plan.changes or created:

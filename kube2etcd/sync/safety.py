@@ -1,8 +1,9 @@
-"""Holds mass deletions (guarantee G3), and yields to a second writer with our owner id (guarantee G13).
+"""Holds mass deletions (guarantee G3), and yields to a second writer of the same keys (guarantee G13).
 
 A plan that deletes many of our names, or any after an empty list, may stem from a wrong answer of the API
 server: its deletions are held until a second listing confirms them.  A key that keeps being reverted under
-our owner id is written by a second bridge: we stop writing it, and report that.
+our owner id is written by a second bridge: we stop writing it, and report that.  One that is reverted under
+another owner id is left to the writer whose id sorts first.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Container, Mapping
 from typing import Final
+
+import msgspec
 
 from kube2etcd.sync.plan import Create, Delete, Plan, Update, to_hold
 from skydns_compat.message import owner_of
@@ -32,9 +35,38 @@ repeats."""
 PROBE_LASTS: Final = 3.0
 """Seconds for which the probed key must keep our value before the other writer counts as gone."""
 
+YIELD_FOR: Final = 300.0
+"""Seconds for which a key is first left to a rival; then it is written again, should the rival be gone.  Each
+time that it is not, they double."""
+
+MAX_YIELD: Final = 3600.0
+"""Limit of these seconds."""
+
 MAX_TRACKED: Final = 10_000
-"""Limit of keys whose reverts are counted, and of keys remembered as disputed; with so many disputed, every
-Update and Delete is withheld."""
+"""Limit of keys whose reverts are counted, and of keys remembered as disputed or yielded; with so many
+disputed, every Update and Delete is withheld, with so many yielded, every Update that a rival reverts."""
+
+
+class _Reverts:
+    """Counts how often each key is reverted within `DISPUTE_WINDOW` seconds."""
+
+    def __init__(self) -> None:
+        self._times: dict[bytes, list[float]] = {}
+
+    def too_many(self, key: bytes, now: float) -> bool:
+        """Count a revert of ``key``; returns whether there were more than `TOLERATED_REVERTS`."""
+        since, known = now - DISPUTE_WINDOW, self._times
+        times = [at for at in known.pop(key, []) if at > since] + [now]
+        while known and known[oldest := next(iter(known))][-1] <= since:
+            del known[oldest]
+        # Keep the first keys, not the latest: if more keys than fit are reverted in turn, each would be
+        # forgotten before its next revert.
+        if len(known) < MAX_TRACKED:
+            known[key] = times
+        return len(times) > TOLERATED_REVERTS
+
+    def clear(self) -> None:
+        self._times.clear()
 
 
 class HeldDeletes:
@@ -116,7 +148,7 @@ class Disputes:
         self.keys: set[bytes] = set()
         """Keys that we would write or delete, but leave to the other writer."""
         self._owner = owner
-        self._reverts: dict[bytes, list[float]] = {}
+        self._reverts = _Reverts()
         self.disputed: set[bytes] = set()
         """Keys that another writer with our owner id, presumed alive, keeps reverting."""
         # When to probe next (clock), and probes so far in this dispute.
@@ -136,7 +168,8 @@ class Disputes:
                 or owner_of(change.before) != self._owner
             ):
                 continue
-            if self._reverted_too_often(change.key, now):
+            # While any key is disputed, one revert is enough.
+            if self._reverts.too_many(change.key, now) or self.disputed:
                 self._dispute(change.key, now)
         if not self.disputed:
             return plan
@@ -155,19 +188,6 @@ class Disputes:
             self._reset()  # disputed keys hold our value
         self.keys = held
         return plan.without(frozenset(held))
-
-    def _reverted_too_often(self, key: bytes, now: float) -> bool:
-        """Count a revert of ``key``; returns whether it is disputed: one is enough while any key is."""
-        times = [at for at in self._reverts.pop(key, []) if at > now - DISPUTE_WINDOW] + [now]
-        while (
-            self._reverts and self._reverts[oldest := next(iter(self._reverts))][-1] <= now - DISPUTE_WINDOW
-        ):
-            del self._reverts[oldest]
-        # Keep the first keys, not the latest: if more keys than fit are reverted in turn, each would be
-        # forgotten before its next revert.
-        if len(self._reverts) < MAX_TRACKED:
-            self._reverts[key] = times
-        return len(times) > TOLERATED_REVERTS or bool(self.disputed)
 
     def _dispute(self, key: bytes, now: float) -> None:
         """Add a key; the first, or one reverted during a probe, also puts off the next probe."""
@@ -189,3 +209,45 @@ class Disputes:
         self.disputed.clear()
         self.keys = set()
         self._probes, self._probe = 0, None
+
+
+class Rivals:
+    """Keys that a writer with another owner id keeps reverting; the one whose id sorts first keeps them.
+
+    Clusters with one etcd share the reverse zones, and may have the same addresses.  A value that is merely
+    left over from another owner is repaired, as any other.
+    """
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+        self._reverts = _Reverts()
+        self._yielded: dict[bytes, tuple[float, float]] = {}
+        """Until when (clock) a key is left to the rival, and for how many seconds in all."""
+
+    def yield_to(self, plan: Plan, changed: Container[bytes], now: float) -> Plan:
+        """``plan`` with the keys that a rival keeps as contested, instead of their Updates.
+
+        ``changed``: keys that other writers changed since the last turn; ``now``: on the clock.
+        """
+        contested: set[bytes] = set()
+        if len(self._yielded) >= MAX_TRACKED:
+            self._yielded = {key: one for key, one in self._yielded.items() if now < one[0] + MAX_YIELD}
+        for change in plan.changes:
+            key = change.key
+            if not isinstance(change, Update) or (key not in changed and key not in self._yielded):
+                continue
+            if not "" < (owner_of(change.before) or "") < self._owner:
+                continue
+            if key not in self._yielded and len(self._yielded) >= MAX_TRACKED:
+                contested.add(key)
+                continue
+            until, lasted = self._yielded.get(key, (0.0, 0.0))
+            if key in changed and now >= until and (self._reverts.too_many(key, now) or lasted):
+                lasted = min(lasted * 2, MAX_YIELD) or YIELD_FOR
+                until = now + lasted
+                self._yielded[key] = until, lasted
+            if now < until:
+                contested.add(key)
+        if not contested:
+            return plan
+        return msgspec.structs.replace(plan.without(contested), contested=plan.contested | contested)

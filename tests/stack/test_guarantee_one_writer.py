@@ -143,6 +143,34 @@ def test_two_bridges_with_one_owner_id_notice_each_other(apiserver: ApiServer, e
     assert [key for key in etcd.dump(zones["one.test"]) if "/late" in key]
 
 
+def test_bridges_with_an_owner_id_each_share_the_reverse_zones(
+    apiserver: ApiServer, etcd: Etcd, run: Run
+) -> None:
+    apiserver.apply_all(services(12))
+    address = apiserver.get("v1", "Service", "s000")["spec"]["clusterIP"]
+    key = "/skydns/arpa/in-addr/" + address.replace(".", "/")
+
+    def pointers() -> dict[str, str]:
+        return {one: value for one, value in etcd.dump("/skydns/arpa").items() if "owner" in value}
+
+    early = run("--domain", "early.test", "--owner-id", "early", "--resync-period", "1")
+    late = run("--domain", "late.test", "--owner-id", "late", "--resync-period", "1", name="second")
+    # the API server's own Service, too
+    wait_for(lambda: late.metric("kube2etcd_contested_keys") >= 13, "the late one to yield", 30)
+    assert late.ready()
+    assert early.ready()
+    revision = etcd.revision()
+    for bridge in (early, late):
+        bridge.full_passes(2)
+    assert etcd.revision() == revision
+    assert all('"early"' in value for value in pointers().values())
+    assert "early.test" in pointers()[key]
+    assert early.metric("kube2etcd_contested_keys") == 0
+    early.stop()
+    etcd.delete(key)
+    wait_for(lambda: "late.test" in pointers().get(key, ""), "the key, now that nobody has it", 10)
+
+
 def test_two_webhooks_with_one_owner_id_notice_each_other(etcd: Etcd, tmp_path: Path) -> None:
     def webhook(domain: str) -> Webhook:
         options = ["--domains", domain, "--etcd-server", etcd.url, "--state-prefix", f"/state/{domain}"]

@@ -20,7 +20,15 @@ from kube2etcd.kube.objects import (
 )
 from kube2etcd.sync.events import EtcdChanged, EventQueue, Rezoned, SyncEvent, Wake
 from kube2etcd.sync.listings import GONE_AFTER
-from kube2etcd.sync.safety import DISPUTE_WINDOW, PROBE_AFTER, PROBE_LASTS, RELIST_AFTER
+from kube2etcd.sync.safety import (
+    DISPUTE_WINDOW,
+    MAX_YIELD,
+    PROBE_AFTER,
+    PROBE_LASTS,
+    RELIST_AFTER,
+    TOLERATED_REVERTS,
+    YIELD_FOR,
+)
 from kube2etcd.zones.external import ExternalZone
 from kube2etcd.zones.vmi import VmZone
 from skydns_compat.message import Message, encode
@@ -454,3 +462,85 @@ def test_disputed_key_is_left_to_the_other_writer(clock: Clock) -> None:
     world.turn(world.etcd.foreign_write(key, world.publisher.desired[key]))
     clock.now += PROBE_AFTER[0]
     world.turn(Wake()).assert_equal()
+
+
+PTR = b"/skydns/arpa/in-addr/10/0/0/1"
+
+
+def test_rival_whose_owner_id_sorts_first_keeps_the_key(clock: Clock) -> None:
+    world = World(clock).listed(service("web"))
+    assert PTR in world.publisher.desired
+    before = len(world.etcd.written)
+    for at in range(10):
+        theirs = b'{"host":"web%d.example","owner":"east"}' % at
+        world.turn(world.etcd.foreign_write(PTR, theirs))
+        assert world.ready
+    assert world.etcd.entries[PTR] == theirs
+    assert len(world.etcd.written) - before == TOLERATED_REVERTS
+    assert world.count("contested_keys") == 1
+    # Nothing is written as long as the other writer wants the key; without it, it is ours at once.
+    for _ in range(int(YIELD_FOR) - 1):
+        clock.now += 1.0
+        world.turn(Wake())
+    assert len(world.etcd.written) - before == TOLERATED_REVERTS
+    world.turn(world.etcd.foreign_write(PTR, None)).assert_equal()
+    assert world.count("contested_keys") == 0
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [b'{"host":"web.example","owner":"west"}', b'{"host":"web.example"}', b"{"],
+    ids=["sorts last", "no owner", "malformed"],
+)
+def test_key_is_repaired_however_often_another_rival_writes_it(clock: Clock, theirs: bytes) -> None:
+    world = World(clock).listed(service("web"))
+    for _ in range(10):
+        world.turn(world.etcd.foreign_write(PTR, theirs)).assert_equal()
+
+
+def test_value_that_a_former_owner_left_is_repaired(clock: Clock) -> None:
+    entries = Entries({PTR: b'{"host":"web.example","owner":"east"}'})
+    World(clock, entries).listed(service("web")).assert_equal()
+
+
+def test_yielded_key_is_written_again_later_and_later(clock: Clock) -> None:
+    world = World(clock).listed(service("web"))
+    theirs = b'{"host":"web.example","owner":"east"}'
+    for _ in range(5):
+        world.turn(world.etcd.foreign_write(PTR, theirs))
+    written: list[float] = []
+    began = clock.now
+    while clock.now < began + 4 * YIELD_FOR:
+        clock.now += 10.0
+        before = len(world.etcd.written)
+        world.turn(Wake())
+        if world.relists:  # a full pass
+            world.relists.clear()
+            world.listed(service("web"))
+        if len(world.etcd.written) > before:
+            written.append(clock.now - began)
+            world.turn(world.etcd.foreign_write(PTR, theirs))
+    first, second = written
+    assert first == pytest.approx(YIELD_FOR, abs=20.0)
+    assert second == pytest.approx(3 * YIELD_FOR, abs=20.0)
+    clock.now += 8 * YIELD_FOR
+    world.turn(Wake()).assert_equal()
+
+
+def test_more_keys_than_are_tracked_are_left_to_a_rival(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kube2etcd.sync.safety.MAX_TRACKED", 1)
+    world = World(clock).listed(service("web"), service("db", "10.0.0.2"))
+    other = PTR[:-1] + b"2"
+    theirs = b'{"host":"web.example","owner":"east"}'
+    for _ in range(5):
+        world.etcd.foreign_write(PTR, theirs)
+        world.turn(world.etcd.foreign_write(PTR, theirs))
+    for _ in range(5):
+        world.turn(world.etcd.foreign_write(other, theirs))
+    assert world.etcd.entries[PTR] == world.etcd.entries[other] == theirs
+    assert world.count("contested_keys") == 2
+    clock.now += YIELD_FOR + MAX_YIELD
+    world.turn(world.etcd.foreign_write(other, theirs))
+    assert world.etcd.entries[other] == world.publisher.desired[other], "the first is tracked no more"
