@@ -29,7 +29,8 @@ FormerGroups: TypeAlias = dict[bytes, Former]
 #: creationTimestamp, namespace, name; the smallest wins an exclusive name.
 Seniority: TypeAlias = tuple[str, str, str]
 
-_OWN: Final = f"/{OWN}".encode()
+#: In every key of an external domain: its names nest, so several writers may share one.
+OWN_PART: Final = f"/{OWN}".encode()
 #: A prefix of no key.
 _NOTHING: Final = b"\n"
 #: Compression dictionary: the text common to nearly all groups.
@@ -70,26 +71,26 @@ class Groups:
         """
         group, below = self._find(next(iter(keys)))
         lines = b"\n".join(keys)
-        return group if lines.count(b"\n" + below) == len(keys) - 1 and _OWN not in lines else None
+        return group if lines.count(b"\n" + below) == len(keys) - 1 and OWN_PART not in lines else None
 
     def runs(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, list[bytes]]]:
         """Pairs of a group and the consecutive ``keys`` that share it, in their order."""
         group, below, own = b"", _NOTHING, False
         run: list[bytes] = []
         for key in keys:
-            if (key.startswith(below) and (own or _OWN not in key)) or key == group:
+            if (key.startswith(below) and (own or OWN_PART not in key)) or key == group:
                 run.append(key)
                 continue
             if run:
                 yield group, run
             group, below = self._find(key)
-            own, run = group.endswith(_OWN), [key]
+            own, run = group.endswith(OWN_PART), [key]
         if run:
             yield group, run
 
     def _find(self, key: bytes) -> tuple[bytes, bytes]:
         """The group of ``key``, and the prefix of the group's other keys."""
-        head, own, _ = key.partition(_OWN)
+        head, own, _ = key.partition(OWN_PART)
         if own:
             return head + own, head + own + b"/"
         for below, depth in self._below:

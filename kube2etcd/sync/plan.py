@@ -21,13 +21,10 @@ import msgspec
 
 from kube2etcd.etcd import changes
 from kube2etcd.etcd.changes import Delete as Delete
-from kube2etcd.sync.claims import Groups
-from skydns_compat.layout import OWN, Layout
+from kube2etcd.sync.claims import OWN_PART, Groups
+from skydns_compat.layout import Layout
 from skydns_compat.message import owner_of
 from skydns_compat.names import REVERSE, Name
-
-#: Part of keys of external domains, whose names several writers may share.
-_SHARED = f"/{OWN}".encode()
 
 #: Deletions are held if they remove more than this share of our names ...
 HELD_SHARE = 0.3
@@ -156,7 +153,7 @@ def diff(
             found.append(Create(key, wanted))
         elif before != wanted:
             # A name that several writers may share: the owner id that sorts first keeps it.
-            if _SHARED in key and "" < (owner_of(before) or "") < owner:
+            if OWN_PART in key and "" < (owner_of(before) or "") < owner:
                 contested.add(key)
             else:
                 found.append(Update(key, wanted, before))

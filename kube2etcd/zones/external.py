@@ -20,7 +20,7 @@ from skydns_compat.names import Address, InvalidName, Name
 from skydns_compat.records import Data, Exists, Host, Mail, Record, Srv, Text
 
 #: Octets of a text that fit into one answer.
-MAX_TEXT: Final = 16000
+MAX_ANSWER_TEXT: Final = 16000
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +145,8 @@ def zones_of(domains: Iterable[Domain]) -> dict[Name, tuple[Domain, ...]]:
 def _why_unanswerable(data: Data, name: Name) -> str:
     """Why this server cannot answer ``data``; empty: it can."""
     match data:
-        case Text(text) if len(text.encode(errors="replace")) > MAX_TEXT:
-            return f"longer than {MAX_TEXT} octets"
+        case Text(text) if len(text.encode(errors="replace")) > MAX_ANSWER_TEXT:
+            return f"longer than {MAX_ANSWER_TEXT} octets"
         case Text(text) if "\\" in text or not text.isprintable():
             return "a backslash or a character that cannot be printed, which the server loses"
         case Srv(target=target) | Mail(target=target) if not target_fits(target, name):

@@ -11,7 +11,7 @@ from kube2etcd.external import Domain, Endpoint, plain_name
 from kube2etcd.kube.objects import DnsEndpoint, Metadata
 from kube2etcd.kube.store import NAMES, Store, Unit
 from kube2etcd.zones.base import Published
-from kube2etcd.zones.external import MAX_TEXT, ExternalZone, zones_of
+from kube2etcd.zones.external import MAX_ANSWER_TEXT, ExternalZone, zones_of
 from kube2etcd.zones.targets import MAX_ALIASES, parse_targets
 from skydns_compat.names import Name, parse_address
 from tests.objects import store_of
@@ -81,7 +81,7 @@ CASES: list[tuple[str, list[tuple[str, ...]], str, int]] = [
     ("CNAME to any.any outside our domains", [("CNAME", "any.any.io")], "CNAME any.any.io.", 0),
     ("TXT", [("TXT", '"v=spf1 -all"', "b")], 'TXT "b", TXT "v=spf1 -all"', 0),
     ("TXT of several strings", [("TXT", '"a" "b"')], 'TXT "ab"', 0),
-    ("unpublishable TXT", [("TXT", '""', "a\\b", "\x07", "x" * (MAX_TEXT + 1), "x" * 65536)], "", 5),
+    ("unpublishable TXT", [("TXT", '""', "a\\b", "\x07", "x" * (MAX_ANSWER_TEXT + 1), "x" * 65536)], "", 5),
     ("SRV", [("SRV", "10 5 443 a.x.")], "SRV 10 5 443 a.x.", 0),
     ("invalid SRV", [("SRV", "5 443 a.x", "1 2 65536 a.x", "a b c d", "", "1 2 3 .")], "", 5),
     ("MX", [("MX", "10 mail.x")], "MX 10 mail.x.", 0),
