@@ -93,10 +93,18 @@ def _quoted(value: object) -> str:
     return json.dumps(text, ensure_ascii=False) if not text or re.search(r'[\s"=]', text) else text
 
 
-class RepeatFilter(logging.Filter):
-    """Passes a line once per window, and then logs how often it was repeated.
+def _later(seconds: float, call: Callable[[], None]) -> None:
+    """Call it from a thread of its own after this time."""
+    timer = threading.Timer(seconds, call)
+    timer.name, timer.daemon = "log-repeats", True
+    timer.start()
 
-    If the line does not recur, its count is logged with the next line of any kind after the window.
+
+class RepeatFilter(logging.Filter):
+    """Passes a line once per window, and logs at the window's end how often it was repeated.
+
+    Otherwise a failure that comes back within the window, and then stays, would never be logged again: its
+    reporter logs it once, as it does not change.
     """
 
     def __init__(
@@ -104,11 +112,15 @@ class RepeatFilter(logging.Filter):
         tell: Callable[[logging.LogRecord], None] = lambda record: None,
         window: float = REPEAT_WINDOW,
         memory: int = REPEAT_MEMORY,
+        clock: Callable[[], float] = time.time,
+        later: Callable[[float, Callable[[], None]], None] = _later,
     ) -> None:
-        """``tell`` receives the lines about repeats."""
+        """``tell`` receives the lines about repeats, from any thread; ``later`` calls after some seconds."""
         super().__init__()
         self._tell, self._window, self._memory = tell, window, memory
+        self._clock, self._later = clock, later
         self._seen: OrderedDict[tuple[str, int, str], tuple[float, int]] = OrderedDict()
+        self._scheduled = False
         self._lock = threading.Lock()
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -122,13 +134,36 @@ class RepeatFilter(logging.Filter):
             self._seen[key] = (began, count + 1)
             if len(self._seen) > self._memory:
                 self._seen.popitem(last=False)
-        # Outside the lock: a handler has its own, and may be writing for another thread.
+            if not first:
+                self._schedule(began + self._window - now)
+        self._tell_all(expired, now)
+        return first
+
+    def _schedule(self, seconds: float) -> None:
+        """Look for repeats after this time, unless something will."""
+        if self._scheduled:
+            return
+        with contextlib.suppress(RuntimeError):  # no new thread: the next line reports the repeats
+            self._later(min(max(seconds, 0.0), self._window), self._report)
+            self._scheduled = True
+
+    def _report(self) -> None:
+        now = self._clock()
+        with self._lock:
+            self._scheduled = False
+            expired = list(self._expired(now))
+            repeated = [began for began, count in self._seen.values() if count]
+            if repeated:
+                self._schedule(repeated[0] + self._window - now)
+        self._tell_all(expired, now)
+
+    def _tell_all(self, expired: Sequence[tuple[str, int, str, int]], now: float) -> None:
+        """Log the repeats; outside the lock, as a handler has its own and may write for another thread."""
         for name, level, text, repeats in expired:
             times = "once more" if repeats == 1 else f"{repeats} times"
             line = logging.LogRecord(name, level, "", 0, f"{text} (repeated {times})", None, None)
             line.created, line.msecs = now, (now % 1) * 1000
             self._tell(line)
-        return first
 
     def _expired(self, now: float) -> Iterator[tuple[str, int, str, int]]:
         while self._seen:
@@ -162,15 +197,17 @@ def quiet(*names: str) -> Iterator[None]:
 
 def setup(form: str = "text", level: str = "info", stream: TextIO | None = None) -> logging.Handler:
     """Send this program's log, and warnings and worse of libraries, to ``stream`` (stderr)."""
+    root = logging.getLogger()
     handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
     handler.setFormatter(Formatter(as_json=form == "json"))
 
     def emit(record: logging.LogRecord) -> None:
+        if handler not in root.handlers:
+            return  # replaced meanwhile, and its stream may be closed
         with handler.lock or contextlib.nullcontext():  # filters run before the handler acquires its lock
             handler.emit(record)
 
-    handler.addFilter(RepeatFilter(emit))
-    root = logging.getLogger()
+    handler.addFilter(RepeatFilter(emit, REPEAT_WINDOW))
     for old in [one for one in root.handlers if isinstance(one.formatter, Formatter)]:
         root.removeHandler(old)
     root.addHandler(handler)

@@ -3,6 +3,7 @@ import json
 import logging
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -94,6 +95,84 @@ def test_repeats_are_counted_and_not_written() -> None:
     assert not repeats.filter(record("down", 13))
     assert repeats.filter(record("more", 30))
     assert reported == ["down (repeated 2 times)", "down (repeated once more)"]
+
+
+class Later:
+    """A clock, and what was asked to be called later."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.calls: list[tuple[float, Callable[[], None]]] = []
+
+    def after(self, seconds: float, call: Callable[[], None]) -> None:
+        self.calls.append((self.now + seconds, call))
+
+    def advance(self, to: float) -> None:
+        """Make the calls that are due."""
+        self.now = to
+        due = [call for at, call in self.calls if at <= to]
+        self.calls = [(at, call) for at, call in self.calls if at > to]
+        for call in due:
+            call()
+
+
+def test_repeats_are_reported_at_the_end_of_the_window() -> None:
+    """A failure that came back within the window and stays is logged once by its reporter."""
+    reported: list[tuple[float, str]] = []
+    later = Later()
+
+    def tell(record: logging.LogRecord) -> None:
+        reported.append((record.created, record.getMessage()))
+
+    repeats = RepeatFilter(tell, 10, clock=lambda: later.now, later=later.after)
+    assert repeats.filter(record("down", 0))
+    assert repeats.filter(record("slow", 4))
+    assert not later.calls, "nothing is repeated yet"
+    assert not repeats.filter(record("down", 5))
+    assert not repeats.filter(record("slow", 6))
+    assert len(later.calls) == 1, "one thread waits at most"
+    later.advance(9.9)
+    assert reported == []
+    later.advance(10.0)
+    assert reported == [(10.0, "down (repeated once more)")]
+    later.advance(14.0)
+    assert reported[1:] == [(14.0, "slow (repeated once more)")]
+    assert not later.calls
+    assert repeats.filter(record("down", 15)), "the next one is written at once"
+
+
+def test_repeats_wait_for_the_next_line_when_no_thread_can_start() -> None:
+    reported: list[str] = []
+
+    def fail(seconds: float, call: Callable[[], None]) -> None:
+        raise RuntimeError("can't start new thread")
+
+    repeats = RepeatFilter(lambda record: reported.append(record.getMessage()), 10, later=fail)
+    assert [repeats.filter(record(text, at)) for text, at in (("a", 0), ("a", 1), ("b", 11))] == [
+        True,
+        False,
+        True,
+    ]
+    assert reported == ["a (repeated once more)"]
+
+
+def test_a_repeat_reaches_the_log_without_another_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kube2etcd.log.REPEAT_WINDOW", 0.05)
+    out, replaced = io.StringIO(), io.StringIO()
+    others = set(threading.enumerate())
+    setup("text", "info", replaced)
+    logging.getLogger("kube2etcd.x").warning("old")
+    logging.getLogger("kube2etcd.x").warning("old")
+    setup("text", "info", out)
+    logging.getLogger("kube2etcd.x").warning("down")
+    logging.getLogger("kube2etcd.x").warning("down")
+    for thread in set(threading.enumerate()) - others:
+        thread.join(60)
+    assert [line.split(": ", 1)[1] for line in out.getvalue().splitlines()] == [
+        "down",
+        "down (repeated once more)",
+    ]
+    assert "repeated" not in replaced.getvalue(), "a replaced handler's stream may be closed"
 
 
 def test_lines_with_other_fields_are_no_repeats() -> None:

@@ -32,9 +32,10 @@ THREADS = {
     "webhook": {MAIN, "corefile", "etcd-follower", "etcd-watch", "probes", "webhook", "webhook-repair"},
 }
 
-#: `stop` and `stop-on-signal` do nothing but wait for the stop. Of libraries' threads, gRPC's are reported
-#: like ours but sleep in C, and waitress's workers survive any exception of a request.
-NOT_KILLED = ("stop", "Thread-", "waitress-")
+#: `stop` and `stop-on-signal` do nothing but wait for the stop, `log-repeats` exists only while repeats of
+#: a line are to be reported. Of libraries' threads, gRPC's are reported like ours but sleep in C, and
+#: waitress's workers survive any exception of a request.
+NOT_KILLED = ("stop", "log-repeats", "Thread-", "waitress-")
 
 #: Seconds after which a surviving thread is killed again.
 RETRY_S = 2.0
