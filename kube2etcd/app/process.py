@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 
-from kube2etcd.errors import Kube2EtcdError
+from kube2etcd.errors import Kube2EtcdError, SettingsError
 from kube2etcd.etcd import Connection
 from kube2etcd.settings import Loaded, Settings
 from kube2etcd.sync.events import EventQueue, Wake
@@ -136,6 +136,9 @@ class Reload:
         try:
             settings = self._loaded.again()
             if changed := settings != self._loaded.settings:
+                if not content.strip():
+                    # An editor that truncates before it writes must not cost the names of all settings.
+                    raise SettingsError("it is empty; write {} for the defaults")
                 self._check(settings)
         except Exception as error:
             why = str(error)

@@ -70,6 +70,21 @@ def test_invalid_settings_are_ignored_and_logged_once(file: Path, caplog: pytest
     assert not one.wanted
 
 
+def test_emptied_file_does_not_mean_the_defaults(file: Path) -> None:
+    one = reload(file)
+    file.write_text("\n")
+    assert one.look() == f"the changed {file} is not taken: it is empty; write {{}} for the defaults"
+    assert not one.wanted
+    file.write_text("{}")
+    assert one.look() == ""
+    assert one.wanted
+
+
+def test_file_that_was_empty_at_the_start_is_no_fault(file: Path) -> None:
+    file.write_text("")
+    assert reload(file).look() == ""
+
+
 def test_file_that_reappears_is_no_fault(file: Path) -> None:
     one, content = reload(file), file.read_text()
     assert one.look() == ""
