@@ -112,7 +112,7 @@ class SkyDns:
             return f"SkyDNS resolves {alias} at its upstream, and omits the alias if that fails"
         if len(alias.target.labels) < NDOTS:
             return f"SkyDNS does not forward {alias}, a name of one label"
-        return "SkyDNS omits an alias that leads to no address"
+        return "SkyDNS omits an alias whose target has no address"
 
 
 Reader: TypeAlias = CoreDns | SkyDns

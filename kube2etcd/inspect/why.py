@@ -371,7 +371,7 @@ class _Why:
         aliases = [row.record.data for row in self._rows if isinstance(row.record.data, Alias)]
         # Questions of other types do not follow it.
         followed = aliases if rtype in ("A", "AAAA", "TXT") else []
-        dangling = "".join(f", to {one}, which leads to nothing of that type" for one in followed)
+        dangling = "".join(f", to {one}, which has nothing of that type" for one in followed)
         return f"{exists} and has {', '.join(types)} only{dangling}"
 
 

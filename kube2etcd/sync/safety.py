@@ -123,7 +123,7 @@ class HeldDeletes:
         self._asked &= suspect
         self._doubted &= suspect
         if suspect and not self._asked:
-            why = "a list came empty" if empty else "so many at once"
+            why = "an empty list" if empty else "many at once"
             log.warning("deletions held until a second listing agrees: %d keys, %s", len(suspect), why)
             self._since, self._asked, self._doubted = dict(listings), suspect, frozenset()
             self._relist_at = [now, *(now + pause for pause in RELIST_AFTER)]

@@ -210,14 +210,14 @@ def check(settings: Settings) -> None:
 def cleanup(settings: Settings) -> None:
     """Delete what `kube2etcd webhook` left: its block in the hosts file, its keys in etcd, and its state.
 
-    :raises SettingsError: as `check`, or nowhere is given to delete from.
+    :raises SettingsError: as `check`, or none of the three is set.
     :raises Kube2EtcdError: one of them cannot be read or written; those before it are deleted.
     """
     with_etcd = bool(settings.etcd.servers)
     if not with_etcd and settings.webhook.hosts_file is None and settings.webhook.state_objects is None:
         raise SettingsError(
-            "nothing is named to take names out of: write --etcd-server URL, --hosts-file PATH or"
-            " --state-objects NAMESPACE, as the webhook was given them"
+            "there is nothing to clean up: write the --etcd-server URL, --hosts-file PATH or"
+            " --state-objects NAMESPACE that the webhook had"
         )
     check(settings)
     with state_store(settings) as store:

@@ -119,7 +119,7 @@ def host_addresses(
     if data.alias is not None:
         end = resolve(name, data.alias, known)
         if end.too_long:
-            return (), f"it leads through more than {MAX_ALIASES} aliases"
+            return (), f"its CNAME chain has more than {MAX_ALIASES} aliases"
         found = set(end.addresses or cluster)
         if not found:
             return (), "the address of its target is not known, and there is no cluster address"

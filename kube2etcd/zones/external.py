@@ -27,7 +27,7 @@ MAX_ANSWER_TEXT: Final = 16000
 class ExternalZone(Zone):
     """One external zone, and the ``domains`` in it.
 
-    ``cluster_ips`` replace an alias that leads to itself.  ``service_zones`` are the server's other
+    ``cluster_ips`` replace an alias in a CNAME loop.  ``service_zones`` are the server's other
     zones: a name inside a longer one belongs to that zone, and no alias may point into any, since aliases
     that point back and forth between zones would keep the server busy forever.  ``ttl`` in seconds.
     """
@@ -89,14 +89,14 @@ class ExternalZone(Zone):
         if data.alias is None:
             return [*data.addresses, *others]
         end = resolve(str(name), data.alias, known)
-        if end.ring:
+        if end.loop:
             at_cluster = [Host(address) for address in self.cluster_ips]
             data.ttls |= {one.rtype: data.ttls["CNAME"] for one in at_cluster}
             if not at_cluster:
-                left_out.append(f"{name} leads to itself, and no cluster address stands for it")
+                left_out.append(f"{name} is in a CNAME loop, and has no cluster address instead")
             return [*at_cluster, *others]
         if end.too_long:
-            reason = f"{name} leads through more than {MAX_ALIASES} aliases"
+            reason = f"{name} has a CNAME chain of more than {MAX_ALIASES} aliases"
         else:
             reason = self._why_not_followed(data.alias.target, known)
         if reason:
@@ -108,9 +108,9 @@ class ExternalZone(Zone):
     def _why_not_followed(self, target: Name, known: Known) -> str:
         """Why the server must not follow an alias to ``target``; empty: it may."""
         if inner := self.elsewhere(target):
-            return f"{target} leads into {inner}, another zone of this server"
+            return f"{target} is in {inner}, another zone of this server"
         if target.below(self.name):
-            return "" if fits(target) else f"{target} cannot be asked for, so nothing leads there"
+            return "" if fits(target) else f"{target} is a name that cannot be queried"
         if managed(self.all_domains, str(target)) and not [*known(str(target))]:
             return f"{target} is in another external domain, and not known here"
         return ""

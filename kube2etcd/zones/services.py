@@ -167,7 +167,7 @@ class ServicesZone(Zone):
         ours = (self.name, *self.other_zones)
         for record in [*published.records]:
             if isinstance(record.data, Alias) and longest(ours, record.data.target) not in (None, self.name):
-                published.left_out.append(f"{record.data.target} leads into another zone of this server")
+                published.left_out.append(f"{record.data.target} is in another zone of this server")
                 published.records.remove(record)
 
 

@@ -123,11 +123,11 @@ def _sorted(found: dict[str, dict[Data, None]], *types: str) -> list[Data]:
 
 
 class Resolved(msgspec.Struct, frozen=True):
-    """Result of following a chain of aliases: addresses, a ``ring``, ``too_long``, or a name elsewhere."""
+    """Result of following a chain of aliases: addresses, a ``loop``, ``too_long``, or a name elsewhere."""
 
     addresses: tuple[Address, ...] = ()
-    ring: bool = False
-    """The aliases lead back to the name itself."""
+    loop: bool = False
+    """The chain returns to the name itself."""
     too_long: bool = False
 
 
@@ -145,7 +145,7 @@ def resolve(name: str, alias: Alias, known: Known) -> Resolved:
             return Resolved()
         seen.add(target)
         target = str(onward.alias.target)
-    return Resolved(ring=True)
+    return Resolved(loop=True)
 
 
 # --- one target ---------------------------------------------------------------------------------------

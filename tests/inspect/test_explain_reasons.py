@@ -42,7 +42,7 @@ CASES = [
     ("web-0.web.shop.svc.cluster.local", "A", "NXDOMAIN", "names only with --endpoint-names all"),
     ("x.bare.shop.svc.cluster.local", "A", "NXDOMAIN", "has no endpoint named x; it has: none"),
     ("x.lost.shop.svc.cluster.local", "A", "NXDOMAIN", "is an ExternalName, and no name below it exists"),
-    ("lost.shop.svc.cluster.local", "A", "NOERROR", "to gone.shop.svc.cluster.local., which leads"),
+    ("lost.shop.svc.cluster.local", "A", "NOERROR", "to gone.shop.svc.cluster.local., which has nothing"),
     ("vm1.shop.vm", "A", "NOERROR", "comes from virtualmachineinstances/shop/vm1"),
     ("nic1.vm1.shop.vm", "A", "NOERROR", "192.0.2.30"),
     ("vm2.shop.vm", "A", "NXDOMAIN", "virtualmachineinstances/shop/vm2: "),

@@ -138,7 +138,7 @@ def test_deletions_after_an_empty_list_are_held(
     world.turn(Listed("services", []))
     assert world.etcd.entries == before
     assert world.ready
-    assert "a list came empty" in logged.text
+    assert "an empty list" in logged.text
     world.listed(*second)
     world.assert_equal()
     assert (world.etcd.entries == before) == bool(second)

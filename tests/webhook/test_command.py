@@ -32,7 +32,7 @@ def test_nowhere_to_publish_is_refused(tmp_path: Path) -> None:
 
 
 def test_cleanup_without_a_target_is_refused() -> None:
-    with pytest.raises(SettingsError, match="nothing is named to take names out of"):
+    with pytest.raises(SettingsError, match="there is nothing to clean up"):
         cleanup(settings_of())
 
 

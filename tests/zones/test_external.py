@@ -182,8 +182,8 @@ LOOPS = [
 def test_cname_loops(name: str, expected: str, with_cluster_ips: str) -> None:
     alone, published = publish(name, LOOPS), publish(name, LOOPS, WITH_CLUSTER_IPS)
     assert (records(alone), records(published)) == (expected, with_cluster_ips)
-    assert ("leads to itself" in str(alone.left_out)) is (expected != with_cluster_ips)
-    assert "leads to itself" not in str(published.left_out)
+    assert ("in a CNAME loop" in str(alone.left_out)) is (expected != with_cluster_ips)
+    assert "in a CNAME loop" not in str(published.left_out)
 
 
 @pytest.mark.parametrize("closed", [False, True])
@@ -199,7 +199,8 @@ def test_aliases_are_followed_up_to_a_limit(closed: bool) -> None:
             return [one for one in links if one.name == name]
 
     far = WITH_CLUSTER_IPS.publish(Unit(NAMES, "", "a0.dtk.io"), CountingStore())
-    assert (far.records, far.left_out) == ([], [f"a0.dtk.io leads through more than {MAX_ALIASES} aliases"])
+    assert far.records == []
+    assert far.left_out == [f"a0.dtk.io has a CNAME chain of more than {MAX_ALIASES} aliases"]
     assert len(lookups) == MAX_ALIASES + 1
     near = publish("a5.dtk.io", links, WITH_CLUSTER_IPS)
     assert bool(near.records) is not closed

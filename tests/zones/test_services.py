@@ -124,7 +124,7 @@ def alias(target: str) -> Service:
         (service(), "", "the Service has no external or internal address"),
         (alias("ext.example"), "web CNAME ext.example.", ""),
         (alias("192.0.2.1"), "", "externalName 192.0.2.1 is an address, which a CNAME cannot hold"),
-        (alias("a.cluster.local"), "", "a.cluster.local leads into another zone of this server"),
+        (alias("a.cluster.local"), "", "a.cluster.local is in another zone of this server"),
         (
             service("ns", "dns", cluster_ip="10.0.0.1"),
             "",
