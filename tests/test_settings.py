@@ -15,8 +15,8 @@ from kube2etcd.settings import (
     Etcd,
     HostPort,
     Selector,
-    ServiceZone,
     Settings,
+    ZoneSettings,
     load,
     load_all,
     parse_host_port,
@@ -408,9 +408,9 @@ def test_zones_of_services(write: Any) -> None:
     )
     customer, shop = load({}, {}, file).zones
     selector = Selector.parse("environment=staging,tenant=customerB")
-    assert customer == ServiceZone(Name.parse("customerb.stage.local"), selector=selector)
+    assert customer == ZoneSettings(Name.parse("customerb.stage.local"), selector=selector)
     fields: dict[str, Any] = {"addresses": ("internal",), "name": "{service}", "ttl": 5, "wildcards": True}
-    assert shop == ServiceZone(Name.parse("shop.example"), ("shop", "checkout"), **fields)
+    assert shop == ZoneSettings(Name.parse("shop.example"), ("shop", "checkout"), **fields)
 
 
 @pytest.mark.parametrize("value", [":8081", "[::]:8081", "a-b.c:1", "8081", 8081])

@@ -34,7 +34,7 @@ WEBHOOK_OWNER = "/webhook"
 _SOURCE_OF = {"domains": "POST /domains"}
 
 
-def zone_settings(settings: Settings) -> Settings:
+def publishing(settings: Settings) -> Settings:
     """The settings of the zones that this process publishes: `kube2etcd webhook` has the external ones alone.
 
     The others may still be served from the same etcd, so no external domain may lie in them.
@@ -68,7 +68,7 @@ def publisher(settings: Settings, store: Store) -> Publisher:
         settings.tenant_cluster_ip,
         settings.dns_server_ip,
     )
-    mine = zone_settings(settings)
+    mine = publishing(settings)
     zones = [*_zones(mine), *external_zones(settings, settings.domains, settings.webhook.cluster_ip)]
     return Publisher(store, layout(settings), zone if mine.cluster_zone else None, zones)
 
@@ -232,7 +232,7 @@ def corefile(settings: Settings) -> CorefileSettings:
     """
     if _skydns_reads(settings):
         raise SettingsError("SkyDNS has no Corefile; --skydns-config true writes its settings to etcd")
-    etcd, serve, mine = settings.etcd, settings.corefile, zone_settings(settings)
+    etcd, serve, mine = settings.etcd, settings.corefile, publishing(settings)
     return CorefileSettings(
         settings.domain,
         etcd_servers=etcd.servers or Etcd().servers,

@@ -13,9 +13,9 @@ from kube2etcd.settings.model import TOPICS as TOPICS
 from kube2etcd.settings.model import ZONE_FIELDS as ZONE_FIELDS
 from kube2etcd.settings.model import Cluster as Cluster
 from kube2etcd.settings.model import Etcd as Etcd
-from kube2etcd.settings.model import ServiceZone as ServiceZone
 from kube2etcd.settings.model import Settings as Settings
 from kube2etcd.settings.model import Vm as Vm
+from kube2etcd.settings.model import ZoneSettings as ZoneSettings
 from kube2etcd.settings.model import vm_zone as vm_zone
 from kube2etcd.settings.setting import ENVIRONMENT as ENVIRONMENT
 from kube2etcd.settings.setting import Setting as Setting

@@ -17,8 +17,8 @@ from kube2etcd.settings.model import (
     GROUPS,
     SETTINGS,
     ZONE_FIELDS,
-    ServiceZone,
     Settings,
+    ZoneSettings,
     vm_zone,
 )
 from kube2etcd.settings.setting import ENVIRONMENT, Setting
@@ -104,7 +104,7 @@ class _Sources:
 
     def __init__(self) -> None:
         self.given: dict[str, _Given] = {}
-        self.zones: tuple[ServiceZone, ...] = ()
+        self.zones: tuple[ZoneSettings, ...] = ()
         self.zone_names: dict[str, str] = {}
         """Where each zone's name was written, by its path in the tree."""
         self.faults: list[str] = []
@@ -178,7 +178,7 @@ class _Sources:
                 self.faults.append(f"{at} has no name; write zone: NAME")
             if len(self.faults) == before:
                 self.zone_names[f"zones[{len(self.zones)}].zone"] = f"{at}.zone"
-                self.zones = (*self.zones, ServiceZone(**found))
+                self.zones = (*self.zones, ZoneSettings(**found))
 
     def environment(self, environ: Mapping[str, str], others: Collection[str]) -> None:
         """The environment; variables that Kubernetes injects for a Service of our name are ignored."""

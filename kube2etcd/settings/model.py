@@ -129,7 +129,7 @@ class Vm:
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceZone:
+class ZoneSettings:
     """A zone of selected Services; only in the file."""
 
     zone: Name = field(metadata={"setting": {"convert": to_name, "help": "Name of the zone; required."}})
@@ -303,7 +303,7 @@ class Settings:
     etcd: Etcd = group(Etcd, "etcd", STORE)
     cluster: Cluster = group(Cluster, "API server", CONNECT, bare=True)
     vm: Vm = group(Vm, "Other zones", PUBLISH)
-    zones: tuple[ServiceZone, ...] = ()
+    zones: tuple[ZoneSettings, ...] = ()
     domains: tuple[Domain, ...] = setting(
         (),
         to_domain,
@@ -365,5 +365,5 @@ BY_PATH: Final = {setting.path: setting for setting in SETTINGS}
 GROUPS: Final[Mapping[str, Any]] = {
     one.name: one.metadata["group"] for one in fields(Settings) if "group" in one.metadata
 }
-ZONE_FIELDS: Final = {setting.path: setting for setting in settings_of(ServiceZone, "", "", {"topic": ""})}
+ZONE_FIELDS: Final = {setting.path: setting for setting in settings_of(ZoneSettings, "", "", {"topic": ""})}
 TOPICS: Final = tuple(dict.fromkeys(setting.topic for setting in SETTINGS))
