@@ -167,13 +167,12 @@ class Metrics(Collector):
             self._left_out.labels(reason).set(counts.get(reason, 0))
 
     def listed(self, kind: str) -> None:
-        """``kind`` was listed in full: it is synced and not stale."""
+        """``kind`` was listed in full: it is synced."""
         self._lists.labels(kind).inc()
         self._synced.labels(kind).set(1)
-        self._stale.labels(kind).set(0)
 
     def stale_for(self, kind: str, seconds: float | None) -> None:
-        """``kind`` has not been watched for ``seconds``; ``None``: it is being watched."""
+        """``kind`` has not been watched for ``seconds``; ``None``: it is not stale."""
         self._stale.labels(kind).set(0 if seconds is None else time.time() - seconds)
 
     # etcd's side

@@ -180,7 +180,7 @@ class Changed(Struct, frozen=True):
 class Failing(Struct, frozen=True):
     """A kind cannot be listed or watched since ``since`` (clock seconds), that of the first failure.
 
-    ``absent``: the kind is optional and not installed.
+    ``absent``: the kind is optional and not installed; a failure after that is a first one.
     """
 
     kind: str

@@ -83,6 +83,7 @@ class _Health:
         self._backoff = Backoff(rng)
         self._unhealthy = True
         self._failing_since: float | None = None
+        self._absent = False
         self._logged = ""
 
     def well(self) -> None:
@@ -92,7 +93,7 @@ class _Health:
         if self._failing_since is not None:
             _log.info("%s: watching again after %.0f s", self._kind.name, self._clock() - self._failing_since)
         self._unhealthy, self._failing_since, self._logged = False, None, ""
-        self.flapping = False
+        self._absent = self.flapping = False
         self._deliver(Healthy(self._kind.name))
 
     def proven(self) -> None:
@@ -103,9 +104,9 @@ class _Health:
     def failed(self, error: ApiError) -> float:
         """Report a failure, and log it if it differs from the last; returns the seconds to wait."""
         absent = self._kind.optional and isinstance(error, ApiNotFound)
-        if self._failing_since is None:
+        if self._failing_since is None or (self._absent and not absent):
             self._failing_since = self._clock()
-        self._unhealthy = True
+        self._unhealthy, self._absent = True, absent
         if str(error) != self._logged:
             self._logged = str(error)
             _log.log(logging.INFO if absent else logging.WARNING, "%s: %s", self._kind.name, error)

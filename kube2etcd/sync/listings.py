@@ -22,6 +22,9 @@ GONE_AFTER: Final = 300.0
 """Seconds for which the API server must report a kind as not installed before that counts as an empty list:
 it also does so while it starts, or while a CRD is replaced."""
 
+LONG_AGO: Final = float("-inf")
+"""Since when a kind is not installed that counts as empty: an outage does not start the time again."""
+
 BATCH: Final = 64
 """Units published per batch: etcd must not run out of transactions while the next batch is derived."""
 
@@ -91,7 +94,7 @@ class Listings:
         """The units of the last `refresh`."""
         self._empty = False
         self._absent: dict[str, float] = {}
-        """Optional kinds that are not installed, and since when (clock)."""
+        """Optional kinds that are not installed, and since when (clock); `LONG_AGO`: counted as empty."""
 
     def apply(self, event: ClusterEvent) -> None:
         """Apply one event; an unforeseen error is logged, and the event dropped."""
@@ -113,14 +116,14 @@ class Listings:
                 case Failing(kind, absent=True):
                     self._not_installed(kind)
                 case Failing(kind, since):
-                    self._absent.pop(kind, None)
+                    if self._absent.get(kind) != LONG_AGO:  # else it has no names that a list must confirm
+                        self._absent.pop(kind, None)
                     self.stale[kind] = since
                     metrics.failures.labels(kind).inc()
                     metrics.stale_for(kind, self._clock() - since)
                 case Healthy(kind):
                     self._recovered(kind)
                     metrics.watches.labels(kind).inc()
-                    metrics.stale_for(kind, None)
                 case Rezoned(zones):
                     self.units |= publisher.rezone(zones)
         except Exception:
@@ -197,6 +200,7 @@ class Listings:
         """The kind is listed or watched again."""
         self._absent.pop(kind, None)
         self.stale.pop(kind, None)
+        self._metrics.stale_for(kind, None)
 
     def _not_installed(self, kind: str) -> None:
         """An optional kind is not installed; once that has lasted, its list counts as empty.
@@ -214,7 +218,7 @@ class Listings:
         if self._publisher.store.count(kind):
             log.warning("%s: no longer installed; deleting their names", kind)
         self._listed(Listed(kind, ()))
-        self._absent[kind] = since
+        self._absent[kind] = LONG_AGO
 
     def _log_rejected(self, kind: str, one: Rejected) -> None:
         unit = Unit(kind, one.namespace, one.name)

@@ -347,6 +347,21 @@ def test_absent_optional_kind_is_polled_and_logged_once(caplog: pytest.LogCaptur
     assert {one.levelno for one in caplog.records} == {logging.INFO}
 
 
+def test_failure_of_an_absent_kind_does_not_count_from_its_absence() -> None:
+    absent = lists(ApiNotFound("not installed"))
+    world = play(
+        absent,
+        absent,
+        lists(DOWN),
+        lists(DOWN),
+        absent,
+        lists(page(kind="VirtualMachineInstance")),
+        kind=VMIS,
+    )
+    first, later, down, still, back = (one.since for one in world.failures)
+    assert first == later < first + 2 * OPTIONAL_RETRY <= down == still == back
+
+
 @pytest.mark.parametrize(("kind", "error"), [(SERVICES, ApiNotFound("unknown")), (VMIS, DOWN)])
 def test_only_optional_kinds_may_be_absent(kind: Kind, error: ApiError) -> None:
     assert play(lists(error), lists(page(kind=kind.kind)), kind=kind).events[0] == "failing"

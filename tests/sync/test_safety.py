@@ -110,6 +110,28 @@ def test_absent_kind_confirms_held_deletions(clock: Clock) -> None:
     world.assert_equal()
 
 
+def test_outage_after_a_kind_counts_as_empty_leaves_it_so(clock: Clock) -> None:
+    vmis = many_vmis(30)
+    world = world_with_vmis(clock, [])
+    absent = Failing(VMIS, clock.now, absent=True)
+    world.turn(absent)
+    clock.now += GONE_AFTER
+    world.turn(absent, Failing(VMIS, clock.now))
+    assert world.status.snapshot().stale == {VMIS: 0.0}
+    world.turn(absent)
+    assert world.status.snapshot().stale == {}
+    assert world.metric(f'kube2etcd_stale_since_timestamp_seconds{{kind="{VMIS}"}} 0.0')
+    # A mass deletion of other names does not wait for it.
+    world.listed(*many_services(20)).listed(service("web"))
+    assert world.loop.held.keys
+    world.listed(service("web")).turn(absent)
+    world.assert_equal()
+    # Once it has been listed, the time starts again.
+    world.turn(Listed(VMIS, vmis), absent)
+    world.assert_equal()
+    assert any(b"/m0" in key for key in world.etcd.entries)
+
+
 def test_mass_deletion_is_held_until_a_second_listing(clock: Clock, logged: pytest.LogCaptureFixture) -> None:
     world = World(clock).listed(*many_services(20))
     before = dict(world.etcd.entries)
