@@ -171,10 +171,10 @@ def external_zones(
     settings: Settings, domains: Collection[Domain], cluster_ips: tuple[Address, ...]
 ) -> list[ExternalZone]:
     """The zones of those external ``domains`` that can be served; some may have been added at run time."""
-    known = served(settings, domains)[0].domains
+    known, others = served(settings, domains)[0].domains, zone_names(settings)
     return [
-        ExternalZone(zone, mine, settings.ttl, cluster_ips, zone_names(settings), known)
-        for zone, mine in zones_of(known).items()
+        ExternalZone(zone, mine, settings.ttl, cluster_ips, others, known)
+        for zone, mine in zones_of(known, others).items()
     ]
 
 
@@ -233,6 +233,7 @@ def corefile(settings: Settings) -> CorefileSettings:
     if _skydns_reads(settings):
         raise SettingsError("SkyDNS has no Corefile; --skydns-config true writes its settings to etcd")
     etcd, serve, mine = settings.etcd, settings.corefile, publishing(settings)
+    others = zone_names(settings)
     return CorefileSettings(
         settings.domain,
         etcd_servers=etcd.servers or Etcd().servers,
@@ -252,7 +253,7 @@ def corefile(settings: Settings) -> CorefileSettings:
         cluster=mine.cluster_zone,
         subzones=tuple(_subzones(mine)),
         # A zone that also holds the cluster's objects already has its own, more specific server block.
-        external=tuple(zone for zone in zones_of(settings.domains) if zone not in zone_names(settings)),
+        external=tuple(zone for zone in zones_of(settings.domains, others) if zone not in others),
         reverse=REVERSE if mine.cluster_zone or mine.vm.reverse else (),
     )
 

@@ -6,7 +6,7 @@ published; what the server cannot express is left out with a reason and affects 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,6 +67,8 @@ class ExternalZone(Zone):
                 "and no label any, a wildcard"
             )
         elif other := self.elsewhere(name):
+            if any(one.name.below(other) and one.has(text) for one in self.all_domains):
+                return published  # by the zone of that domain
             published.left_out.append(Taken(f"{name} is in the zone {other}, which has names of its own"))
         else:
             data = name_data(endpoints, text, self.ttl)
@@ -133,11 +135,17 @@ class ExternalZone(Zone):
         return found if found != self.name else None
 
 
-def zones_of(domains: Iterable[Domain]) -> dict[Name, tuple[Domain, ...]]:
-    """The zones to serve for ``domains``: the outermost ones, each with itself and the domains inside it."""
+def zones_of(
+    domains: Iterable[Domain], service_zones: Collection[Name] = ()
+) -> dict[Name, tuple[Domain, ...]]:
+    """The zones to serve for ``domains``: the outermost ones, each with itself and the domains inside it.
+
+    Inside one of the ``service_zones``, which the server asks instead of those around it, a domain is a zone.
+    """
     found: dict[Name, tuple[Domain, ...]] = {}
     for domain in sorted(set(domains), key=lambda one: (len(one.name.labels), one)):
-        zone = next((zone for zone in found if domain.name.below(zone)), domain.name)
+        around = longest((*service_zones, *found), domain.name)
+        zone = around if around in found else domain.name
         found[zone] = (*found.get(zone, ()), domain)
     return found
 

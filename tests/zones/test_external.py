@@ -238,6 +238,37 @@ def test_zones_are_the_outermost_domains(domains: list[str], zones: dict[str, li
     assert all(plain_name(str(zone)) == str(zone) for zone in found)
 
 
+@pytest.mark.parametrize(
+    ("domains", "zones"),
+    [
+        (["example", "x.k8s.example"], ["example", "x.k8s.example"]),
+        (["example", "x.k8s.example", "y.x.k8s.example"], ["example", "x.k8s.example"]),
+        (["example", "x.example", "y.k8s.other"], ["example", "y.k8s.other"]),
+    ],
+    ids=["inside", "deeper inside", "beside"],
+)
+def test_a_domain_inside_a_zone_of_services_is_a_zone(domains: list[str], zones: list[str]) -> None:
+    found = zones_of(map(Domain.parse, domains), [Name.parse("k8s.example")])
+    assert [*map(str, found)] == zones
+
+
+@pytest.mark.parametrize(
+    ("name", "within", "reasons"),
+    [("a.x.k8s.example", 1, 0), ("a.k8s.example", 0, 1), ("x.k8s.example", 0, 1)],
+)
+def test_a_name_in_the_inner_of_two_domains_is_published_there_alone(
+    name: str, within: int, reasons: int
+) -> None:
+    domains = (Domain.parse("example"), Domain.parse(".x.k8s.example"))
+    services = (Name.parse("k8s.example"),)
+    found = [
+        publish(name, [endpoint(name, "A", "10.0.0.1")], ExternalZone(zone, mine, 30, (), services, domains))
+        for zone, mine in zones_of(domains, services).items()
+    ]
+    assert [len(one.records) for one in found] == [0, within]
+    assert [len(one.left_out) for one in found] == [reasons, 0]
+
+
 def test_large_texts_are_not_cached() -> None:
     tracemalloc.start()
     try:
