@@ -279,10 +279,11 @@ def test_usage_errors(args: list[str], code: int, hints: list[str]) -> None:
         assert hint in result.stderr
 
 
-def test_full_disk() -> None:
+@pytest.mark.parametrize("argument", ["corefile", "--help", "--version"])
+def test_full_disk(argument: str) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "kube2etcd", "corefile"], stdout=full, stderr=subprocess.PIPE, check=False
+            [sys.executable, "-m", "kube2etcd", argument], stdout=full, stderr=subprocess.PIPE, check=False
         )
     assert done.returncode == 1
     assert b"the output cannot be written: No space left" in done.stderr

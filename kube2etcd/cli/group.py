@@ -159,7 +159,12 @@ class Group(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program; closed output streams change neither its effect nor its exit code."""
         sys.stdout, sys.stderr = _output(sys.stdout, 1), _output(sys.stderr, 2)
-        return super().main(*args, **kwargs)
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            # The help, which click prints while it parses.
+            _tell_unprinted(error)
+            sys.exit(_FAILED)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -174,12 +179,17 @@ class Group(click.Group):
             _name_the_variable(error)
             error.show()
         except OSError as error:
-            if error.errno not in _UNPRINTED:
-                raise
+            _tell_unprinted(error)
             wrong = False
-            click.echo(f"Error: the output cannot be written: {error.strerror}", err=True)
         usage, failed = _OTHER_CODES.get(ctx.invoked_subcommand or "", (_USAGE, _FAILED))
         return ctx.exit(usage if wrong else failed)
+
+
+def _tell_unprinted(error: OSError) -> None:
+    """Say that the output cannot be written; raises any other error again."""
+    if error.errno not in _UNPRINTED:
+        raise error
+    click.echo(f"Error: the output cannot be written: {error.strerror}", err=True)
 
 
 def _name_the_variable(error: click.UsageError) -> None:
