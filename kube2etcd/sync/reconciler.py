@@ -77,7 +77,9 @@ class Reconciler:
             while not self.parts.stop.is_set():
                 retrying = self.target.mirror.lost and not self.listings.waiting
                 pause = self.target.retry_at - self._clock() if retrying else TICK
-                self.turn(self.parts.queue.drain(min(TICK, pause)))
+                events = self.parts.queue.drain(min(TICK, pause))
+                if not self.parts.stop.is_set():  # else connections are being closed, which is no failure
+                    self.turn(events)
 
     def turn(self, events: Sequence[SyncEvent]) -> None:
         """Apply events and write what differs; a failure of etcd is recorded and retried in a later turn."""

@@ -16,6 +16,7 @@ from kube2etcd.sync.plan import Change, Create, Delete, Update
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.safety import Disputes, HeldDeletes
 from kube2etcd.sync.target import LOG_TOTAL_ABOVE, Target
+from skydns_compat.names import REVERSE
 
 log = logging.getLogger(__name__)
 
@@ -101,8 +102,10 @@ class Report(msgspec.Struct, frozen=True):
             for change in written:
                 zone = ""
                 if (name := self.publisher.layout.name(change.key)) is not None:
-                    found = self.publisher.zone_of(name)
-                    zone = str(found.name) if found is not None else "reverse"
+                    if (found := self.publisher.zone_of(name)) is not None:
+                        zone = str(found.name)
+                    elif any(map(name.below, REVERSE)):
+                        zone = "reverse"
                 zones.setdefault(zone, Counter())[type(change)] += 1
         for zone, counts in sorted(zones.items()):
             fields: dict[str, object] = {"zone": zone} if zone else {}

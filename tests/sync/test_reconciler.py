@@ -153,6 +153,21 @@ def test_loop_sends_heartbeats_and_stops_between_transactions(clock: Clock) -> N
     assert stop.is_set()
 
 
+def test_connection_that_is_closed_by_a_stop_is_no_loss(
+    clock: Clock, logged: pytest.LogCaptureFixture
+) -> None:
+    class Closing(EventQueue):
+        def drain(self, timeout: float) -> list[SyncEvent]:
+            stop.set()
+            return [EtcdLost("closed")]
+
+    stop = threading.Event()
+    world = World(clock, queue=Closing(), stop=stop).listed(*many_services(1))
+    world.loop.run()
+    assert not world.loop.target.mirror.lost
+    assert world.ready
+
+
 def test_resync_relists_and_rereads_etcd(world: World) -> None:
     world.etcd.entries[WEB] = FOREIGN_VALUE
     world.clock.now += 299.0

@@ -53,6 +53,17 @@ def test_deletion_of_a_stale_key_that_is_no_name_is_logged(
     world.assert_equal()
 
 
+def test_deletions_in_a_former_zone_are_not_logged_as_reverse(
+    world: World, logged: pytest.LogCaptureFixture
+) -> None:
+    logged.clear()
+    stale, other = encode(Message(owner="kube2etcd")), "/skydns/example/shop/web"
+    for key in (other, "/skydns/arpa/in-addr/10/0/0/9"):
+        world.turn(world.etcd.foreign_write(key.encode(), stale))
+    assert [fields.get("zone") for fields in logged_changes(logged)] == [None, "reverse"]
+    world.assert_equal()
+
+
 @pytest.mark.parametrize("refused", [False, True], ids=["accepted", "refused"])
 def test_only_an_accepted_repair_is_counted(world: World, refused: bool) -> None:
     key = sorted(world.etcd.entries)[0]
