@@ -1,6 +1,8 @@
 import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -288,6 +290,19 @@ def test_full_disk(argument: str) -> None:
     assert done.returncode == 1
     assert b"the output cannot be written: No space left" in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+def test_an_interrupt_is_no_answer() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(30)
+        at = f"127.0.0.1:{server.getsockname()[1]}"
+        command = [sys.executable, "-m", "kube2etcd", "wait", WEB, "--server", at]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as waiting:
+            server.recv(512)
+            waiting.send_signal(signal.SIGINT)
+            assert waiting.communicate(timeout=30) == (b"", b"")
+    assert waiting.returncode == -signal.SIGINT
 
 
 @pytest.mark.parametrize(("code", "name"), [(0, WEB), (1, f"no.{WEB}")], ids=["resolves", "does not"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from typing import Any, Final, TextIO
@@ -181,6 +182,11 @@ class Group(click.Group):
         except OSError as error:
             _tell_unprinted(error)
             wrong = False
+        except KeyboardInterrupt:
+            # By the signal, not an exit code: a script would take that for an answer, and go on.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGINT)
+            raise
         usage, failed = _OTHER_CODES.get(ctx.invoked_subcommand or "", (_USAGE, _FAILED))
         return ctx.exit(usage if wrong else failed)
 
