@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from kube2etcd.errors import ApiError, ApiNotFound
+from kube2etcd.errors import ApiError, ApiNotFound, ApiUnavailable
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.failures import ApiRefused
 from kube2etcd.kube.objects import KINDS
@@ -33,6 +33,9 @@ PAUSE: Final = 1.0
 NOTE: Final = 1024
 """Characters of a note that the API server accepts."""
 
+RETRY: Final = 10.0
+"""Seconds until a post that the API server could not answer is repeated: the reason is reported only once."""
+
 TIMEOUT: Final = 10.0
 """Seconds for one request."""
 
@@ -42,8 +45,10 @@ _COMPONENT: Final = "kube2etcd"
 class EventRecorder:
     """Posts Events from a thread of its own; `record` never blocks."""
 
-    def __init__(self, api: ApiConnection, burst: int = BURST, pause: float = PAUSE) -> None:
-        self._api, self._burst, self._pause = api, burst, pause
+    def __init__(
+        self, api: ApiConnection, burst: int = BURST, pause: float = PAUSE, retry: float = RETRY
+    ) -> None:
+        self._api, self._burst, self._pause, self._retry = api, burst, pause, retry
         self._waiting: queue.Queue[tuple[Unit, str]] = queue.Queue(MAX_WAITING)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="event-recorder", daemon=True)
@@ -67,7 +72,7 @@ class EventRecorder:
         self._stop.set()
 
     def _run(self) -> None:
-        tokens = self._burst
+        tokens, outage = self._burst, ""
         while not self._stop.is_set():
             try:
                 unit, reason = self._waiting.get(timeout=self._pause)
@@ -76,7 +81,14 @@ class EventRecorder:
                 continue
             try:
                 self._post(unit, reason)
+                outage = ""
             except ApiError as error:
+                if isinstance(error, ApiUnavailable) and not isinstance(error, ApiRefused):
+                    if outage != (outage := str(error)):
+                        log.warning("events: posted later: %s", error)
+                    self.record([(unit, reason)])  # behind the others, which it must not block
+                    self._stop.wait(self._retry)
+                    continue
                 log.warning("events: none for %s: %s", unit, error)
             except Exception:
                 # No failure may end this thread: DNS must not become unready because of an Event.

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kube2etcd.errors import ApiError, ApiForbidden, ApiNotFound
+from kube2etcd.errors import ApiError, ApiForbidden, ApiNotFound, ApiTooMany, ApiUnavailable
 from kube2etcd.kube import recorder
 from kube2etcd.kube.failures import ApiRefused
 from kube2etcd.kube.recorder import EventRecorder
@@ -52,7 +52,7 @@ def api() -> FakeApi:
 
 @pytest.fixture
 def event_recorder(api: FakeApi) -> Iterator[EventRecorder]:
-    one = EventRecorder(api, burst=2, pause=0.01)  # type: ignore[arg-type]
+    one = EventRecorder(api, burst=2, pause=0.01, retry=0.01)  # type: ignore[arg-type]
     yield one
     one.stop()
 
@@ -99,6 +99,19 @@ def test_errors_do_not_stop_the_recorder(
     api.wait(4)
     logged = [record.getMessage() for record in caplog.records]
     assert logged == [f"events: none for {WEB}: invalid", f"events: none for {WEB}: not allowed"]
+
+
+def test_outage_loses_no_event(
+    api: FakeApi, event_recorder: EventRecorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    api.failures = [*[ApiUnavailable("down")] * 2, ApiTooMany("busy", 1.0), ApiUnavailable("failed")]
+    event_recorder.record([(WEB, reason) for reason in "abc"])
+    event_recorder.start()
+    api.wait(7)
+    assert [event["note"] for _, event in api.posted] == ["a", "b", "c", "a", "b", "c", "a"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"events: posted later: {why}" for why in ("down", "busy", "failed")
+    ]
 
 
 def test_malformed_answer_loses_only_its_event(
