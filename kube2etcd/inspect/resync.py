@@ -126,7 +126,9 @@ def records(
             behind = (made_by, "") if now else ("", "" if others else note)
             found.append(RecordChange(action, zone_name, f"{name}.", rtype, was, now, ttl_was, ttl, *behind))
             changed.add(name)
-    return Records(tuple(found), sum(changed.isdisjoint(names) for names in about))
+    refused = {key for key, _ in outcome.refused}
+    made = (names for change, names in zip(outcome.changes, about, strict=True) if change.key not in refused)
+    return Records(tuple(found), sum(map(changed.isdisjoint, made)))
 
 
 def _holder(publisher: Publisher, keys: Sequence[bytes], name: Name) -> Unit | None:

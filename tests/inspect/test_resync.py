@@ -197,6 +197,17 @@ def test_unusual_keys(more: dict[bytes, bytes], expected: list[str], silent: int
     assert (lines(found), found.silent) == (expected, silent)
 
 
+def test_a_refused_key_changes_nothing() -> None:
+    after = publisher_of(COREDNS, {})
+    refused, silent = SHOP_PREFIX + b"refused", SHOP_PREFIX + b"a b"
+    outcome = Outcome(
+        (Create(refused, OURS), Create(silent, OURS)),
+        refused=((refused, "too large"),),
+        existing={**after.desired},
+    )
+    assert records_of(COREDNS, outcome, after) == Records((), silent=1)
+
+
 def test_held_and_foreign_deletions_are_marked() -> None:
     after = publisher_of(COREDNS, {})
     held, foreign, stale = (SHOP_PREFIX + name for name in (b"held", b"foreign", b"stale"))
