@@ -13,6 +13,7 @@ import random
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -43,6 +44,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that the status page waits for the loop's answer.
 ASK_TIMEOUT = 5.0
+#: Seconds after which a bridge that has not listed everything, so writes nothing, leaves others to lead.
+LISTED_WITHIN = 30.0
 #: Random variation of the resync period.
 JITTER = 0.1
 
@@ -113,9 +116,16 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
             for lister in listers:
                 lister.relist(reason)
 
-        reconciler = None
+        reconciler: Reconciler | None = None
         if settings.etcd.servers:
-            election = _election(settings, queue)
+            late_at = time.monotonic() + LISTED_WITHIN
+
+            def unfit() -> str:
+                waiting = sorted(reconciler.listings.waiting) if reconciler is not None else []
+                late = waiting and time.monotonic() >= late_at
+                return f"{', '.join(waiting)} cannot be listed here" if late else ""
+
+            election = _election(settings, queue, unfit)
             connection, store = open_store(settings.etcd, election)
             cleanup.enter_context(impatient(stop, connection))
             cleanup.callback(connection.close)
@@ -174,11 +184,12 @@ def _status_page(settings: Settings, listen: HostPort, reconciler: Reconciler, s
     return status_page(listen, lambda: look(reconciler, ASK_TIMEOUT), status, explain, lambda: tuple(delays))
 
 
-def _election(settings: Settings, queue: EventQueue) -> Election | None:
+def _election(settings: Settings, queue: EventQueue, unfit: Callable[[], str]) -> Election | None:
     """The election among bridges that share an etcd; None without `--leader-elect`."""
     if not settings.leader_elect:
         return None
     name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
     # A third of the lease, so that after one silent server there is time to renew it at another.
     connection = EtcdConnection(settings.etcd, LEASE / 3)
-    return Election(connection, build.election_key(settings), name, changed=lambda: queue.put(Wake()))
+    key = build.election_key(settings)
+    return Election(connection, key, name, changed=lambda: queue.put(Wake()), unfit=unfit)

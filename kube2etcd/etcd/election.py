@@ -67,17 +67,23 @@ def leader(connection: EtcdConnection, key: bytes) -> Message | None:
 class Election:
     """Takes part in the election of ``key`` until stopped; ``changed`` is called when the leader changes.
 
-    ``name`` is shown by the other bridges and should be unique.
+    ``name`` is shown by the other bridges and should be unique.  ``unfit`` returns why this bridge must not
+    lead, or an empty text; called from the election's thread.
     """
 
     def __init__(
-        self, connection: EtcdConnection, key: bytes, name: str, changed: Callable[[], None]
+        self,
+        connection: EtcdConnection,
+        key: bytes,
+        name: str,
+        changed: Callable[[], None],
+        unfit: Callable[[], str] = str,
     ) -> None:
         self._connection = connection
         self._key = key
         self._shown = key.decode(errors="replace")
         self._name = name
-        self._changed = changed
+        self._changed, self._unfit = changed, unfit
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="election", daemon=True)
@@ -149,6 +155,9 @@ class Election:
 
     def _campaign(self) -> float:
         found = leader(self._connection, self._key)
+        if found is None and (why := self._unfit()):
+            self._resign(f"standing by: {why}")
+            return LOOK
         if found is None:
             asked = time.monotonic()
             self._lease = self._connection.call("LeaseGrant", rpc.LeaseGrantRequest(TTL=LEASE)).ID
@@ -174,6 +183,10 @@ class Election:
 
     def _lead(self, guard: Guard) -> float:
         """Keep the lease alive, and check that the key is still ours: it may have been deleted."""
+        if why := self._unfit():
+            self._resign(f"standing by: {why}")
+            self._connection.call("LeaseRevoke", rpc.LeaseRevokeRequest(ID=guard.lease))
+            return LOOK
         asked = time.monotonic()
         left = self._connection.call("LeaseKeepAlive", rpc.LeaseKeepAliveRequest(ID=guard.lease)).TTL
         if left <= 0:

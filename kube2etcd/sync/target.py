@@ -309,8 +309,8 @@ class Target:
         accepted = age > ACCEPT_AFTER and missing <= LARGE_SHARE * len(self._publisher.desired)
         if accepted and not self.accepted:
             log.warning(
-                "etcd: %d keys differ from what this bridge would write; do leader and standby have the same"
-                " version and settings?",
+                "etcd: %d keys differ from what this bridge would write; does the leader reach the API server"
+                " and do both have the same version and settings?",
                 len(self.lacking),
             )
         self.accepted = accepted

@@ -82,8 +82,8 @@ class Candidate:
     """An election that takes its turns in the test's thread."""
 
     def __init__(self, server: Server, name: str = "me") -> None:
-        self.server, self.changes = server, 0
-        self.election = Election(cast(EtcdConnection, server), KEY, name, self._changed)
+        self.server, self.changes, self.unfit = server, 0, ""
+        self.election = Election(cast(EtcdConnection, server), KEY, name, self._changed, lambda: self.unfit)
 
     def _changed(self) -> None:
         self.changes += 1
@@ -107,6 +107,31 @@ def test_first_candidate_leads_and_the_second_names_it() -> None:
     with pytest.raises(EtcdDeposed):
         second.election.guard()
     assert (first.turn().turn().changes, second.turn().changes) == (1, 1), "reported once"
+
+
+def test_unfit_candidate_neither_leads_nor_campaigns() -> None:
+    server = Server()
+    first, second = Candidate(server, "first"), Candidate(server, "second")
+    assert first.turn().leads
+    first.unfit = "services cannot be listed here"
+    assert first.turn().election.standing_by() == "standing by: services cannot be listed here"
+    assert (server.leader_key, server.leases) == (None, set())
+    assert not first.turn().leads
+    assert (second.turn().leads, first.turn().leads) == (True, False)
+    # Once fit, it leads after the other.
+    second.unfit, first.unfit = "x", ""
+    assert (second.turn().leads, first.turn().leads) == (False, True)
+
+
+def test_unfit_leader_whose_revocation_fails_tries_again() -> None:
+    only = Candidate(Server()).turn()
+    only.unfit = "x"
+    only.server.before["LeaseRevoke"] = Mock(side_effect=EtcdUnavailable("unavailable"))
+    assert not only.turn().leads
+    assert only.server.leader_key is not None
+    only.server.before.clear()
+    assert not only.turn().leads
+    assert only.server.leader_key is None
 
 
 def test_lease_that_cannot_be_renewed_ends_the_leadership(clock: Clock) -> None:
