@@ -286,6 +286,7 @@ INVALID_FILES = [
     ('vm: {allowed_networks: {dev: ""}}', "vm.allowed_networks.dev is empty; write networks, or [] for none"),
     ("vm: {allowed_networks: {on: 10.0.0.0/8}}", "the key true is true (yes or no); write text in quotes"),
     ("vm-domain: a.b", "vm-domain is not a setting; did you mean vm.domain?"),
+    ("vm.domain: a.b", "vm.domain is not a setting; write domain: below vm:"),
     ("etcd: {etcd_server: x}", "etcd.etcd_server is not a setting; did you mean etcd.servers?"),
     ("kubecfg-file: x", "did you mean cluster.kubeconfig?"),
     ("ttl: true", "true (yes or no)"),

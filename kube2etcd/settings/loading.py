@@ -144,6 +144,9 @@ class _Sources:
                 self.faults.append(_keyless(source, "setting"))
             elif key not in keys:
                 hint = did_you_mean(str(key), keys if known is ZONE_FIELDS else _places(keys))
+                if path in known:
+                    group, _, name = path.rpartition(".")
+                    hint = f"; write {name}: below {group}:"
                 self.faults.append(f"{where} is not a setting{hint}")
             # In a zone, a null (often from a template) is a fault, since selectors default to everything.
             elif value is None and known is not ZONE_FIELDS:
