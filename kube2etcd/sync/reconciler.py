@@ -132,7 +132,7 @@ class Reconciler:
             plan = self._rivals.yield_to(plan, reverted, now)
             target.note_foreign(plan, None if full else keys)
             # Before `hold`: no second listing settles a key that another writer reverts.
-            plan = self.disputes.withhold(plan, reverted, now)
+            plan = self.disputes.withhold(plan, reverted, target.mirror.differing, now)
             plan = self.held.hold(plan, target.mirror, self.listings.counts, empty, now)
             plan = target.stand_by(plan, now)
             if plan.changes or created:

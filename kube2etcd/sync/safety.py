@@ -20,7 +20,7 @@ from skydns_compat.message import owner_of
 log = logging.getLogger(__name__)
 
 RELIST_AFTER: Final = (5.0, 10.0, 20.0)
-"""Seconds after the first request for a second listing until it is repeated."""
+"""Seconds after the first request for a second listing at which it is repeated."""
 
 TOLERATED_REVERTS: Final = 2
 """Reverts of one key within `DISPUTE_WINDOW` seconds; one more makes it disputed."""
@@ -36,15 +36,15 @@ PROBE_LASTS: Final = 3.0
 """Seconds for which the probed key must keep our value before the other writer counts as gone."""
 
 YIELD_FOR: Final = 300.0
-"""Seconds for which a key is first left to a rival; then it is written again, should the rival be gone.  Each
-time that it is not, they double."""
+"""Seconds for which a key is first left to a rival before we write it again, in case the rival is gone.  They
+double each time that it is not."""
 
 MAX_YIELD: Final = 3600.0
-"""Limit of these seconds."""
+"""Upper limit of `YIELD_FOR` after doubling, in seconds."""
 
 MAX_TRACKED: Final = 10_000
-"""Limit of keys whose reverts are counted, and of keys remembered as disputed or yielded; with so many
-disputed, every Update and Delete is withheld, with so many yielded, every Update that a rival reverts."""
+"""Maximum number of keys in each table: reverted, disputed, yielded.  When the disputed one is full, every
+Update and Delete is withheld; when the yielded one is, every Update that a rival reverts."""
 
 
 class _Reverts:
@@ -146,7 +146,7 @@ class Disputes:
 
     def __init__(self, owner: str) -> None:
         self.keys: set[bytes] = set()
-        """Keys that we would write or delete, but leave to the other writer."""
+        """Keys that we would write or delete, but leave to the other writer, and the one being probed."""
         self._owner = owner
         self._reverts = _Reverts()
         self.disputed: set[bytes] = set()
@@ -156,10 +156,13 @@ class Disputes:
         self._probe: tuple[bytes, float] | None = None
         """The key being probed, and since when (clock)."""
 
-    def withhold(self, plan: Plan, changed: Container[bytes], now: float) -> Plan:
+    def withhold(
+        self, plan: Plan, changed: Container[bytes], differing: Container[bytes], now: float
+    ) -> Plan:
         """``plan`` without changes that would only revert the other writer's.
 
-        ``changed``: keys that other writers changed since the last turn; ``now``: on the clock.
+        ``changed``: keys that other writers changed since the last turn; ``differing``: keys that are not as
+        desired in etcd; ``now``: on the clock.
         """
         for change in plan.changes:
             if (
@@ -174,9 +177,11 @@ class Disputes:
         if not self.disputed:
             return plan
         if self._probe is not None and now >= self._probe[1] + PROBE_LASTS:
-            log.warning("etcd: the other writer with owner id %s is gone", self._owner)
-            self._reset()
-            return plan
+            if self._probe[0] not in differing:
+                log.warning("etcd: the other writer with owner id %s is gone", self._owner)
+                self._reset()
+                return plan
+            self._probe = None  # etcd did not take it: probe again
         kinds = (Update, Delete) if len(self.disputed) >= MAX_TRACKED else Delete
         held = {one.key for one in plan.changes if one.key in self.disputed or isinstance(one, kinds)}
         if self._probe is None and held and now >= self._probe_at:
@@ -186,7 +191,7 @@ class Disputes:
             held.discard(self._probe[0])
         elif self._probe is None and not held and now >= self._probe_at:
             self._reset()  # disputed keys hold our value
-        self.keys = held
+        self.keys = held | ({self._probe[0]} if self._probe is not None else set())
         return plan.without(frozenset(held))
 
     def _dispute(self, key: bytes, now: float) -> None:
@@ -222,7 +227,7 @@ class Rivals:
         self._owner = owner
         self._reverts = _Reverts()
         self._yielded: dict[bytes, tuple[float, float]] = {}
-        """Until when (clock) a key is left to the rival, and for how many seconds in all."""
+        """Per key: until when (clock) it is left to the rival, and for how many seconds."""
 
     def yield_to(self, plan: Plan, changed: Container[bytes], now: float) -> Plan:
         """``plan`` with the keys that a rival keeps as contested, instead of their Updates.

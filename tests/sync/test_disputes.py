@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kube2etcd.errors import EtcdUnavailable
 from kube2etcd.etcd import changes
 from kube2etcd.etcd.changes import WatchBatch
 from kube2etcd.kube.objects import (
@@ -126,6 +127,30 @@ def test_dispute_ends_when_the_other_writer_is_gone(
     assert "the other writer with owner id kube2etcd is gone" in caplog.text
     bridges.one.assert_equal()
     assert not bridges.has("two")
+
+
+@pytest.mark.parametrize("how", ["unavailable", "refused"])
+def test_unwritten_probe_does_not_mean_that_the_other_writer_is_gone(
+    how: str, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    bridges = TwoBridges(clock, 5)
+    bridges.turns(20)
+    names = sorted(key for key in bridges.etcd.entries if b"/shop/two" in key)
+    clock.now += PROBE_AFTER[0]
+    if how == "refused":
+        bridges.etcd.refused = set(bridges.etcd.entries)
+    else:
+        bridges.etcd.trouble = EtcdUnavailable("no leader")
+    bridges.turn(bridges.one)
+    clock.now += PROBE_LASTS + 1
+    bridges.turn(bridges.one)
+    bridges.etcd.refused, bridges.etcd.trouble = set(), None
+    for _ in range(10):
+        clock.now += 1.0
+        bridges.turns(1)
+    assert "owner id kube2etcd is gone" not in caplog.text
+    assert [key for key in names if key in bridges.etcd.entries] == names
+    assert not bridges.one.ready
 
 
 def test_only_one_key_is_probed_while_the_other_writer_lives(bridges: TwoBridges) -> None:
