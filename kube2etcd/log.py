@@ -15,13 +15,14 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 #: Seconds within which the same line is written only once.
 REPEAT_WINDOW = 30.0
 #: Number of different lines remembered; beyond it the oldest is forgotten.
 REPEAT_MEMORY = 1000
-#: Lines about like things, such as one for each refused key, that are written at once.
+#: Maximum number of similar lines, such as one per refused key, that are written at once.
 MAX_LINES = 100
 #: Characters of a message that are written or remembered, since others choose keys and names.
 MAX_MESSAGE = 16_000
@@ -81,9 +82,11 @@ class Formatter(logging.Formatter):
         text = record.getMessage()
         if record.exc_info:
             text += " | " + self.formatException(record.exc_info)
+        # Redacted before it is cut: the rest of a token would not be recognized.
+        text = redact(" | ".join(part.strip() for part in text.splitlines() if part.strip()))
         if len(text) > MAX_MESSAGE:
             text = text[: MAX_MESSAGE // 2] + " … " + text[-MAX_MESSAGE // 2 :]
-        return printable(redact(" | ".join(part.strip() for part in text.splitlines() if part.strip())))
+        return printable(text)
 
 
 def _quoted(value: object) -> str:
@@ -94,17 +97,29 @@ def _quoted(value: object) -> str:
 
 
 def _later(seconds: float, call: Callable[[], None]) -> None:
-    """Call it from a thread of its own after this time."""
+    """Run ``call`` in a thread of its own after ``seconds``."""
     timer = threading.Timer(seconds, call)
     timer.name, timer.daemon = "log-repeats", True
     timer.start()
 
 
+@dataclass(slots=True)
+class _Seen:
+    """A line that was written, and how often it was repeated since ``began``."""
+
+    name: str
+    level: int
+    message: str
+    fields: Mapping[str, Any]
+    began: float
+    repeats: int = 0
+
+
 class RepeatFilter(logging.Filter):
     """Passes a line once per window, and logs at the window's end how often it was repeated.
 
-    Otherwise a failure that comes back within the window, and then stays, would never be logged again: its
-    reporter logs it once, as it does not change.
+    Without the second, a failure that comes back within the window, and then stays, would never be logged
+    again, as its reporter logs changes only.
     """
 
     def __init__(
@@ -119,25 +134,28 @@ class RepeatFilter(logging.Filter):
         super().__init__()
         self._tell, self._window, self._memory = tell, window, memory
         self._clock, self._later = clock, later
-        self._seen: OrderedDict[tuple[str, int, str], tuple[float, int]] = OrderedDict()
+        self._seen: OrderedDict[tuple[str, int, str, str], _Seen] = OrderedDict()
         self._scheduled = False
         self._lock = threading.Lock()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to write the record now."""
         now = record.created
-        key = (record.name, record.levelno, (record.getMessage() + _logfmt(record))[:MAX_MESSAGE])
+        error = f" | {record.exc_info[1]!r}" if record.exc_info else ""
+        message, fields = (record.getMessage() + error)[:MAX_MESSAGE], _logfmt(record)[:MAX_MESSAGE]
+        key = (record.name, record.levelno, message, fields)
         with self._lock:
             expired = list(self._expired(now))
-            first = key not in self._seen
-            began, count = self._seen.get(key, (now, -1))
-            self._seen[key] = (began, count + 1)
-            if len(self._seen) > self._memory:
-                self._seen.popitem(last=False)
-            if not first:
-                self._schedule(began + self._window - now)
+            seen = self._seen.get(key)
+            if seen is None:
+                self._seen[key] = _Seen(record.name, record.levelno, message, _fields(record), now)
+                if len(self._seen) > self._memory:
+                    self._seen.popitem(last=False)
+            else:
+                seen.repeats += 1
+                self._schedule(seen.began + self._window - now)
         self._tell_all(expired, now)
-        return first
+        return seen is None
 
     def _schedule(self, seconds: float) -> None:
         """Look for repeats after this time, unless something will."""
@@ -152,31 +170,33 @@ class RepeatFilter(logging.Filter):
         with self._lock:
             self._scheduled = False
             expired = list(self._expired(now))
-            repeated = [began for began, count in self._seen.values() if count]
-            if repeated:
-                self._schedule(repeated[0] + self._window - now)
+            began = [one.began for one in self._seen.values() if one.repeats]
+            if began:
+                self._schedule(began[0] + self._window - now)
         self._tell_all(expired, now)
 
-    def _tell_all(self, expired: Sequence[tuple[str, int, str, int]], now: float) -> None:
+    def _tell_all(self, expired: Sequence[_Seen], now: float) -> None:
         """Log the repeats; outside the lock, as a handler has its own and may write for another thread."""
-        for name, level, text, repeats in expired:
-            times = "once more" if repeats == 1 else f"{repeats} times"
-            line = logging.LogRecord(name, level, "", 0, f"{text} (repeated {times})", None, None)
+        for one in expired:
+            times = "once more" if one.repeats == 1 else f"{one.repeats} times"
+            text = f"{one.message} (repeated {times})"
+            line = logging.LogRecord(one.name, one.level, "", 0, text, None, None)
             line.created, line.msecs = now, (now % 1) * 1000
+            line.__dict__["fields"] = one.fields
             self._tell(line)
 
-    def _expired(self, now: float) -> Iterator[tuple[str, int, str, int]]:
+    def _expired(self, now: float) -> Iterator[_Seen]:
         while self._seen:
-            key, (began, count) = next(iter(self._seen.items()))
-            if now - began < self._window:
+            key, seen = next(iter(self._seen.items()))
+            if 0 <= now - seen.began < self._window:  # the clock may be set back
                 return
             del self._seen[key]
-            if count:
-                yield (*key, count)
+            if seen.repeats:
+                yield seen
 
 
 def several(lines: Sequence[str], rest: str) -> list[str]:
-    """At most `MAX_LINES` of the lines, plus one that gives the number of the others and ``rest``."""
+    """The first `MAX_LINES` lines; if there are more, a last one: ``N more REST``."""
     more = len(lines) - MAX_LINES
     return [*lines[:MAX_LINES], f"{more} more {rest}"] if more > 0 else list(lines)
 

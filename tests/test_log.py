@@ -59,6 +59,11 @@ def test_traceback_is_one_line(form: str) -> None:
     assert "KeyError" in lines[0]
 
 
+def test_secret_is_removed_where_a_long_message_is_cut() -> None:
+    text = "x" * (MAX_MESSAGE // 2 - 10) + " Bearer " + "s3cr3t" * 100 + " " + "y" * (MAX_MESSAGE // 2 - 300)
+    assert "s3cr3t" not in Formatter().format(record(text))
+
+
 SECRETS = [
     ("Authorization: Bearer abc.def-ghi", "abc.def-ghi"),
     ("cannot reach http://user:hunter2@host:1", "hunter2"),
@@ -179,6 +184,34 @@ def test_lines_with_other_fields_are_no_repeats() -> None:
     repeats = RepeatFilter()
     written = [repeats.filter(record("records changed", object=name)) for name in ("a", "b", "a")]
     assert list(map(bool, written)) == [True, True, False]
+
+
+def failed(error: Exception) -> logging.LogRecord:
+    made = record("repair failed")
+    made.exc_info = (type(error), error, None)
+    return made
+
+
+def test_lines_with_other_errors_are_no_repeats() -> None:
+    repeats = RepeatFilter()
+    written = [repeats.filter(failed(one)) for one in (KeyError("a"), KeyError("b"), KeyError("a"))]
+    assert list(map(bool, written)) == [True, True, False]
+
+
+def test_repeats_keep_the_fields() -> None:
+    reported: list[logging.LogRecord] = []
+    repeats = RepeatFilter(reported.append, 10)
+    for at in (0, 1):
+        repeats.filter(record("corefile written", at, file="/x"))
+    repeats.filter(record("other", 11))
+    [line] = map(Formatter().format, reported)
+    assert line.endswith("etcd.store: corefile written (repeated once more) file=/x")
+
+
+def test_clock_that_is_set_back_suppresses_nothing() -> None:
+    repeats = RepeatFilter(window=10)
+    assert repeats.filter(record("down", 7200))
+    assert repeats.filter(record("down", 0))
 
 
 def test_memory_for_repeats_is_limited() -> None:
