@@ -82,6 +82,8 @@ class _Health:
         self._kind, self._deliver, self._clock = kind, deliver, clock
         self._backoff = Backoff(rng)
         self._unhealthy = True
+        self._well_at, self._broke_early = 0.0, False
+        """When the last watch opened, and whether the one before it broke within `VERY_SHORT_WATCH`."""
         self._failing_since: float | None = None
         self._absent = False
         self._logged = ""
@@ -93,17 +95,23 @@ class _Health:
         if self._failing_since is not None:
             _log.info("%s: watching again after %.0f s", self._kind.name, self._clock() - self._failing_since)
         self._unhealthy, self._failing_since, self._logged = False, None, ""
+        self._well_at, self._broke_early = self._clock(), self._broke_early and not self.flapping
         self._absent = self.flapping = False
         self._deliver(Healthy(self._kind.name))
 
     def proven(self) -> None:
         """A watch lasted: reset the backoff."""
         self._backoff.reset()
-        self.flapping = False
+        self.flapping = self._broke_early = False
 
     def failed(self, error: ApiError) -> float:
         """Report a failure, and log it if it differs from the last; returns the seconds to wait."""
         absent = self._kind.optional and isinstance(error, ApiNotFound)
+        if not self._unhealthy:
+            # Once may happen while the server restarts.
+            broke_early = self._clock() - self._well_at < VERY_SHORT_WATCH
+            self.flapping |= broke_early and self._broke_early
+            self._broke_early = broke_early
         if self._failing_since is None or (self._absent and not absent):
             self._failing_since = self._clock()
         self._unhealthy, self._absent = True, absent

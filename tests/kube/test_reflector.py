@@ -317,6 +317,16 @@ def test_very_short_watches_back_off() -> None:
     assert {one.since for one in world.failures} == {1000.0}
 
 
+def test_watches_that_break_early_are_no_sign_of_health() -> None:
+    """One may, as while the server restarts."""
+    early = [request for _ in range(6) for request in (watches(0.1, CUT), probes(page()))]
+    world = play(lists(page()), *early, watches(2.0, bookmark("11"), WATCH_DURATION))
+    healthy, failing = ", watch 10, healthy", ", failing"
+    broken = ", watch 10, failing" * 4
+    assert world.trace == f"list{healthy}{failing}{healthy}{failing}{broken}{healthy}"
+    assert len({one.since for one in world.failures[1:]}) == 1
+
+
 def test_healthy_watch_resets_backoff_and_time_of_failure() -> None:
     world = play(*[lists(DOWN)] * 8, lists(page()), watches(WATCH_DURATION, CUT), watches(WATCH_DURATION))
     assert len(world.pauses) == 9
