@@ -14,7 +14,7 @@ from kube2etcd.kube.manifests import decode_manifests
 from kube2etcd.kube.objects import KINDS, ApiObject, Rejected
 from kube2etcd.kube.store import Store
 from kube2etcd.settings import Settings
-from kube2etcd.sync.listings import lines
+from kube2etcd.sync.listings import left_out_lines
 from kube2etcd.sync.publisher import Publisher
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def from_files(settings: Settings, files: Sequence[str], *, brief: bool = False)
         store.replace(name, found.get(kind.type, {}).values(), unreadable)
     publisher = build.publisher(settings, store)
     publisher.refresh(publisher.units())
-    for line in () if brief else lines(publisher.take_reasons()):
+    for line in () if brief else left_out_lines(publisher.take_reasons()):
         log.warning("%s", line)
     followed = {kind.name for kind in build.kinds(settings)}
     for name, option in _SWITCHES.items():

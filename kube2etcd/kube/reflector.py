@@ -36,7 +36,7 @@ MAX_PAGE_BYTES: Final = 64 << 20
 """A larger page is requested again with fewer objects; etcd limits one object to 1.5 MiB."""
 
 LIST_TIMEOUT: Final = 60.0
-"""Seconds for one whole page; the API server itself gives up after as many."""
+"""Seconds for one whole page; equal to the API server's own request timeout."""
 
 STOP_TIMEOUT: Final = 0.5
 """Seconds that a stop waits for the threads, which are daemons."""
@@ -51,7 +51,7 @@ WATCH_SECONDS: Final = (300, 600)
 """Range of ``timeoutSeconds``, drawn at random so watches do not end at once."""
 
 CONNECT_TIMEOUT: Final = 10.0
-"""Seconds until a watch must have answered its first byte."""
+"""Seconds within which the first byte of a watch must arrive."""
 
 INACTIVITY_TIMEOUT: Final = 90.0
 """Seconds without a byte after which a watch is reopened: one and a half bookmark intervals of about a
@@ -69,7 +69,7 @@ _log = logging.getLogger(__name__)
 Deliver = Callable[[KindEvent], None]
 """Takes what happens to a kind; called from the reflector's thread, never after ``stop``."""
 
-Known = Callable[[str, list[ApiObject]], list[ApiObject]]
+Reuse = Callable[[str, list[ApiObject]], list[ApiObject]]
 """Replaces objects of a kind by equal ones already in the store, so that a list is not stored twice."""
 
 
@@ -125,7 +125,7 @@ class _Health:
 
 
 def stop_all(reflectors: Sequence[Reflector]) -> None:
-    """Stop them concurrently within :data:`STOP_TIMEOUT`, however many hang uninterruptibly.
+    """Stop all of them within :data:`STOP_TIMEOUT` in total, even if some cannot be interrupted.
 
     A name lookup, or a connect while the network is down, cannot be interrupted.
     """
@@ -150,7 +150,7 @@ class Reflector:
         connection: ApiConnection,
         deliver: Deliver,
         *,
-        known: Known = lambda kind, objects: objects,
+        known: Reuse = lambda kind, objects: objects,
         inactivity: float = INACTIVITY_TIMEOUT,
         connect_timeout: float = CONNECT_TIMEOUT,
         clock: Callable[[], float] = time.monotonic,
@@ -341,7 +341,7 @@ class Reflector:
             self._health.flapping = True
             raise ApiUnavailable(
                 f"the watch of {self.kind.resource} ended after {lived:.1f} s; "
-                "a proxy in between may not let watches through"
+                "a proxy in between may be cutting watches short"
             )
 
     def _read_watch(self, opened: float) -> None:

@@ -339,7 +339,7 @@ class Settings:
         commands=("run",),
         common=False,
     )
-    # Each period varies by up to a tenth, so that bridges do not all list at once.
+    # Each process draws its own, up to a tenth longer or shorter, so that bridges do not list in step.
     resync_period: float = setting(
         300.0, to_duration(1, 86400), "Time between full resyncs.", commands=LISTEN
     )

@@ -62,7 +62,7 @@ class EventQueue:
         # A callable is a question, to be answered in the loop's thread, which owns the state.
         self._queue: queue.SimpleQueue[tuple[float, SyncEvent | Callable[[], None]]] = queue.SimpleQueue()
         self.oldest = clock()
-        """When the oldest of the last drained events arrived (clock seconds)."""
+        """When (clock) the oldest of the last drained events arrived, or a drain without events ended."""
         self.arrivals: list[tuple[str, float]] = []
         """Kind and arrival time of each object event in the last drain."""
 
@@ -119,7 +119,7 @@ class EventQueue:
             except queue.Empty:
                 break
         self._has_room.set()
-        self.oldest = drained[0][0] if drained else self.oldest
+        self.oldest = drained[0][0] if drained else self._clock()
         self.arrivals = [(one.kind, moment) for moment, one in drained if isinstance(one, Changed)]
         events: list[SyncEvent] = []
         for _, one in drained:

@@ -23,7 +23,8 @@ GONE_AFTER: Final = 300.0
 it also does so while it starts, or while a CRD is replaced."""
 
 LONG_AGO: Final = float("-inf")
-"""Since when a kind is not installed that counts as empty: an outage does not start the time again."""
+"""In place of a time: the kind counts as empty already, and an outage of the API server does not restart the
+wait."""
 
 BATCH: Final = 64
 """Units published per batch: etcd must not run out of transactions while the next batch is derived."""
@@ -40,11 +41,11 @@ LAST_REASON: Final = "the reason keeps changing; see kube2etcd explain for the c
 
 ClusterEvent = Listed | Changed | Failing | Healthy | Rezoned | Wake
 
-LeftOut = Callable[[Sequence[tuple[Unit, str]]], None]
+OnLeftOut = Callable[[Sequence[tuple[Unit, str]]], None]
 """Called with pairs of an object and a new reason why a record of it is left out; must not block."""
 
 
-def fresh(logged: dict[Unit, tuple[int, ...]], unit: Unit, reason: str) -> str:
+def unlogged_reason(logged: dict[Unit, tuple[int, ...]], unit: Unit, reason: str) -> str:
     """``reason`` if it was not logged for ``unit`` before, else empty; adds its hash to ``logged``.
 
     The hash alone, since texts may be long.
@@ -56,7 +57,7 @@ def fresh(logged: dict[Unit, tuple[int, ...]], unit: Unit, reason: str) -> str:
     return reason if len(known) + 1 < MAX_REASONS_PER_OBJECT else LAST_REASON
 
 
-def lines(reasons: Sequence[tuple[Unit, str]]) -> list[str]:
+def left_out_lines(reasons: Sequence[tuple[Unit, str]]) -> list[str]:
     """Log lines for pairs of a unit and a reason, limited since the initial lists may bring thousands."""
     found = [
         f"{unit}: {reason if len(reason) <= MAX_REASON_LENGTH else reason[:MAX_REASON_LENGTH] + '…'}"
@@ -74,7 +75,7 @@ class Listings:
         kinds: Iterable[str],
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
-        left_out: LeftOut = lambda reasons: None,
+        left_out: OnLeftOut = lambda reasons: None,
         gone_after: float = GONE_AFTER,
     ) -> None:
         """``gone_after``: seconds, see `GONE_AFTER`."""
@@ -109,10 +110,10 @@ class Listings:
                     self.units |= publisher.with_affected_services(units) if kind == "namespaces" else units
                     metrics.events.labels(kind).inc()
                     if change.type == "DELETED":
-                        # `refresh` forgets the reasons of units only, and an EndpointSlice, say, is none.
+                        # `refresh` forgets the reasons of units only; an EndpointSlice is not one.
                         self.logged.pop(Unit(kind, change.namespace, change.name), None)
                     elif change.rejected is not None:
-                        self._log_rejected(kind, change.rejected)
+                        self._log_rejected(kind, [change.rejected])
                 case Failing(kind, absent=True):
                     self._not_installed(kind)
                 case Failing(kind, since):
@@ -167,11 +168,8 @@ class Listings:
         for unit in self.logged.keys() & self.touched:
             if not publisher.exists(unit):
                 del self.logged[unit]  # a later object of that name starts afresh
-        new = [(unit, fresh(self.logged, unit, reason)) for unit, reason in publisher.take_reasons()]
-        if left_out := [one for one in new if one[1]]:
-            for line in lines(left_out):
-                log.warning("%s", line)
-            self._left_out(left_out)
+        if new := self._log_left_out(publisher.take_reasons()):
+            self._left_out(new)
 
     def take_listed_empty(self) -> bool:
         """Whether a list was empty since the last call, for a kind that had objects or was never listed."""
@@ -179,7 +177,7 @@ class Listings:
         return empty
 
     def _log_unforeseen(self, what: str) -> None:
-        log.exception("%s: unforeseen error; kept as it was", what)
+        log.exception("%s: unforeseen error; its records stay as they were", what)
         self._metrics.unforeseen.inc()
 
     def _listed(self, event: Listed) -> None:
@@ -193,8 +191,7 @@ class Listings:
         self._recovered(kind)
         for unit in [one for one in self.logged if one.kind == kind and not store.knows(one)]:
             del self.logged[unit]
-        for one in event.rejected:
-            self._log_rejected(kind, one)
+        self._log_rejected(kind, event.rejected)
 
     def _recovered(self, kind: str) -> None:
         """The kind is listed or watched again."""
@@ -216,11 +213,19 @@ class Listings:
         if now - since < self._gone_after:
             return
         if self._publisher.store.count(kind):
-            log.warning("%s: no longer installed; deleting their names", kind)
+            log.warning("%s: no longer installed; its names will be deleted", kind)
         self._listed(Listed(kind, ()))
         self._absent[kind] = LONG_AGO
 
-    def _log_rejected(self, kind: str, one: Rejected) -> None:
-        unit = Unit(kind, one.namespace, one.name)
-        if reason := fresh(self.logged, unit, one.reason):
-            log.warning("%s %s/%s is left out: %s", kind, one.namespace, one.name, reason)
+    def _log_rejected(self, kind: str, rejected: Iterable[Rejected]) -> None:
+        self._log_left_out(
+            (Unit(kind, one.namespace, one.name), f"cannot be read: {one.reason}") for one in rejected
+        )
+
+    def _log_left_out(self, reasons: Iterable[tuple[Unit, str]]) -> list[tuple[Unit, str]]:
+        """Log the new ones among the reasons; returns them."""
+        found = ((unit, unlogged_reason(self.logged, unit, reason)) for unit, reason in reasons)
+        new = [one for one in found if one[1]]
+        for line in left_out_lines(new):
+            log.warning("%s", line)
+        return new

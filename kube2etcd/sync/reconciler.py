@@ -21,7 +21,7 @@ from kube2etcd.kube.objects import Changed
 from kube2etcd.metrics import Metrics, Status
 from kube2etcd.sync.claims import FormerGroups
 from kube2etcd.sync.events import EtcdChanged, EtcdLost, EventQueue, SyncEvent
-from kube2etcd.sync.listings import LeftOut, Listings
+from kube2etcd.sync.listings import Listings, OnLeftOut
 from kube2etcd.sync.plan import diff
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.sync.safety import Disputes, HeldDeletes, Rivals
@@ -51,7 +51,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """Ends the loop once set, between two transactions."""
     other_leader: Callable[[], str] = str
     """The leader that writes instead of us; empty: we may write."""
-    left_out: LeftOut = lambda reasons: None
+    left_out: OnLeftOut = lambda reasons: None
     resync_period: float = 300.0
     """Seconds between full passes."""
     clock: Callable[[], float] = time.monotonic
@@ -67,8 +67,10 @@ class Reconciler:
         self.target = Target(parts.etcd, parts.publisher, parts.metrics, parts.status, parts.stop)
         owner = parts.publisher.layout.owner
         self.held, self.disputes, self._rivals = HeldDeletes(owner), Disputes(owner), Rivals(owner)
-        reported = parts.publisher, self.listings, self.target, self.held, self.disputes
-        self._report = Report(*reported, parts.queue, parts.metrics, parts.status)
+        self._report = Report(
+            *(parts.publisher, self.listings, self.target, self.held, self.disputes),
+            *(parts.queue, parts.metrics, parts.status),
+        )
         self._resync_at, self._at_rest = self._clock() + parts.resync_period, False
 
     def run(self) -> None:

@@ -59,10 +59,10 @@ class Report(msgspec.Struct, frozen=True):
 
     def _not_ready(self) -> list[str]:
         """Reasons for being unready; a ready standby names the leader too."""
-        target, behind = self.target, len(self.target.lacking)
+        target, behind = self.target, len(self.target.behind)
         reasons = [f"{kind} are not listed yet" for kind in sorted(self.listings.waiting)]
         reasons += [reason for reason in (target.trouble, target.other_leader) if reason]
-        if target.other_leader and behind and (target.accepted or not target.equal):
+        if target.other_leader and behind and (target.difference_accepted or not target.equal):
             reasons.append(f"{behind} keys in etcd differ from what this bridge would write")
         if self.disputes.disputed:
             reasons.append(

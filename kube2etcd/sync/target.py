@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
 from collections.abc import Iterable, Iterator, Set
 from itertools import chain
 from typing import Final
@@ -25,7 +24,7 @@ LOG_TOTAL_ABOVE: Final = 1000
 """Number of keys in a plan above which the log gives a total instead of counts per zone."""
 
 LARGE_SHARE: Final = 0.3
-"""Share of our keys above which damaged, refused or lacking keys mean that etcd as a whole is not equal,
+"""Share of our keys above which damaged, refused or unwritten keys mean that etcd as a whole is not equal,
 rather than a fault of those names alone."""
 MAX_TXN_OPS: Final = 128
 """Changes per transaction: etcd's default limit."""
@@ -80,15 +79,15 @@ class Target:
         self._returned: set[bytes] = set()
         """Those of `damaged` that `reverted` has returned: they stay damaged until a write succeeds."""
         self.foreign: set[bytes] = set()
-        """Other writers' keys under our zones (guarantee G6): logged once, never changed."""
+        """Other writers' keys in our zones (guarantee G6): counted, never changed."""
         self.malformed: set[bytes] = set()
         self.contested: set[bytes] = set()
         """Keys that we want but another writer keeps, since its owner id sorts first."""
         self.other_leader = ""
         """The current leader; empty when this bridge leads."""
-        self.lacking: dict[bytes, float] = {}
+        self.behind: dict[bytes, float] = {}
         """Keys that a standby would create, update or delete if it led, and since when (clock)."""
-        self.accepted = False
+        self.difference_accepted = False
         """Whether a standby's difference has lasted so long that the leader must intend it."""
         self._store, self._publisher, self._metrics = store, publisher, metrics
         self._status, self._stop = status, stop
@@ -115,7 +114,7 @@ class Target:
     def elect(self, other_leader: str) -> None:
         """Record who leads; a new leader compares everything, since its predecessor may have lagged."""
         if self.other_leader and not other_leader:
-            self.lacking.clear()  # we write it now
+            self.behind.clear()  # we write it now
             self.mirror.lost = True
             self.retry_at, self._loads = 0.0, 0  # what the former leader left undone is not a repair
         self.other_leader = other_leader
@@ -152,11 +151,11 @@ class Target:
 
     def pending(self, now: float) -> set[bytes]:
         """Keys to compare anyway: damaged ones, those the leader has not written, refused ones when due."""
-        return self.damaged.union(self.lacking, self._refused if now >= self._retry_refused_at else ())
+        return self.damaged.union(self.behind, self._refused if now >= self._retry_refused_at else ())
 
     def at_rest(self) -> bool:
         """Whether etcd is equal and no key needs another look."""
-        return self.equal and not (self.mirror.lost or self.damaged or self.lacking or self._refused)
+        return self.equal and not (self.mirror.lost or self.damaged or self.behind or self._refused)
 
     def note_foreign(self, plan: Plan, looked_at: Set[bytes] | None) -> None:
         """Record the foreign keys of a plan; ``looked_at``: the keys it covers, None: all."""
@@ -166,7 +165,7 @@ class Target:
             for line in several(lines, "foreign keys are malformed; kube2etcd check lists them"):
                 log.warning("%s", line)
         if new := sorted(plan.contested - self.contested):
-            names = map(self._publisher.layout.name, new)
+            names = [self._publisher.layout.name(key) or key.decode(errors="replace") for key in new]
             lines = [f"{name} is held by another writer, whose owner id sorts first" for name in names]
             for line in several(lines, "names are held by another writer"):
                 log.warning("%s", line)
@@ -196,7 +195,7 @@ class Target:
         gone = sum(isinstance(change, Create) and change.key in self.damaged for change in plan.changes)
         if gone > LARGE_SHARE * len(self._publisher.desired):
             self.equal = False
-        self.lacking = {change.key: self.lacking.get(change.key, now) for change in plan.changes}
+        self.behind = {change.key: self.behind.get(change.key, now) for change in plan.changes}
         return Plan()
 
     def repairs(self, plan: Plan, known: Set[bytes]) -> set[bytes]:
@@ -219,8 +218,9 @@ class Target:
         result = self._store.apply(generations(plan, self._publisher.groups, MAX_TXN_OPS), self._progress)
         self.mirror.wrote(plan.changes, result)
         refused = {change.key for change, _ in result.refused}
-        accepted = Counter(isinstance(one, Delete) for one in plan.changes if one.key not in refused)
-        self._note(result, accepted[False], accepted[True])
+        done = [one for one in plan.changes if one.key not in refused]
+        deletes = sum(isinstance(one, Delete) for one in done)
+        self._note(result, len(done) - deletes, deletes)
         self._retry_refused_at = now + REFUSED_RETRY if refused else self._retry_refused_at
         if repaired := len(repairs - refused):
             self._metrics.repairs.inc(repaired)
@@ -231,7 +231,7 @@ class Target:
         self.trouble, self.damaged, self._returned = "", set(), set()
         # A few refused keys affect only their own names; if etcd refuses everything, it is not equal.
         accepts = len(self.refused()) <= LARGE_SHARE * len(self._publisher.desired)
-        self.equal = (not self.lacking or self._tolerable(now)) and accepts
+        self.equal = (not self.behind or self._tolerable(now)) and accepts
         self._metrics.etcd_up(True)
 
     def failed(self, error: EtcdError, now: float) -> None:
@@ -297,21 +297,21 @@ class Target:
             if known.get(change.key) != reason:  # logged once, however often it is retried
                 messages.append(f"etcd refuses {change.key.decode(errors='replace')}: {reason}")
             known[change.key] = reason
-        for line in several(messages, "keys are refused") if messages else ():
+        for line in several(messages, "keys are refused"):
             log.error("%s", line)
         log.debug("etcd: %d keys written, %d deleted", puts, deletes)
         self._metrics.wrote(puts, deletes)
 
     def _tolerable(self, now: float) -> bool:
-        """Whether a standby stays ready despite the keys it lacks: they are few and old, or just appeared."""
-        age = now - min(self.lacking.values())
-        missing = sum(key not in self.mirror for key in self.lacking)
+        """Whether a standby stays ready though etcd is behind: the keys are few and old, or just appeared."""
+        age = now - min(self.behind.values())
+        missing = sum(key not in self.mirror for key in self.behind)
         accepted = age > ACCEPT_AFTER and missing <= LARGE_SHARE * len(self._publisher.desired)
-        if accepted and not self.accepted:
+        if accepted and not self.difference_accepted:
             log.warning(
                 "etcd: %d keys differ from what this bridge would write; does the leader reach the API server"
                 " and do both have the same version and settings?",
-                len(self.lacking),
+                len(self.behind),
             )
-        self.accepted = accepted
+        self.difference_accepted = accepted
         return accepted or (self.equal and age <= LEADER_GRACE)

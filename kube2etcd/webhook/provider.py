@@ -10,7 +10,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Final
@@ -38,7 +38,7 @@ from kube2etcd.webhook.state import (
     State,
     StateStore,
 )
-from kube2etcd.zones.targets import MAX_ALIASES, name_data, resolve
+from kube2etcd.zones.targets import MAX_ALIASES, EndpointsOf, name_data, resolve
 from skydns_compat.names import Address, version
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ Publish = Callable[[Effective, Mapping[str, DnsEndpoint | None], bool], None]
 
 
 def host_addresses(
-    name: str, known: Callable[[str], Collection[Endpoint]], cluster: tuple[Address, ...], own: str = ""
+    name: str, known: EndpointsOf, cluster_ips: tuple[Address, ...], own: str = ""
 ) -> tuple[tuple[Address, ...], str]:
     """The addresses of ``name`` in a hosts file, or why it has none; neither if it has no address.
 
@@ -120,9 +120,9 @@ def host_addresses(
         end = resolve(name, data.alias, known)
         if end.too_long:
             return (), f"its CNAME chain has more than {MAX_ALIASES} aliases"
-        found = set(end.addresses or cluster)
+        found = set(end.addresses or cluster_ips)
         if not found:
-            return (), "the address of its target is not known, and there is no cluster address"
+            return (), "its target's address is unknown, and no cluster address is set"
     if not found:
         return (), ""
     if "*" in name:

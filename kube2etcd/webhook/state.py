@@ -27,7 +27,7 @@ from kube2etcd.external import (
     parse_cluster_address,
     plain_name,
 )
-from kube2etcd.zones.targets import TYPES, brief, parse_targets
+from kube2etcd.zones.targets import PARSERS, brief, parse_targets
 from skydns_compat.names import MAX_NAME, Address
 from skydns_compat.records import Host
 
@@ -116,7 +116,7 @@ class Refusal:
 def refusal(endpoint: Endpoint, domains: Iterable[Domain]) -> Refusal | None:
     """Why ``endpoint``, or which of its targets, is refused; None if all of it is accepted."""
     rtype = endpoint.record_type
-    if rtype not in TYPES:
+    if rtype not in PARSERS:
         return Refusal("type", f"the type {brief(rtype)} is not supported")
     fault = _name_fault(endpoint.name, text=rtype == "TXT")
     if fault:
@@ -158,7 +158,7 @@ def _without_record(
     for name in _owned_names(text) if refused else ():
         gone = refused.get((name, text.set_identifier))
         if gone:
-            there = {rtype for rtype in TYPES if EndpointKey(name, rtype, text.set_identifier) in kept}
+            there = {rtype for rtype in PARSERS if EndpointKey(name, rtype, text.set_identifier) in kept}
             # The name of the text contains the type, wherever --txt-prefix or --txt-suffix put it.
             words = Counter(_words(text.name)) - Counter(_words(name))
             named = {rtype for rtype in {*gone, *there} if rtype.lower() in words}

@@ -13,7 +13,7 @@ from typing import Final
 from kube2etcd.external import Domain, is_ownership, managed
 from kube2etcd.kube.store import NAMES, Store, Unit
 from kube2etcd.zones.base import Published, Taken, Zone, longest
-from kube2etcd.zones.targets import MAX_ALIASES, Known, NameData, name_data, resolve
+from kube2etcd.zones.targets import MAX_ALIASES, EndpointsOf, NameData, name_data, resolve
 from skydns_compat.layout import Layout
 from skydns_compat.layout_external import MAX_QUESTION, external_entries, fits, own_name, target_fits
 from skydns_compat.names import Address, InvalidName, Name
@@ -50,7 +50,7 @@ class ExternalZone(Zone):
         """The records of a name from all objects that have it; empty if it is not in this zone."""
         published = Published()
         text, known = unit.name, store.endpoints
-        if unit.kind != NAMES or not Domain(self.name).has(text) or not managed(self.domains, text):
+        if unit.kind != NAMES or not managed(self.domains, text):
             return published
         endpoints = [one for one in known(text) if not is_ownership(one)]
         if not endpoints:
@@ -80,7 +80,7 @@ class ExternalZone(Zone):
                 published.non_terminals += [Record(one, Exists(), self.ttl) for one in above]
         return published
 
-    def _answerable(self, name: Name, data: NameData, known: Known, left_out: list[str]) -> list[Data]:
+    def _answerable(self, name: Name, data: NameData, known: EndpointsOf, left_out: list[str]) -> list[Data]:
         """The part of ``data`` that this server can answer; adds the reasons for the rest to ``left_out``."""
         others = []
         for one in data.others:
@@ -107,7 +107,7 @@ class ExternalZone(Zone):
         left_out += [f"{name} is an alias, which has no {one.rtype} of its own" for one in others]
         return [data.alias]
 
-    def _why_not_followed(self, target: Name, known: Known) -> str:
+    def _why_not_followed(self, target: Name, known: EndpointsOf) -> str:
         """Why the server must not follow an alias to ``target``; empty: it may."""
         if inner := self.elsewhere(target):
             return f"{target} is in {inner}, another zone of this server"

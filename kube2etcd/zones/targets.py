@@ -7,8 +7,8 @@ to addresses.  Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache, partial
 from typing import Final
 
 import msgspec
@@ -23,11 +23,8 @@ MAX_TEXT: Final = 65535
 MAX_ALIASES: Final = 32
 #: Characters of an endpoint's targets up to which their parsing is cached.
 MAX_CACHED: Final = 1024
-#: Accepted types; NS is only returned to ExternalDNS, since the server cannot express it.
-TYPES: Final = ("A", "AAAA", "CNAME", "TXT", "SRV", "MX", "PTR", "NS")
-
 #: The endpoints of a name (as `plain_name` gives it), the oldest first.
-Known = Callable[[str], Iterable[Endpoint]]
+EndpointsOf = Callable[[str], Iterable[Endpoint]]
 
 
 class Targets(msgspec.Struct, frozen=True):
@@ -45,7 +42,7 @@ def parse_targets(rtype: str, targets: tuple[str, ...]) -> Targets:
 
 
 def _parse(rtype: str, targets: tuple[str, ...]) -> Targets:
-    if rtype not in TYPES:
+    if rtype not in PARSERS:
         return Targets(faults=(f"the type {brief(rtype)} is not supported",))
     if not targets:
         return Targets(faults=("it has no targets",))
@@ -55,7 +52,7 @@ def _parse(rtype: str, targets: tuple[str, ...]) -> Targets:
         if rtype == "TXT" and is_heritage(target):
             continue
         try:
-            data[_data(rtype, target)] = None
+            data[PARSERS[rtype](target)] = None
         except ValueError as error:
             faults.append(f"{brief(target)}: {brief_reason(str(error))}")
     return Targets(tuple(data), tuple(faults))
@@ -91,20 +88,20 @@ def name_data(endpoints: Iterable[Endpoint], name: str, ttl: int = 0) -> NameDat
             result.left_out.append(f"{name} NS: the server has no name servers but the zone's own")
             continue
         if not 0 <= one.ttl <= MAX_TTL:
-            result.left_out.append(f"{name} {rtype}: its TTL of {one.ttl} is not from 0 to {MAX_TTL}")
+            result.left_out.append(f"{name} {_plain(rtype)}: its TTL of {one.ttl} is not from 0 to {MAX_TTL}")
             continue
         targets = parse_targets(rtype, one.targets)
         for fault in targets.faults:
             # The fault of a single target begins with the target in quotes.
             separator = " " if fault[0] in "'\"" else ": "
-            result.left_out.append(f"{name} {brief(rtype)[1:-1]}{separator}{fault}")
+            result.left_out.append(f"{name} {_plain(rtype)}{separator}{fault}")
         if targets.data:
             own = one.ttl or ttl
             # RFC 2181 section 5.2: one TTL for all records of a type, so the lowest.
             result.ttls[rtype] = min(own, result.ttls.get(rtype, own))
             found.setdefault(rtype, {}).update(dict.fromkeys(targets.data))
     result.addresses = [one for one in _sorted(found, "A", "AAAA") if isinstance(one, Host)]
-    result.others = _sorted(found, "TXT", "SRV", "MX")
+    result.others = _sorted(found, *(one for one in PARSERS if one not in ("A", "AAAA", "CNAME", "PTR")))
     pointers = _sorted(found, "PTR")
     result.others += pointers[:1]
     if len(pointers) > 1:
@@ -114,7 +111,7 @@ def name_data(endpoints: Iterable[Endpoint], name: str, ttl: int = 0) -> NameDat
         result.left_out += [f"{name} has addresses, so it cannot be an alias of {one}" for one in aliases]
     elif aliases:
         result.alias = aliases[0]
-        result.left_out += [f"{name} is an alias already, so not of {one}" for one in aliases[1:]]
+        result.left_out += [f"{name} can have only one alias, not also {one}" for one in aliases[1:]]
     return result
 
 
@@ -131,7 +128,7 @@ class Resolved(msgspec.Struct, frozen=True):
     too_long: bool = False
 
 
-def resolve(name: str, alias: Alias, known: Known) -> Resolved:
+def resolve(name: str, alias: Alias, known: EndpointsOf) -> Resolved:
     """Follow ``alias`` of ``name`` through the ``known`` names, at most `MAX_ALIASES` of them."""
     seen: set[str] = set()
     target = str(alias.target)
@@ -151,24 +148,21 @@ def resolve(name: str, alias: Alias, known: Known) -> Resolved:
 # --- one target ---------------------------------------------------------------------------------------
 
 
-def _data(rtype: str, target: str) -> Data:
-    match rtype:
-        case "A" | "AAAA":
-            host = Host(parse_address(target))
-            if host.rtype != rtype:
-                raise ValueError(f"it is an IPv{version(host.address)} address")
-            return host
-        case "CNAME":
-            return Alias(_name(target))
-        case "SRV":
-            (priority, weight, port), name = _numbered(target, 3, "PRIORITY WEIGHT PORT NAME")
-            return Srv(priority, weight, port, name)
-        case "MX":
-            (preference,), name = _numbered(target, 1, "PREFERENCE NAME")
-            return Mail(preference, name)
-        case "TXT":
-            return _text(target)
-    return Pointer(_name(target))
+def _host(rtype: str, target: str) -> Host:
+    host = Host(parse_address(target))
+    if host.rtype != rtype:
+        raise ValueError(f"it is an IPv{version(host.address)} address")
+    return host
+
+
+def _srv(target: str) -> Srv:
+    (priority, weight, port), name = _numbered(target, 3, "PRIORITY WEIGHT PORT NAME")
+    return Srv(priority, weight, port, name)
+
+
+def _mail(target: str) -> Mail:
+    (preference,), name = _numbered(target, 1, "PREFERENCE NAME")
+    return Mail(preference, name)
 
 
 def _text(target: str) -> Text:
@@ -195,7 +189,7 @@ def _numbered(target: str, count: int, form: str) -> tuple[list[int], Name]:
     *texts, host = target.split() or [""]
     if len(texts) != count or not all(text.isascii() and text.isdigit() for text in texts):
         raise ValueError(f"not of the form {form}")
-    numbers = [int(text[:6]) for text in texts]
+    numbers = [int(text.lstrip("0")[:6] or "0") for text in texts]
     if max(numbers) > 65535:
         raise ValueError("a number above 65535")
     return numbers, _name(host)
@@ -236,6 +230,25 @@ def _unescaped(text: str) -> str:
         return re.sub(rb'\\([0-9]{3}|["\\;])', octet, octets).decode()
     except UnicodeDecodeError:
         raise ValueError("its escapes are not UTF-8") from None
+
+
+#: The parser of a target by record type.  NS is only returned to ExternalDNS, since the server cannot
+#: express it.
+PARSERS: Final[Mapping[str, Callable[[str], Data]]] = {
+    "A": partial(_host, "A"),
+    "AAAA": partial(_host, "AAAA"),
+    "CNAME": lambda target: Alias(_name(target)),
+    "TXT": _text,
+    "SRV": _srv,
+    "MX": _mail,
+    "PTR": lambda target: Pointer(_name(target)),
+    "NS": lambda target: Pointer(_name(target)),
+}
+
+
+def _plain(rtype: str) -> str:
+    """A record type, which a client chose, for a log line: ASCII, at most 80 characters of it."""
+    return ascii(rtype[:80])[1:-1]
 
 
 def brief(text: str) -> str:

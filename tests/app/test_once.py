@@ -85,7 +85,7 @@ def test_records_left_out_of_a_cluster_are_reported_as_for_files(
     from_cluster = report("--kube-master-url", cluster(OBJECTS))
     [legacy] = [line for line in from_file if "services/shop/legacy: " in line]
     assert legacy in from_cluster
-    assert sum("shop/malformed is left out" in line for line in from_cluster) == 1
+    assert sum("services/shop/malformed: cannot be read" in line for line in from_cluster) == 1
     assert not any("shop/waiting" in line or "shop/web" in line for line in from_cluster)
 
 

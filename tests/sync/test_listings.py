@@ -27,7 +27,7 @@ from kube2etcd.sync.listings import (
     MAX_REASONS_PER_OBJECT,
     ClusterEvent,
     Listings,
-    fresh,
+    unlogged_reason,
 )
 from kube2etcd.sync.publisher import Publisher
 from kube2etcd.zones.base import Published, Zone
@@ -60,7 +60,7 @@ def times_logged(listings: Listings, caplog: pytest.LogCaptureFixture, events: I
     for event in events:
         listings.apply(event)
         [*listings.refresh()]
-    return caplog.text.count("web-1 is left out")
+    return caplog.text.count("web-1: cannot be read")
 
 
 GONE = {
@@ -113,7 +113,7 @@ def test_reasons_per_object_are_limited() -> None:
     lines = [
         line
         for number in range(5 * MAX_REASONS_PER_OBJECT)
-        if (line := fresh(logged, UNIT, f"address {number}"))
+        if (line := unlogged_reason(logged, UNIT, f"address {number}"))
     ]
     assert len(lines) == MAX_REASONS_PER_OBJECT
     assert lines[-2:] == [f"address {MAX_REASONS_PER_OBJECT - 2}", LAST_REASON]
@@ -123,9 +123,9 @@ def test_rejected_objects_are_logged_and_counted(clock: Clock, logged: pytest.Lo
     one = Rejected("services", "shop", "db", "spec.ports: expected array")
     world = World(clock).turn(Listed("namespaces", []), Listed("services", [service("web")], [one]))
     world.turn(rejected("db", one.reason))
-    assert logged.text.count("services shop/db is left out: spec.ports: expected array") == 1
+    assert logged.text.count("services/shop/db: cannot be read: spec.ports: expected array") == 1
     world.turn(rejected("db", "spec.type: expected str"))
-    assert logged.text.count("services shop/db is left out: spec.type: expected str") == 1
+    assert logged.text.count("services/shop/db: cannot be read: spec.type: expected str") == 1
     assert world.metric('kube2etcd_rejected_objects{kind="services"} 1.0')
     assert world.metric('kube2etcd_rejected_objects{kind="namespaces"} 0.0')
     world.assert_equal()

@@ -85,10 +85,12 @@ CASES: list[tuple[str, list[tuple[str, ...]], str, int]] = [
     ("SRV", [("SRV", "10 5 443 a.x.")], "SRV 10 5 443 a.x.", 0),
     ("invalid SRV", [("SRV", "5 443 a.x", "1 2 65536 a.x", "a b c d", "", "1 2 3 .")], "", 5),
     ("MX", [("MX", "10 mail.x")], "MX 10 mail.x.", 0),
+    ("MX with leading zeros", [("MX", "0000080 a.x", "00000000 b.x")], "MX 0 b.x., MX 80 a.x.", 0),
     ("invalid MX", [("MX", "10", f"10 {'a.' * 120}x")], "", 2),
     ("two PTR targets: the first by name", [("PTR", "b.x", "a.x")], "PTR a.x.", 1),
     ("NS", [("NS", "ns.x")], "", 1),
     ("unknown type", [("CAA", "0 issue x")], "", 1),
+    ("unknown type of any length", [("Q" * 1000, "x")], "", 1),
     ("ExternalDNS's registry only", [("TXT", "heritage=external-dns,external-dns/owner=me")], "", 0),
 ]
 
