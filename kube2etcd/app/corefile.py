@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from kube2etcd import atomic
@@ -40,15 +40,13 @@ def text(settings: Settings) -> str:
 class CorefileWriter:
     """Keeps a file equal to the Corefile.  `serve` may be called from any thread."""
 
-    def __init__(self, settings: Settings, changed: Callable[[], str] = str, *, whole: bool = True) -> None:
-        """``changed`` is called at each check, and returns why changed settings are not applied.
-
-        Unless the settings name the ``whole`` of the domains, a file that exists is kept until `serve` is
+    def __init__(self, settings: Settings, *, whole: bool = True) -> None:
+        """Unless the settings name the ``whole`` of the domains, a file that exists is kept until `serve` is
         called: the webhook has not read its state yet, and CoreDNS would drop the other domains.
 
         :raises SettingsError: the file's folder does not exist, or SkyDNS reads the keys.
         """
-        self._changed, self._pending, self._whole = changed, "", whole
+        self._whole = whole
         self._settings = settings
         self._path = Path(settings.corefile.file or "")
         self._text = text(settings)
@@ -110,9 +108,8 @@ class CorefileWriter:
 
     def check(self) -> Check:
         """Why the file cannot be written, and warnings that do not affect readiness."""
-        return [self._fault] if self._fault else [], [*filter(None, [self._pending]), *self._remarks]
+        return [self._fault] if self._fault else [], [*self._remarks]
 
     def _look(self) -> None:
         while not self._stop.wait(LOOK):
             self.write()
-            self._pending = self._changed()

@@ -14,6 +14,7 @@ from queue import SimpleQueue
 
 from kube2etcd.errors import Kube2EtcdError, SettingsError
 from kube2etcd.etcd import Connection
+from kube2etcd.metrics import Check
 from kube2etcd.settings import Loaded, Settings
 from kube2etcd.sync.events import EventQueue, Wake
 
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds from the request to stop until a hanging request to etcd is aborted.
 STOP_PATIENCE = 0.2
+#: Seconds between looks at the settings file.
+LOOK = 5.0
 #: Seconds until settings with a fault are tried again unchanged: that may run a cloud's exec plugin.
 RETRY = 30.0
 
@@ -108,7 +111,7 @@ class Reload:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``check`` raises `SettingsError` for settings with which the process could not start."""
-        self.stop = threading.Event()
+        self.ending = threading.Event()
         """Set when the process is to end; others may set it too."""
         self.wanted = False
         """Whether the process is to restart then."""
@@ -118,6 +121,24 @@ class Reload:
         as a certificate that is mounted later."""
         self._fault = ""
         self._failed, self._retry_at = b"", 0.0
+        self._thread = threading.Thread(target=self._run, name="settings", daemon=True)
+
+    def start(self) -> None:
+        """Look at the file, if there is one, until the process ends."""
+        if self._loaded.config is not None:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End; a look in progress may still be waiting for an exec plugin, and ends with the process."""
+        self.ending.set()
+
+    def check(self) -> Check:
+        """Why changed settings are not applied, which does not affect readiness."""
+        return [], [self._fault] if self._fault else []
+
+    def _run(self) -> None:
+        while not self.ending.wait(LOOK):
+            self.look()
 
     def look(self) -> str:
         """Check the file; returns why its changes are not applied, or an empty text."""
@@ -152,7 +173,7 @@ class Reload:
         if changed:
             log.info("settings changed; restarting", extra={"fields": {"file": str(config)}})
             self.wanted = True
-            self.stop.set()
+            self.ending.set()
         return self._say("")
 
     def start_anew(self) -> None:

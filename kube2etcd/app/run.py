@@ -12,7 +12,6 @@ import logging
 import random
 import secrets
 import socket
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from kube2etcd.app import build
 from kube2etcd.app.corefile import CorefileWriter
-from kube2etcd.app.process import impatient, signals
+from kube2etcd.app.process import Reload, impatient, signals
 from kube2etcd.errors import SettingsError
 from kube2etcd.etcd import open_store
 from kube2etcd.etcd.client import EtcdConnection
@@ -79,15 +78,14 @@ class _Part(Protocol):
     def stop(self) -> None: ...
 
 
-def bridge(settings: Settings, stop: threading.Event | None = None, changed: Callable[[], str] = str) -> bool:
-    """Keep etcd equal to the cluster until ``stop`` is set, or SIGTERM or SIGINT arrives.
+def bridge(settings: Settings, reload: Reload) -> bool:
+    """Keep etcd equal to the cluster until ``reload`` ends it, or SIGTERM or SIGINT arrives.
 
-    ``changed`` is called every few seconds if a Corefile is maintained (`CorefileWriter`).  Returns whether a
-    signal arrived, even if only during the shutdown.
+    Returns whether a signal arrived, even if only during the shutdown.
 
     :raises SettingsError: as `check`, or an address cannot be bound.
     """
-    stop = stop or threading.Event()
+    stop = reload.ending
     objects, queue, metrics, status = Store(), EventQueue(), Metrics(), Status()
     with watched(metrics, status), contextlib.ExitStack() as cleanup:
         api, reflectors, recorder = None, list[Reflector](), None
@@ -99,8 +97,9 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
         metrics.received = lambda: {one.kind.name: one.bytes_read for one in reflectors}
         corefile = webhook = None
         if settings.corefile.file is not None:
-            corefile = CorefileWriter(settings, changed, whole=not settings.webhook.inside)
+            corefile = CorefileWriter(settings, whole=not settings.webhook.inside)
             status.add(corefile.check)
+        status.add(reload.check)
         if settings.webhook.inside:
             from kube2etcd.webhook.app import Webhook, state_store
 
@@ -110,7 +109,7 @@ def bridge(settings: Settings, stop: threading.Event | None = None, changed: Cal
         signalled = cleanup.enter_context(signals(stop, queue))
         listers: list[Reflector | Webhook] = [*reflectors, *([webhook] if webhook else [])]
         title = "webhook" if settings.webhook.alone else str(settings.domain)
-        parts: list[_Part | None] = [corefile, probe_server(settings.listen, status, metrics, title)]
+        parts: list[_Part | None] = [corefile, reload, probe_server(settings.listen, status, metrics, title)]
 
         def relist(reason: str) -> None:
             for lister in listers:

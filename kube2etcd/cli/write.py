@@ -39,7 +39,7 @@ def run(loaded: Loaded) -> None:
     from kube2etcd.app.run import bridge, check
 
     reload = Reload(loaded, check)
-    _end(reload, bridge(loaded.settings, reload.stop, reload.look))
+    _end(reload, bridge(loaded.settings, reload))
 
 
 def _end(reload: Reload, asked: bool) -> NoReturn:
@@ -69,7 +69,7 @@ def webhook(loaded: Loaded, cleanup: bool) -> None:
 
     check(settings)
     reload = Reload(loaded, lambda changed: check(alone(changed)))
-    _end(reload, bridge(settings, reload.stop, reload.look))
+    _end(reload, bridge(settings, reload))
 
 
 @main.command(cls=WithObjects)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -40,7 +41,7 @@ def test_equal_settings_are_no_change(file: Path) -> None:
     one = reload(file)
     for text in ("ttl: 5", "# a comment\nttl: 5\n", 'ttl: "5"'):
         file.write_text(text)
-        assert (one.look(), one.wanted, one.stop.is_set()) == ("", False, False)
+        assert (one.look(), one.wanted, one.ending.is_set()) == ("", False, False)
     one.start_anew()  # no restart wanted, so it returns
 
 
@@ -50,7 +51,7 @@ def test_change_stops_the_process_for_a_restart(file: Path, caplog: pytest.LogCa
     assert one.look() == ""
     file.write_text("ttl: 6")
     assert one.look() == ""
-    assert (one.wanted, one.stop.is_set()) == (True, True)
+    assert (one.wanted, one.ending.is_set()) == (True, True)
     assert vars(caplog.records[-1])["fields"] == {"file": str(file)}
 
 
@@ -64,10 +65,32 @@ def test_invalid_settings_are_ignored_and_logged_once(file: Path, caplog: pytest
     assert [record.getMessage() for record in caplog.records] == [fault]
     file.unlink()
     assert one.look() == f"{file} cannot be read: No such file or directory"
-    assert not one.stop.is_set()
+    assert not one.ending.is_set()
     file.write_text("ttl: 5")
     assert one.look() == ""
     assert not one.wanted
+
+
+def test_change_is_noticed_by_a_thread(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kube2etcd.app.process.LOOK", 0.01)
+    one = reload(file)
+    one.start()
+    file.write_text("ttl: none")
+    deadline = time.monotonic() + 10
+    while not one.check()[1]:
+        assert time.monotonic() < deadline
+    assert one.check()[0] == [], "the process stays ready"
+    file.write_text("ttl: 6")
+    assert one.ending.wait(10)
+    assert one.wanted
+
+
+def test_stop_ends_the_looks(file: Path) -> None:
+    one = reload(file)
+    one.start()
+    one.stop()
+    assert (one.ending.is_set(), one.wanted) == (True, False)
+    reload(None).start()
 
 
 def test_emptied_file_does_not_mean_the_defaults(file: Path) -> None:
@@ -106,7 +129,7 @@ def test_settings_that_cannot_start_are_retried(file: Path) -> None:
     file.write_text("ttl: 6")
     for _ in range(2):
         assert one.look() == f"the changed {file} is not taken: no certificate for 6"
-        assert not one.stop.is_set()
+        assert not one.ending.is_set()
     assert checked == [0.0], "no immediate retry: the check may run an exec plugin"
     certificates.append("certificate")
     now = RETRY

@@ -91,3 +91,13 @@ def test_settings_file_change_restarts_the_webhook_in_place(etcd: Etcd, tmp_path
         restarting = "settings changed; restarting"
         wait_for(lambda: webhook.log_text().count(restarting) == 2, "the second restart", 20, not_yet=())
         assert webhook.stop(5 * SLOW) in (0, -signal.SIGTERM), "the latter before its handler is installed"
+
+
+def test_settings_file_change_is_applied_without_a_corefile(etcd: Etcd, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("ttl: 7\n")
+    with webhook_for(tmp_path, "--etcd-server", etcd.url, "--config", str(settings)) as webhook:
+        webhook.wait_ready()
+        settings.write_text("ttl: 8\n")
+        wait_for(lambda: "settings changed; restarting" in webhook.log_text(), "the restart", 20, not_yet=())
+        wait_for(webhook.ready, "ready again", 20)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.stack.bridge import config_option
 from tests.stack.faults import args
 from tests.stack.harness import ApiServer, Bridge, Etcd, wait_for
 from tests.stack.objects import service
@@ -27,9 +28,19 @@ THREADS = {
         "reflector-endpointslices",
         "reflector-namespaces",
         "reflector-services",
+        "settings",
         "webhook",
     },
-    "webhook": {MAIN, "corefile", "etcd-follower", "etcd-watch", "probes", "webhook", "webhook-repair"},
+    "webhook": {
+        MAIN,
+        "corefile",
+        "etcd-follower",
+        "etcd-watch",
+        "probes",
+        "settings",
+        "webhook",
+        "webhook-repair",
+    },
 }
 
 #: `stop` and `stop-on-signal` do nothing but wait for the stop, `log-repeats` exists only while repeats of
@@ -49,6 +60,7 @@ def kill_thread(folder: Path, thread: str) -> None:
 @pytest.mark.parametrize("command", ["run", "webhook"])
 def test_thread_deaths_are_reported(command: str, apiserver: ApiServer, etcd: Etcd, tmp_path: Path) -> None:
     options = ["--etcd-server", etcd.url, "--domains", "dtk.io", "--resync-period", "1"]
+    options += config_option(tmp_path, {})
     port, page = free_port(), free_port()
     options += ["--port", str(port), "--corefile", str(tmp_path / "Corefile")]
     if command == "run":
