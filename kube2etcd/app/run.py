@@ -12,7 +12,6 @@ import logging
 import random
 import secrets
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -43,8 +42,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds that the status page waits for the loop's answer.
 ASK_TIMEOUT = 5.0
-#: Seconds after which a bridge that has not listed everything, so writes nothing, leaves others to lead.
-LISTED_WITHIN = 30.0
 #: Random variation of the resync period.
 JITTER = 0.1
 
@@ -117,14 +114,11 @@ def bridge(settings: Settings, reload: Reload) -> bool:
 
         reconciler: Reconciler | None = None
         if settings.etcd.servers:
-            late_at = time.monotonic() + LISTED_WITHIN
 
-            def unfit() -> str:
-                waiting = sorted(reconciler.listings.waiting) if reconciler is not None else []
-                late = waiting and time.monotonic() >= late_at
-                return f"{', '.join(waiting)} cannot be listed here" if late else ""
+            def blind_for() -> float:
+                return reconciler.listings.blind_for() if reconciler is not None else 0.0
 
-            election = _election(settings, queue, unfit)
+            election = _election(settings, queue, blind_for)
             connection, store = open_store(settings.etcd, election)
             cleanup.enter_context(impatient(stop, connection))
             cleanup.callback(connection.close)
@@ -183,7 +177,7 @@ def _status_page(settings: Settings, listen: HostPort, reconciler: Reconciler, s
     return status_page(listen, lambda: look(reconciler, ASK_TIMEOUT), status, explain, lambda: tuple(delays))
 
 
-def _election(settings: Settings, queue: EventQueue, unfit: Callable[[], str]) -> Election | None:
+def _election(settings: Settings, queue: EventQueue, blind_for: Callable[[], float]) -> Election | None:
     """The election among bridges that share an etcd; None without `--leader-elect`."""
     if not settings.leader_elect:
         return None
@@ -191,4 +185,4 @@ def _election(settings: Settings, queue: EventQueue, unfit: Callable[[], str]) -
     # A third of the lease, so that after one silent server there is time to renew it at another.
     connection = EtcdConnection(settings.etcd, LEASE / 3)
     key = build.election_key(settings)
-    return Election(connection, key, name, changed=lambda: queue.put(Wake()), unfit=unfit)
+    return Election(connection, key, name, changed=lambda: queue.put(Wake()), blind_for=blind_for)

@@ -3,6 +3,7 @@
 The creator of the key leads while its lease is alive.  A paused leader does not notice that its lease has
 expired, so every transaction is conditional on the key's create revision and lease (`Guard`): etcd itself
 refuses writes of a former leader.  A separate connection and thread keep the lease alive during long writes.
+A leader that does not follow the cluster says so in the key, and a bridge that does takes over, if any does.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ LOOK = 1.0
 RETRY = 0.5
 #: Seconds between attempts while etcd denies access.
 REFUSED = 5.0
+#: Seconds without the API server after which a leader asks to be relieved by a bridge that follows it.
+BLIND_AFTER = 15.0
+#: Ends the key's value then; the others show it too.
+BLIND = b" (not following the cluster)"
 #: Seconds that `Election.stop` waits at most for the lease to be revoked.
 STOP_TIMEOUT = 0.3
 
@@ -67,8 +72,8 @@ def leader(connection: EtcdConnection, key: bytes) -> Message | None:
 class Election:
     """Takes part in the election of ``key`` until stopped; ``changed`` is called when the leader changes.
 
-    ``name`` is shown by the other bridges and should be unique.  ``unfit`` returns why this bridge must not
-    lead, or an empty text; called from the election's thread.
+    ``name`` is shown by the other bridges and should be unique.  ``blind_for`` returns the seconds for which
+    this bridge has not followed the cluster, 0 if it does; called from the election's thread.
     """
 
     def __init__(
@@ -77,13 +82,13 @@ class Election:
         key: bytes,
         name: str,
         changed: Callable[[], None],
-        unfit: Callable[[], str] = str,
+        blind_for: Callable[[], float] = float,
     ) -> None:
         self._connection = connection
         self._key = key
         self._shown = key.decode(errors="replace")
         self._name = name
-        self._changed, self._unfit = changed, unfit
+        self._changed, self._blind_for = changed, blind_for
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="election", daemon=True)
@@ -155,15 +160,10 @@ class Election:
 
     def _campaign(self) -> float:
         found = leader(self._connection, self._key)
-        if found is None and (why := self._unfit()):
-            self._resign(f"standing by: {why}")
-            return LOOK
         if found is None:
             asked = time.monotonic()
             self._lease = self._connection.call("LeaseGrant", rpc.LeaseGrantRequest(TTL=LEASE)).ID
-            request = rpc.TxnRequest(compare=[_created(self._key, 0)])
-            put = request.success.add().request_put
-            put.key, put.value, put.lease = self._key, self._name.encode(), self._lease
+            request = self._claim([_created(self._key, 0)], self._lease)
             request.failure.add().request_range.key = self._key
             answer = self._connection.call("Txn", request)
             if answer.succeeded:
@@ -177,16 +177,38 @@ class Election:
         elif found.lease == self._lease:
             # The response to our own request was lost.
             return self._lead(Guard(self._key, found.create_revision, self._lease))
+        elif found.value.endswith(BLIND) and not self._blind_for():
+            return self._relieve(Guard(self._key, found.create_revision, found.lease))
         else:
             self._resign(f"standing by: {found.value.decode(errors='replace')} writes to etcd")
         return LOOK
 
+    def _claim(self, conditions: list[Message], lease: int) -> Message:
+        """A transaction that makes the key ours under these conditions."""
+        request = rpc.TxnRequest(compare=conditions)
+        put = request.success.add().request_put
+        put.key, put.value, put.lease = self._key, self._value(), lease
+        return request
+
+    def _value(self) -> bytes:
+        """What the others read: our name, and whether one that follows the cluster should relieve us."""
+        return self._name.encode() + (BLIND if self._blind_for() >= BLIND_AFTER else b"")
+
+    def _relieve(self, theirs: Guard) -> float:
+        """Take over from a leader that does not follow the cluster.
+
+        The key stays, with its create revision; the lease in every guard tells the writers apart.
+        """
+        asked = time.monotonic()
+        self._lease = self._connection.call("LeaseGrant", rpc.LeaseGrantRequest(TTL=LEASE)).ID
+        if self._connection.call("Txn", self._claim(theirs.conditions(), self._lease)).succeeded:
+            self._take_over(Guard(self._key, theirs.create_revision, self._lease), asked)
+            return RENEW
+        self._connection.call("LeaseRevoke", rpc.LeaseRevokeRequest(ID=self._lease))
+        return RETRY
+
     def _lead(self, guard: Guard) -> float:
         """Keep the lease alive, and check that the key is still ours: it may have been deleted."""
-        if why := self._unfit():
-            self._resign(f"standing by: {why}")
-            self._connection.call("LeaseRevoke", rpc.LeaseRevokeRequest(ID=guard.lease))
-            return LOOK
         asked = time.monotonic()
         left = self._connection.call("LeaseKeepAlive", rpc.LeaseKeepAliveRequest(ID=guard.lease)).TTL
         if left <= 0:
@@ -196,6 +218,8 @@ class Election:
         if found is None or (found.create_revision, found.lease) != (guard.create_revision, guard.lease):
             self._resign("standing by: the election key was deleted or taken")
             return 0.0
+        if found.value != self._value():
+            self._connection.call("Txn", self._claim(guard.conditions(), guard.lease))
         self._take_over(guard, asked)
         return RENEW
 

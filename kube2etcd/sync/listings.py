@@ -86,7 +86,7 @@ class Listings:
         self.stale: dict[str, float] = {}
         """Kinds that cannot be listed or watched, and since when (clock)."""
         self._publisher, self._metrics, self._clock = publisher, metrics, clock
-        self._left_out, self._gone_after = left_out, gone_after
+        self._left_out, self._gone_after, self._began = left_out, gone_after, clock()
         self.logged: dict[Unit, tuple[int, ...]] = {}
         """Reasons logged for each unit that has any (`fresh`)."""
         self.units = publisher.with_affected_services(set(publisher.units()))
@@ -130,6 +130,11 @@ class Listings:
         except Exception:
             what = event.event if isinstance(event, Changed) else event
             self._log_unforeseen(f"{type(event).__name__} {what}"[:300])
+
+    def blind_for(self) -> float:
+        """Seconds for which some kind has been neither listed nor watched, 0 if all are; from any thread."""
+        now = self._clock()
+        return now - min([*self.stale.values(), self._began if self.waiting else now])
 
     def expect(self, kinds: Sequence[str]) -> None:
         """Hold deletions, as after an empty list, until these kinds are listed too."""

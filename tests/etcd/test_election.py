@@ -11,7 +11,7 @@ import pytest
 from kube2etcd.errors import EtcdDeposed, EtcdRefused, EtcdUnavailable
 from kube2etcd.etcd import election as module
 from kube2etcd.etcd.client import EtcdConnection
-from kube2etcd.etcd.election import LEASE, Election
+from kube2etcd.etcd.election import BLIND_AFTER, LEASE, Election
 from kube2etcd.etcd.wire import Message, rpc
 from tests.sync.loop import Clock
 
@@ -56,15 +56,26 @@ class Server:
         return rpc.LeaseKeepAliveResponse(ID=request.ID, TTL=LEASE if request.ID in self.leases else 0)
 
     def Txn(self, request: Message) -> Any:
-        answer = rpc.TxnResponse(succeeded=self.leader_key is None)
-        if self.leader_key is None:
+        present = self.leader_key or key_of(0, 0, b"")
+        conditions = {"CREATE": present.create_revision, "LEASE": present.lease}
+        held = all(conditions[target_of(one)] == wanted_of(one) for one in request.compare)
+        answer = rpc.TxnResponse(succeeded=held)
+        if held:
             self.revision += 1
             put = request.success[0].request_put
-            self.leader_key = key_of(put.lease, self.revision, put.value)
-        else:
+            self.leader_key = key_of(put.lease, present.create_revision or self.revision, put.value)
+        elif request.failure:
             answer.responses.add().response_range.kvs.append(self.leader_key)
         answer.header.revision = self.revision
         return answer
+
+
+def target_of(compare: Message) -> str:
+    return "LEASE" if compare.HasField("lease") else "CREATE"
+
+
+def wanted_of(compare: Message) -> int:
+    return int(compare.lease if compare.HasField("lease") else compare.create_revision)
 
 
 def key_of(lease: int, created: int, name: bytes) -> Message:
@@ -82,8 +93,10 @@ class Candidate:
     """An election that takes its turns in the test's thread."""
 
     def __init__(self, server: Server, name: str = "me") -> None:
-        self.server, self.changes, self.unfit = server, 0, ""
-        self.election = Election(cast(EtcdConnection, server), KEY, name, self._changed, lambda: self.unfit)
+        self.server, self.changes, self.blind_for = server, 0, 0.0
+        self.election = Election(
+            cast(EtcdConnection, server), KEY, name, self._changed, lambda: self.blind_for
+        )
 
     def _changed(self) -> None:
         self.changes += 1
@@ -109,29 +122,45 @@ def test_first_candidate_leads_and_the_second_names_it() -> None:
     assert (first.turn().turn().changes, second.turn().changes) == (1, 1), "reported once"
 
 
-def test_unfit_candidate_neither_leads_nor_campaigns() -> None:
+def test_candidate_that_follows_the_cluster_relieves_a_leader_that_does_not() -> None:
     server = Server()
     first, second = Candidate(server, "first"), Candidate(server, "second")
     assert first.turn().leads
-    first.unfit = "services cannot be listed here"
-    assert first.turn().election.standing_by() == "standing by: services cannot be listed here"
-    assert (server.leader_key, server.leases) == (None, set())
+    former = first.election.guard()
+    second.blind_for = 0.1
+    for blind, said in (
+        (BLIND_AFTER - 1, "first writes"),
+        (BLIND_AFTER, "first (not following the cluster)"),
+    ):
+        first.blind_for = blind
+        assert first.turn().leads
+        assert said in second.turn().election.standing_by(), "neither follows the cluster: the leader stays"
+    first.blind_for = 0.0
+    assert (first.turn().leads, "first writes" in second.turn().election.standing_by()) == (True, True)
+    first.blind_for = BLIND_AFTER
+    first.turn()
+    second.blind_for = 0.0
+    assert second.turn().leads
+    assert second.election.guard() != former
     assert not first.turn().leads
+    assert "second writes" in first.turn().election.standing_by()
     assert (second.turn().leads, first.turn().leads) == (True, False)
-    # Once fit, it leads after the other.
-    second.unfit, first.unfit = "x", ""
-    assert (second.turn().leads, first.turn().leads) == (False, True)
 
 
-def test_unfit_leader_whose_revocation_fails_tries_again() -> None:
-    only = Candidate(Server()).turn()
-    only.unfit = "x"
-    only.server.before["LeaseRevoke"] = Mock(side_effect=EtcdUnavailable("unavailable"))
-    assert not only.turn().leads
-    assert only.server.leader_key is not None
-    only.server.before.clear()
-    assert not only.turn().leads
-    assert only.server.leader_key is None
+def test_relief_that_comes_too_late_changes_nothing() -> None:
+    server = Server()
+    first, second = Candidate(server, "first"), Candidate(server, "second")
+    first.blind_for = BLIND_AFTER
+    first.turn()
+
+    def recover() -> None:
+        server.leader_key = key_of(server.leader_key.lease + 100, server.revision, b"third")  # type: ignore[union-attr]
+
+    server.before["LeaseGrant"] = recover
+    assert not second.turn().leads
+    server.before.clear()
+    assert len(server.leases) == 1, "its lease is revoked"
+    assert "third writes" in second.turn().election.standing_by()
 
 
 def test_lease_that_cannot_be_renewed_ends_the_leadership(clock: Clock) -> None:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kube2etcd.app.run import LISTED_WITHIN
 from kube2etcd.errors import EtcdDeposed
 from kube2etcd.etcd.changes import Put
-from kube2etcd.etcd.election import Election
+from kube2etcd.etcd.election import BLIND_AFTER, Election
 from kube2etcd.etcd.store import EtcdStore
 from tests.stack.faults import HERE, Proxy, Run, create_and_wait, same_keys
 from tests.stack.harness import SLOW, ApiServer, Binaries, Bridge, Etcd, EtcdCluster, wait_for
@@ -53,16 +52,27 @@ def test_standby_takes_over(end: str, apiserver: ApiServer, etcd: Etcd, run: Run
     assert wait_for_leader(one, two) is second
 
 
-def test_leader_that_cannot_list_gives_way(apiserver: ApiServer, etcd: Etcd, proxy: Proxy, run: Run) -> None:
+def test_leader_that_does_not_follow_the_cluster_is_relieved(
+    apiserver: ApiServer, etcd: Etcd, proxy: Proxy, run: Run
+) -> None:
+    """One that never listed it, and one that lost the API server."""
     proxy.fault("services", status=403)
     blind = run(*ELECT, kubeconfig=proxy.kubeconfig, name="blind", ready=False)
     assert wait_for_leader(blind) is blind
     other = run(*ELECT, name="other", ready=False)
-    other.wait_ready(LISTED_WITHIN + TAKEOVER)
+    other.wait_ready(BLIND_AFTER + TAKEOVER)
     create_and_wait(apiserver, etcd, "web")
     assert wait_for_leader(blind, other) is other
     proxy.mend()
     blind.wait_ready(40)
+    other.kill()
+    assert wait_for_leader(blind) is blind
+    proxy.fault("*", status=403)
+    proxy.fault("*", status=403, watch=True)
+    proxy.break_watches()
+    other.start()
+    create_and_wait(apiserver, etcd, "later", BLIND_AFTER + TAKEOVER)
+    assert wait_for_leader(blind, other) is other
 
 
 def test_paused_leader_does_not_write_after_a_takeover(apiserver: ApiServer, etcd: Etcd, run: Run) -> None:

@@ -36,7 +36,7 @@ from kube2etcd.zones.services import ServicesZone
 from skydns_compat.layout import Layout
 from skydns_compat.names import Name
 from tests.objects import changed, deleted, dns_endpoint, endpoint_slice, external_zone, rejected, service
-from tests.sync.loop import Clock, World, added
+from tests.sync.loop import NAMESPACES_LISTED, Clock, World, added
 
 SLICES = "endpointslices"
 REASON = "endpoints: expected array"
@@ -190,6 +190,16 @@ def test_failing_kind_is_stale_until_it_recovers(world: World) -> None:
         world.turn(Failing("services", since), end)
         assert world.status.snapshot().stale == {}
         assert world.metric('kube2etcd_stale_since_timestamp_seconds{kind="services"} 0.0')
+
+
+def test_blind_until_every_kind_is_listed_and_watched(clock: Clock) -> None:
+    world = World(clock)
+    clock.now += 5.0
+    assert world.turn(NAMESPACES_LISTED).loop.listings.blind_for() == 5.0
+    assert world.listed(service("web")).loop.listings.blind_for() == 0.0
+    world.turn(Failing("services", clock.now - 3.0), Failing("namespaces", clock.now - 2.0))
+    assert world.loop.listings.blind_for() == 3.0
+    assert world.turn(Healthy("services"), Healthy("namespaces")).loop.listings.blind_for() == 0.0
 
 
 def test_second_loss_before_the_full_read_is_not_logged(
