@@ -351,7 +351,9 @@ class Reflector:
             "timeoutSeconds": str(self._rng.randint(*WATCH_SECONDS)),
             "resourceVersion": self._version,
         }
-        timeouts = {"connect_timeout": self._connect_timeout, "read_timeout": self._inactivity}
+        # A kind in which nothing happens would count as failing while its first good watch is silent.
+        silence = min(HEALTHY_AFTER, self._inactivity) if self._health.flapping else self._inactivity
+        timeouts = {"connect_timeout": self._connect_timeout, "read_timeout": silence}
         try:
             with self._connection.stream(self._path, params, **timeouts, abort=self._abort) as lines:
                 if not self._health.flapping:

@@ -23,6 +23,7 @@ from kube2etcd.errors import (
 from kube2etcd.kube.failures import ApiRefused, ApiSilent
 from kube2etcd.kube.objects import KINDS, Changed, Kind, KindEvent
 from kube2etcd.kube.reflector import (
+    HEALTHY_AFTER,
     INACTIVITY_TIMEOUT,
     OPTIONAL_RETRY,
     PAGE_SIZE,
@@ -375,6 +376,13 @@ def test_failure_of_an_absent_kind_does_not_count_from_its_absence() -> None:
 @pytest.mark.parametrize(("kind", "error"), [(SERVICES, ApiNotFound("unknown")), (VMIS, DOWN)])
 def test_only_optional_kinds_may_be_absent(kind: Kind, error: ApiError) -> None:
     assert play(lists(error), lists(page(kind=kind.kind)), kind=kind).events[0] == "failing"
+
+
+def test_silent_watch_after_short_ones_soon_counts_as_healthy() -> None:
+    quiet = watches(HEALTHY_AFTER, ApiSilent("silent"))
+    world = play(lists(page()), watches(0.1), quiet, watches(20.0))
+    assert world.trace == "list, watch 10, healthy, failing, watch 10, watch 10, healthy"
+    assert world.read_timeouts[:3] == [INACTIVITY_TIMEOUT, HEALTHY_AFTER, INACTIVITY_TIMEOUT]
 
 
 def test_repeated_failure_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
