@@ -12,7 +12,7 @@ import logging
 import random
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,7 +23,7 @@ from kube2etcd.errors import SettingsError
 from kube2etcd.etcd import open_store
 from kube2etcd.etcd.client import EtcdConnection
 from kube2etcd.etcd.election import LEASE, Election
-from kube2etcd.http.server import Server, probe_server
+from kube2etcd.http.server import Server, bind, probe_server
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.recorder import EventRecorder
 from kube2etcd.kube.reflector import Reflector, stop_all
@@ -46,9 +46,22 @@ ASK_TIMEOUT = 5.0
 JITTER = 0.1
 
 
-def check(settings: Settings) -> None:
-    """Raise `SettingsError` if credentials, certificates or directories would keep a bridge from starting."""
+def check(settings: Settings, before: Settings | None = None) -> None:
+    """Raise `SettingsError` if credentials, certificates or directories would keep a bridge from starting.
+
+    If it is to replace this process, with the settings ``before``: also if an address cannot be bound.
+    """
     webhook = settings.webhook
+    if before is not None:
+        ours = [address.port for address, _ in _addresses(before)]
+        with contextlib.ExitStack() as bound:
+            for address, option in _addresses(settings):
+                free = address
+                if address.port in ours:
+                    # Only the host can be tried.
+                    ours.remove(address.port)
+                    free = HostPort(address.host, 0)
+                bound.enter_context(bind(free, option))
     if webhook.inside:
         # A bridge without a webhook need not load its modules.
         from kube2etcd.webhook import app
@@ -68,6 +81,15 @@ def check(settings: Settings) -> None:
         build.election_key(settings)
     if settings.corefile.file is not None:
         CorefileWriter(settings)
+
+
+def _addresses(settings: Settings) -> Iterator[tuple[HostPort, str]]:
+    """The addresses that a bridge binds, each with its option."""
+    yield settings.listen, "--listen"
+    if (page := settings.listen_page) is not None and settings.etcd.servers:
+        yield HostPort(page.host or "127.0.0.1", page.port), "--listen-page"
+    if settings.webhook.inside:
+        yield HostPort(settings.webhook.bind, settings.webhook.port), "--bind, --port"
 
 
 class _Part(Protocol):

@@ -38,7 +38,7 @@ def run(loaded: Loaded) -> None:
     """Keep etcd equal to the cluster until stopped."""
     from kube2etcd.app.run import bridge, check
 
-    reload = Reload(loaded, check)
+    reload = Reload(loaded, partial(check, before=loaded.settings))
     _end(reload, bridge(loaded.settings, reload))
 
 
@@ -68,7 +68,7 @@ def webhook(loaded: Loaded, cleanup: bool) -> None:
     from kube2etcd.app.run import bridge, check
 
     check(settings)
-    reload = Reload(loaded, lambda changed: check(alone(changed)))
+    reload = Reload(loaded, lambda changed: check(alone(changed), settings))
     _end(reload, bridge(settings, reload))
 
 
