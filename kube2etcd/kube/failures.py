@@ -100,7 +100,9 @@ def refusal(
         no_namespace = re.fullmatch(r'namespaces "[^"]*" not found', said)
         advice = "; create the namespace" if no_namespace else "; this kind is not installed there"
     elif status == 429 or status >= 500:
-        advice = "; the server asks to wait" if status == 429 or wait is not None else "; retrying"
+        advice = (
+            "; the server asks to wait" if status == 429 or wait is not None else "; see the server's own log"
+        )
     return error_of(status, f"{server}: cannot {_asked(method, path, params)} {answer}{advice}", wait)
 
 

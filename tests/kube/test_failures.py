@@ -39,7 +39,7 @@ from tests.stack.process import free_port
         (status(410), ApiGone, "410: server message"),
         (status(429, Retry_After="7"), ApiTooMany, "wait"),
         (status(503, Retry_After="7"), ApiTooMany, "wait"),
-        (status(500), ApiUnavailable, "500: server message"),
+        (status(500), ApiUnavailable, "(500: server message); see the server's own log"),
         (status(504), ApiUnavailable, "504"),
         (status(400), ApiRefused, "400: server message"),
         (status(422), ApiRefused, "422"),
