@@ -68,9 +68,9 @@ def publisher(settings: Settings, store: Store) -> Publisher:
         settings.tenant_cluster_ip,
         settings.dns_server_ip,
     )
-    mine = publishing(settings)
-    zones = [*_zones(mine), *external_zones(settings, settings.domains, settings.webhook.cluster_ip)]
-    return Publisher(store, layout(settings), zone if mine.cluster_zone else None, zones)
+    published = publishing(settings)
+    zones = [*_zones(published), *external_zones(settings, settings.domains, settings.webhook.cluster_ip)]
+    return Publisher(store, layout(settings), zone if published.cluster_zone else None, zones)
 
 
 def _skydns_reads(settings: Settings) -> bool:
@@ -173,8 +173,8 @@ def external_zones(
     """The zones of those external ``domains`` that can be served; some may have been added at run time."""
     known, others = served(settings, domains)[0].domains, zone_names(settings)
     return [
-        ExternalZone(zone, mine, settings.ttl, cluster_ips, others, known)
-        for zone, mine in zones_of(known, others).items()
+        ExternalZone(zone, inside, settings.ttl, cluster_ips, others, known)
+        for zone, inside in zones_of(known, others).items()
     ]
 
 
@@ -232,7 +232,7 @@ def corefile(settings: Settings) -> CorefileSettings:
     """
     if _skydns_reads(settings):
         raise SettingsError("SkyDNS has no Corefile; --skydns-config true writes its settings to etcd")
-    etcd, serve, mine = settings.etcd, settings.corefile, publishing(settings)
+    etcd, serve, published = settings.etcd, settings.corefile, publishing(settings)
     others = zone_names(settings)
     return CorefileSettings(
         settings.domain,
@@ -250,11 +250,11 @@ def corefile(settings: Settings) -> CorefileSettings:
         prometheus=_listen(serve.metrics_listen),
         ttl=settings.ttl,
         pods=settings.pods,
-        cluster=mine.cluster_zone,
-        subzones=tuple(_subzones(mine)),
+        cluster=published.cluster_zone,
+        subzones=tuple(_subzones(published)),
         # A zone that also holds the cluster's objects already has its own, more specific server block.
         external=tuple(zone for zone in zones_of(settings.domains, others) if zone not in others),
-        reverse=REVERSE if mine.cluster_zone or mine.vm.reverse else (),
+        reverse=REVERSE if published.cluster_zone or published.vm.reverse else (),
     )
 
 

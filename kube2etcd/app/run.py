@@ -166,7 +166,7 @@ def bridge(settings: Settings, reload: Reload) -> bool:
                 parts.append(_status_page(settings, settings.listen_page, reconciler, status))
             parts += [election, follower]
             log.info(
-                "keeping %s in etcd at %s equal to %s",
+                "publishing %s to etcd at %s, from %s",
                 ", ".join(str(zone.name) for zone in reconciler.publisher.zones) or "no zone yet",
                 ", ".join(settings.etcd.servers),
                 api.server if api is not None else "what ExternalDNS posts",

@@ -21,12 +21,12 @@ from kube2etcd.settings import TOPICS
 DIFFERENT = 2
 #: Exit code of `resync --checksum` if the plan has changed.
 CHANGED = 3
-#: Exit codes for invalid usage (as click's) and failures, and the exceptions: `resync` exits with 2 for a
-#: difference, `explain` with 1 for a name that does not resolve.
+#: Default exit codes for invalid usage (as click's) and for failures.  `resync` and `explain` give 2 and 1
+#: another meaning, so they have the codes in `_OTHER_CODES`.
 _USAGE, _FAILED = 2, 1
 _OTHER_CODES = {"resync": (1, 1), "explain": (2, 2)}
 #: Errors of a full disk or a lost mount.
-_UNPRINTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 #: Examples and exit codes at the end of ``COMMAND --help``.
 EPILOGS: Final[Mapping[str, str]] = {
@@ -172,28 +172,28 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except Kube2EtcdError as error:
-            wrong = isinstance(error, SettingsError)
+            is_usage = isinstance(error, SettingsError)
             for line in error.faults if isinstance(error, SettingsError) else (str(error),):
                 click.echo(f"Error: {line}", err=True)
         except click.UsageError as error:
-            wrong = True
+            is_usage = True
             _name_the_variable(error)
             error.show()
         except OSError as error:
             _tell_unprinted(error)
-            wrong = False
+            is_usage = False
         except KeyboardInterrupt:
             # By the signal, not an exit code: a script would take that for an answer, and go on.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGINT)
             raise
         usage, failed = _OTHER_CODES.get(ctx.invoked_subcommand or "", (_USAGE, _FAILED))
-        return ctx.exit(usage if wrong else failed)
+        return ctx.exit(usage if is_usage else failed)
 
 
 def _tell_unprinted(error: OSError) -> None:
     """Say that the output cannot be written; raises any other error again."""
-    if error.errno not in _UNPRINTED:
+    if error.errno not in _OUTPUT_ERRORS:
         raise error
     click.echo(f"Error: the output cannot be written: {error.strerror}", err=True)
 

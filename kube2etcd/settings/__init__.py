@@ -7,6 +7,7 @@ derived from the tree, and the command line and docs/options.md from `SETTINGS`.
 from kube2etcd.settings.loading import Loaded as Loaded
 from kube2etcd.settings.loading import load as load
 from kube2etcd.settings.loading import load_all as load_all
+from kube2etcd.settings.loading import state_prefix_fault as state_prefix_fault
 from kube2etcd.settings.loading import zone_faults as zone_faults
 from kube2etcd.settings.model import SETTINGS as SETTINGS
 from kube2etcd.settings.model import TOPICS as TOPICS

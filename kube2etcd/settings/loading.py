@@ -35,7 +35,7 @@ from kube2etcd.settings.values import (
 from skydns_compat.corefile import cluster_parts
 from skydns_compat.names import MAX_NAME, REVERSE, Name, version
 
-#: Similarity to a setting's name, at most 1, from which an unknown variable causes a warning.
+#: Similarity to a setting's name, at most 1, from which an unknown variable is reported as a likely typo.
 NEAR: Final = 0.9
 # Kubernetes injects these for a Service of our name: KUBE2ETCD_PORT=tcp://10.0.0.1:8081.
 _SERVICE_LINK: Final = re.compile(r"(?:tcp|udp|sctp)://")
@@ -363,16 +363,22 @@ def _webhook(settings: Settings, origin: Mapping[str, str]) -> Iterator[str]:
         yield f"{origin['webhook.inside']} needs CoreDNS and the v3 API; write --etcd-api v3"
     if len(set(map(version, webhook.cluster_ip))) < len(webhook.cluster_ip):
         yield f"{origin['webhook.cluster_ip']} has two addresses of one family; write one IPv4 and one IPv6"
-    served, kept = settings.etcd.prefix + "/", webhook.state_prefix + "/"
-    given = origin.get("webhook.state_prefix", f"--state-prefix {kept[:-1]}" if webhook.inside else "")
-    if given and (served.startswith(kept) or kept.startswith(served)):
-        yield f"{given} would lie among the keys of {settings.etcd.prefix}"
+    if (webhook.inside or "webhook.state_prefix" in origin) and (fault := state_prefix_fault(settings)):
+        yield fault
+
+
+def state_prefix_fault(settings: Settings) -> str:
+    """Why the webhook's state cannot be stored under its prefix; empty: it can."""
+    served, kept = settings.etcd.prefix, settings.webhook.state_prefix
+    if f"{served}/".startswith(f"{kept}/") or f"{kept}/".startswith(f"{served}/"):
+        return f"--state-prefix {kept} would lie among the keys of {served}"
+    return ""
 
 
 def zone_faults(settings: Settings, origin: Mapping[str, str]) -> Iterator[str]:
     """Faults of zones that cannot be served together; ``origin`` maps paths to their sources.
 
-    Records of two zones with the same name would mix; a zone inside another's own names would hide them,
+    Records of two zones with the same name would mix; a zone inside another's reserved names would hide them,
     since a server answers only from the closest zone, or appear in their answers.
     """
 
@@ -389,18 +395,18 @@ def zone_faults(settings: Settings, origin: Mapping[str, str]) -> Iterator[str]:
         if name in first:
             yield f"{where(path)} and {where(first[name])} are both the zone {name}; give each its own name"
         first.setdefault(name, path)
-    own = dict.fromkeys(
+    reserved = dict.fromkeys(
         cluster_parts(settings.domain) if settings.cluster_zone else (), "names of the cluster"
     )
     # The server reads a zone's name servers and apex there.
-    own |= {Name(("dns", *name.labels)): f"the apex and name servers of {name}" for name, _ in named}
+    reserved |= {Name(("dns", *name.labels)): f"the apex and name servers of {name}" for name, _ in named}
     if settings.vm.domain is not None and settings.vm.name_server_ip is not None:
         machines = vm_zone(settings.vm.domain)
-        own[Name(("ns", *machines.labels))] = f"the name server of {machines}"
+        reserved[Name(("ns", *machines.labels))] = f"the name server of {machines}"
     for name, path in [*cluster, *named, *domains]:
-        for taken, what in own.items():
+        for taken, what in reserved.items():
             if name.below(taken):
-                yield f"{where(path)} is the zone {name}, where {taken} has {what}; take another"
+                yield f"{where(path)}: the zone {name} would hide {what} at {taken}; choose another name"
     # The server reads all keys below an object's name, whichever zone they are of.
     depths = {zone.zone: zone.name.count(".") + 1 for zone in settings.zones}
     depths |= {name: 2 for name, path in named if path == "vm.domain"}
@@ -408,7 +414,7 @@ def zone_faults(settings: Settings, origin: Mapping[str, str]) -> Iterator[str]:
         above = (Name(name.labels[cut:]) for cut in range(1, len(name.labels)))
         outer = next((one for one in above if one in first), name)
         if len(name.labels) - len(outer.labels) > depths.get(outer, MAX_NAME):
-            yield f"{where(path)} is the zone {name}, below the names of objects in {outer}; take another"
+            yield f"{where(path)}: the zone {name} is below the names of objects in {outer}; choose another"
     for name, path in [(settings.domain, "domain"), *named]:
         if any(name.below(reverse) for reverse in REVERSE):
-            yield f"{where(path)} is the zone {name}, which holds the names of addresses; take another"
+            yield f"{where(path)}: the zone {name} is for PTR records; choose another name"

@@ -25,7 +25,7 @@ from kube2etcd.external import managed
 from kube2etcd.kube.client import ApiConnection
 from kube2etcd.kube.objects import Changed, DnsEndpoint, Event, Listed
 from kube2etcd.metrics import Metrics, Status
-from kube2etcd.settings import HostPort, Settings
+from kube2etcd.settings import HostPort, Settings, state_prefix_fault
 from kube2etcd.sync.events import EventQueue, Rezoned
 from kube2etcd.webhook.api import Api, Listener
 from kube2etcd.webhook.hosts import HostsFile
@@ -200,9 +200,8 @@ def check(settings: Settings) -> None:
         )
     if with_etcd and settings.etcd.api != "v3":
         faults.append("--etcd-api v2 is for the bridge; the webhook needs v3")
-    served, kept = f"{settings.etcd.prefix}/", f"{webhook.state_prefix}/"
-    if with_etcd and (served.startswith(kept) or kept.startswith(served)):
-        faults.append(f"--state-prefix {webhook.state_prefix}: it would lie among the keys of {served[:-1]}")
+    if with_etcd and (fault := state_prefix_fault(settings)):
+        faults.append(fault)
     if faults:
         raise SettingsError(*faults)
 

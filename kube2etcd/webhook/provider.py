@@ -73,7 +73,7 @@ class Conditions:
         if why and why != before:
             log.warning("%s", why)
         elif before and not why:
-            log.info("recovered: %s", before)
+            log.info("resolved: %s", before)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,9 +126,9 @@ def host_addresses(
     if not found:
         return (), ""
     if "*" in name:
-        return (), "a hosts file takes no wildcards"
+        return (), "hosts files have no wildcards"
     if name in _LOCAL or name == plain_name(own):
-        return (), "it is this machine"
+        return (), "it is this machine's own name"
     return tuple(sorted(found, key=lambda one: (version(one), ip_address(one).packed))), ""
 
 
@@ -400,7 +400,7 @@ class Provider:
         """``current``, or what another writer has stored meanwhile; raises `NotStored`."""
         state = self._store.check(current.state, deadline)
         if state is not current.state:
-            log.warning("state changed by another webhook: adopting it")
+            log.warning("another webhook changed the state: using its version")
             # A cluster address set here since the start stays, unless the other webhook changed it.
             same = state.cluster == current.state.cluster
             current = self._options.applied(state, current.cluster if same else None)

@@ -58,13 +58,12 @@ class ExternalZone(Zone):
         try:
             name = Name.parse(text)
         except InvalidName as error:
-            why = "a wildcard names nothing here" if text.startswith("*.") else error
+            why = "wildcards are not supported" if text.startswith("*.") else error
             published.left_out.append(f"{text} has no records: {why}")
             return published
         if not fits(name):
             published.left_out.append(
-                f"{text} cannot be asked for: {MAX_QUESTION} characters are allowed, "
-                "and no label any, a wildcard"
+                f"{text} cannot be queried: at most {MAX_QUESTION} characters, and no label any, a wildcard"
             )
         elif other := self.elsewhere(name):
             if any(one.name.below(other) and one.has(text) for one in self.all_domains):
@@ -95,7 +94,7 @@ class ExternalZone(Zone):
             at_cluster = [Host(address) for address in self.cluster_ips]
             data.ttls |= {one.rtype: data.ttls["CNAME"] for one in at_cluster}
             if not at_cluster:
-                left_out.append(f"{name} is in a CNAME loop, and has no cluster address instead")
+                left_out.append(f"{name} is in a CNAME loop, and no cluster address is set to answer with")
             return [*at_cluster, *others]
         if end.too_long:
             reason = f"{name} has a CNAME chain of more than {MAX_ALIASES} aliases"
@@ -156,7 +155,7 @@ def _why_unanswerable(data: Data, name: Name) -> str:
         case Text(text) if len(text.encode(errors="replace")) > MAX_ANSWER_TEXT:
             return f"longer than {MAX_ANSWER_TEXT} octets"
         case Text(text) if "\\" in text or not text.isprintable():
-            return "a backslash or a character that cannot be printed, which the server loses"
+            return "a backslash or an unprintable character, which the server would drop"
         case Srv(target=target) | Mail(target=target) if not target_fits(target, name):
             return "too long beside its name for this server"
     return ""

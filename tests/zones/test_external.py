@@ -133,8 +133,8 @@ def test_names_in_between_are_non_terminals() -> None:
     [
         ("*.dtk.io", ZONE, "wildcard"),
         ("a-*.dtk.io", ZONE, "label"),
-        ("any.any.dtk.io", ZONE, "cannot be asked"),
-        (".".join(["x" * 60] * 4 + ["dtk.io"]), ZONE, "cannot be asked"),
+        ("any.any.dtk.io", ZONE, "cannot be queried"),
+        (".".join(["x" * 60] * 4 + ["dtk.io"]), ZONE, "cannot be queried"),
         (
             "web.svc.dtk.io",
             ExternalZone(DTK.name, (DTK,), service_zones=(Name.parse("svc.dtk.io"), DTK.name)),
