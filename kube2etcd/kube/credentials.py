@@ -161,8 +161,9 @@ def _read_kubeconfig(names: str, context: str | None, source: str) -> Access:
     if not any(map(_is_file, paths)):
         for path in paths:
             _refuse_non_file(path)
+        here = f"{SERVICE_ACCOUNT} lacks token or ca.crt" if SERVICE_ACCOUNT.is_dir() else "this is no pod"
         raise SettingsError(
-            f"no kubeconfig at {names} ({source}), and this is no pod: "
+            f"no kubeconfig at {names} ({source}), and {here}: "
             "name a cluster with --kubeconfig or --kube-master-url"
         )
     from kubernetes.config import ConfigException, exec_provider, load_kube_config

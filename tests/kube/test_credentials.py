@@ -103,6 +103,12 @@ def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return account
 
 
+@pytest.mark.parametrize("file", ["token", "ca.crt"])
+def test_pod_without_one_of_its_files_is_not_said_to_be_none(pod: Path, file: str) -> None:
+    (pod / file).unlink()
+    assert f"{pod} lacks token or ca.crt" in settings_error()
+
+
 def test_in_cluster(pod: Path) -> None:
     access = read_access(Cluster())
     assert access.server == "https://[fd00::1]:6443"
