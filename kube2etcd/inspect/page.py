@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 PAGE_SIZE: Final = 100
 #: Seconds for which one view answers every request, so that the loop is asked only once.
 FRESH: Final = 2.0
+#: Pause after a view, in multiples of the time that it took, however large it is.
+PAUSE: Final = 20
 CONNECTIONS: Final = 50
 #: Width and height of the plot.
 PLOT: Final = (640, 160)
@@ -112,9 +114,8 @@ class _Latest:
                     self._view = self._ask()
                 except TimeoutError:
                     log.debug("status page: the loop is busy; showing an older view")
-                # At most a twentieth of the time is spent on views, however large they are.
                 now = time.monotonic()
-                self._until = now + max(FRESH, 20 * (now - began))
+                self._until = now + max(FRESH, PAUSE * (now - began))
             if self._view is None:
                 raise TimeoutError
             return self._view

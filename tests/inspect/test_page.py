@@ -177,6 +177,7 @@ def test_invalid_parameters_are_ignored(site: Site, query: str) -> None:
 
 def test_busy_loop_serves_an_older_view(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kube2etcd.inspect.page.FRESH", -1000.0)
+    monkeypatch.setattr("kube2etcd.inspect.page.PAUSE", 0)
     views: list[View] = []
 
     def look() -> View:
