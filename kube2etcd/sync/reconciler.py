@@ -67,10 +67,8 @@ class Reconciler:
         self.target = Target(parts.etcd, parts.publisher, parts.metrics, parts.status, parts.stop)
         owner = parts.publisher.layout.owner
         self.held, self.disputes, self._rivals = HeldDeletes(owner), Disputes(owner), Rivals(owner)
-        self._report = Report(
-            *(parts.publisher, self.listings, self.target, self.held, self.disputes),
-            *(parts.queue, parts.metrics, parts.status),
-        )
+        reported = parts.publisher, self.listings, self.target, self.held, self.disputes
+        self._report = Report(*reported, parts.queue, parts.metrics, parts.status)
         self._resync_at, self._at_rest = self._clock() + parts.resync_period, False
 
     def run(self) -> None:
