@@ -384,7 +384,7 @@ class Reflector:
         """410 Gone: list again.  It counts as a failure only if no watch made progress since the last one."""
         self._version = ""
         if not self._progressed:
-            self._on_failure(ApiUnavailable(f"a fresh list is already too old: {error}"))
+            self._on_failure(ApiUnavailable(f"the resourceVersion expired again before any event: {error}"))
         self._progressed = False
 
     def _on_failure(self, error: ApiError) -> None:
