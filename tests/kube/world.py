@@ -14,8 +14,9 @@ from typing import Any, TypeAlias
 
 from kube2etcd.errors import ApiError, ApiUnavailable
 from kube2etcd.kube.client import Abort, ApiConnection
+from kube2etcd.kube.failures import ApiSilent
 from kube2etcd.kube.objects import KINDS, Changed, Failing, Healthy, Kind, KindEvent, Listed, Rejected
-from kube2etcd.kube.reflector import Reflector
+from kube2etcd.kube.reflector import INACTIVITY_TIMEOUT, Reflector
 from tests.kube.bodies import SERVICES, body, line
 from tests.sync.loop import Clock
 
@@ -206,3 +207,7 @@ def bookmark(version: str) -> bytes:
 
 def error_event(code: int, message: str = "server message") -> bytes:
     return line("ERROR", {"kind": "Status", "status": "Failure", "code": code, "message": message})
+
+
+DOWN, CUT = ApiUnavailable("down"), ApiUnavailable("cut")
+SILENT = watches(INACTIVITY_TIMEOUT, ApiSilent("silent"))
