@@ -354,8 +354,11 @@ INVALID_FILES = [
     ("domains: [x.svc.cluster.local]", "would hide names of the cluster at svc.cluster.local"),
     ("domains: [.dns-version.cluster.local]", "would hide names of the cluster at dns-version.cluster.local"),
     ("webhook: {cluster_ip: [192.0.2.1, 192.0.2.2]}", "two addresses of one family"),
-    ("webhook: {state_prefix: /skydns/state}", "would lie among the keys of /skydns"),
-    ("webhook: {inside: true}\netcd: {prefix: /kube2etcd}", "would lie among the keys of /kube2etcd"),
+    (
+        "webhook: {state_prefix: /skydns/state}",
+        "settings.yaml: webhook.state_prefix would lie among",
+    ),
+    ("webhook: {inside: true}\netcd: {prefix: /kube2etcd}", "--state-prefix /kube2etcd"),
     ("webhook: {inside: true, state_objects: dns}", "needs --dns-endpoints beside --webhook"),
     ("webhook: {inside: true}\netcd: {api: v2}", "needs CoreDNS and the v3 API"),
     ("webhook: {bind: 'a b'}", "write an address of this machine"),

@@ -363,15 +363,16 @@ def _webhook(settings: Settings, origin: Mapping[str, str]) -> Iterator[str]:
         yield f"{origin['webhook.inside']} needs CoreDNS and the v3 API; write --etcd-api v3"
     if len(set(map(version, webhook.cluster_ip))) < len(webhook.cluster_ip):
         yield f"{origin['webhook.cluster_ip']} has two addresses of one family; write one IPv4 and one IPv6"
-    if (webhook.inside or "webhook.state_prefix" in origin) and (fault := state_prefix_fault(settings)):
+    given = origin.get("webhook.state_prefix", "")
+    if (webhook.inside or given) and (fault := state_prefix_fault(settings, given)):
         yield fault
 
 
-def state_prefix_fault(settings: Settings) -> str:
-    """Why the webhook's state cannot be stored under its prefix; empty: it can."""
+def state_prefix_fault(settings: Settings, given: str = "") -> str:
+    """Why the webhook's state cannot be stored under its prefix; empty: it can.  ``given``: its source."""
     served, kept = settings.etcd.prefix, settings.webhook.state_prefix
     if f"{served}/".startswith(f"{kept}/") or f"{kept}/".startswith(f"{served}/"):
-        return f"--state-prefix {kept} would lie among the keys of {served}"
+        return f"{given or f'--state-prefix {kept}'} would lie among the keys of {served}"
     return ""
 
 
