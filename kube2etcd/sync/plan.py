@@ -113,6 +113,11 @@ def applied(entries: Mapping[bytes, bytes], made: Collection[Change]) -> dict[by
     return after
 
 
+def sorts_first(value: bytes, owner: str) -> bool:
+    """Whether ``value`` has an owner id that sorts before ours: of two writers, that one keeps a key."""
+    return "" < (owner_of(value) or "") < owner
+
+
 def diff(
     existing: Mapping[bytes, bytes],
     desired: Mapping[bytes, bytes],
@@ -153,7 +158,7 @@ def diff(
             found.append(Create(key, wanted))
         elif before != wanted:
             # A name that several writers may share: the owner id that sorts first keeps it.
-            if OWN_PART in key and "" < (owner_of(before) or "") < owner:
+            if OWN_PART in key and sorts_first(before, owner):
                 contested.add(key)
             else:
                 found.append(Update(key, wanted, before))

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from kube2etcd.sync.plan import Create, Delete, Plan, Update, to_hold
+from kube2etcd.sync.plan import Create, Delete, Plan, Update, sorts_first, to_hold
 from skydns_compat.message import owner_of
 
 log = logging.getLogger(__name__)
@@ -241,7 +241,7 @@ class Rivals:
             key = change.key
             if not isinstance(change, Update) or (key not in changed and key not in self._yielded):
                 continue
-            if not "" < (owner_of(change.before) or "") < self._owner:
+            if not sorts_first(change.before, self._owner):
                 continue
             if key not in self._yielded and len(self._yielded) >= MAX_TRACKED:
                 contested.add(key)
