@@ -118,8 +118,8 @@ class _Seen:
 class RepeatFilter(logging.Filter):
     """Passes a line once per window, and logs at the window's end how often it was repeated.
 
-    Without the second, a failure that comes back within the window, and then stays, would never be logged
-    again, as its reporter logs changes only.
+    Reporters log a failure once.  One that comes back within the window, and then stays, would otherwise look
+    as if it had ended.
     """
 
     def __init__(

@@ -86,10 +86,16 @@ def check(settings: Settings, before: Settings | None = None) -> None:
 def _addresses(settings: Settings) -> Iterator[tuple[HostPort, str]]:
     """The addresses that a bridge binds, each with its option."""
     yield settings.listen, "--listen"
-    if (page := settings.listen_page) is not None and settings.etcd.servers:
-        yield HostPort(page.host or "127.0.0.1", page.port), "--listen-page"
+    if (page := _page_address(settings)) is not None:
+        yield page, "--listen-page"
     if settings.webhook.inside:
         yield HostPort(settings.webhook.bind, settings.webhook.port), "--bind, --port"
+
+
+def _page_address(settings: Settings) -> HostPort | None:
+    """Where the status page listens, on loopback unless a host is set; None without one."""
+    listen = settings.listen_page if settings.etcd.servers else None
+    return listen and HostPort(listen.host or "127.0.0.1", listen.port)
 
 
 class _Part(Protocol):
@@ -162,8 +168,8 @@ def bridge(settings: Settings, reload: Reload) -> bool:
                     other_leader=election.standing_by if election is not None else str,
                 )
             )
-            if settings.listen_page is not None:
-                parts.append(_status_page(settings, settings.listen_page, reconciler, status))
+            if (page := _page_address(settings)) is not None:
+                parts.append(_status_page(settings, page, reconciler, status))
             parts += [election, follower]
             log.info(
                 "publishing %s to etcd at %s, from %s",

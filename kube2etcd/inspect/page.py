@@ -82,13 +82,12 @@ def status_page(
     explain: Explain,
     delays: Callable[[], Delays] = tuple,
 ) -> Server:
-    """The listener of the status page, on loopback unless ``listen`` has a host.
+    """The listener of the status page.
 
     ``ask`` returns the current view; it raises TimeoutError while the loop is busy.
 
     :raises SettingsError: it cannot listen there.
     """
-    listen = HostPort(listen.host or "127.0.0.1", listen.port)
     page = application(ask, status, explain, delays, frozenset({listen.host.lower(), "localhost"}))
     return Server("page", page, listen, "--listen-page", CONNECTIONS)
 

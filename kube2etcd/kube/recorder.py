@@ -84,7 +84,8 @@ class EventRecorder:
                 outage = ""
             except ApiError as error:
                 if isinstance(error, ApiUnavailable) and not isinstance(error, ApiRefused):
-                    if outage != (outage := str(error)):
+                    if str(error) != outage:
+                        outage = str(error)
                         log.warning("events: posted later: %s", error)
                     self.record([(unit, reason)])  # behind the others, which it must not block
                     self._stop.wait(self._retry)

@@ -101,7 +101,7 @@ def name_data(endpoints: Iterable[Endpoint], name: str, ttl: int = 0) -> NameDat
             result.ttls[rtype] = min(own, result.ttls.get(rtype, own))
             found.setdefault(rtype, {}).update(dict.fromkeys(targets.data))
     result.addresses = [one for one in _sorted(found, "A", "AAAA") if isinstance(one, Host)]
-    result.others = _sorted(found, *(one for one in PARSERS if one not in ("A", "AAAA", "CNAME", "PTR")))
+    result.others = _sorted(found, *_OTHERS)
     pointers = _sorted(found, "PTR")
     result.others += pointers[:1]
     if len(pointers) > 1:
@@ -244,6 +244,8 @@ PARSERS: Final[Mapping[str, Callable[[str], Data]]] = {
     "PTR": lambda target: Pointer(_name(target)),
     "NS": lambda target: Pointer(_name(target)),
 }
+#: Types of which a name may have any number beside each other.
+_OTHERS: Final = [rtype for rtype in PARSERS if rtype not in ("A", "AAAA", "CNAME", "PTR")]
 
 
 def _plain(rtype: str) -> str:

@@ -47,7 +47,7 @@ def explain(name: str, rtype: str) -> Any:
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    page = status_page(HostPort("", 0), view, Status(), explain).start()
+    page = status_page(HostPort("127.0.0.1", 0), view, Status(), explain).start()
     yield page.port
     page.stop()
 

@@ -242,9 +242,9 @@ def test_plot_has_a_dot_per_change() -> None:
 
 
 def test_default_listener_is_loopback() -> None:
-    page = status_page(HostPort("", 0), view, Status(), explain).start()
+    page = status_page(HostPort("127.0.0.1", 0), view, Status(), explain).start()
     try:
         with pytest.raises(SettingsError, match=f"--listen-page 127.0.0.1:{page.port}: another program"):
-            status_page(HostPort("", page.port), view, Status(), explain)
+            status_page(HostPort("127.0.0.1", page.port), view, Status(), explain)
     finally:
         page.stop()

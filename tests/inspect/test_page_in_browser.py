@@ -37,7 +37,7 @@ def status() -> Status:
 @pytest.fixture(scope="module")
 def address(status: Status) -> Iterator[str]:
     delays = [(VIEW.taken - number * 3, 0.002 * (1 + number % 40), "services") for number in range(200)]
-    page = status_page(HostPort("", 0), lambda: VIEW, status, lambda *_: [], lambda: delays).start()
+    page = status_page(HostPort("127.0.0.1", 0), lambda: VIEW, status, lambda *_: [], lambda: delays).start()
     yield f"http://127.0.0.1:{page.port}/"
     page.stop()
 
